@@ -283,6 +283,9 @@ Index modIndex(Kernel &k, const Index &x, int64_t by);
 bool rangeOf(const Kernel &k, const Index &x, int64_t &lo, int64_t &hi);
 // Does the index depend on the axis (through Div, Mod, Value too)?
 bool dependsOn(const Kernel &k, const Index &x, AxisId axis);
+bool dependsOn(const Kernel &k, ExprId e, AxisId axis);
+// c*b*(x/b) + c*(x%b) = c*x, wherever it stands in the sum.
+Index recombine(Kernel &k, Index x);
 // d index / d axis if that is a constant.
 std::optional<int64_t> strideAlong(const Kernel &k, const Index &x, AxisId axis);
 

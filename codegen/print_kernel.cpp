@@ -1,0 +1,260 @@
+// The text of a kernel: for people (--emit=kernels) and as the identity of its code.
+//
+//   kernel Contract "dense.z"  items 2 x 7 (r by 16, o by 48)  outer 16 x 3
+//     arg0 f32[n,784] read          arg1 f32[784,300] read         arg2 f32[n,300] written
+//     acc[r, o] = sum k: e0 * e1
+//       e0 = load arg0[784*r + k] : f32
+//     store arg2[300*r + o] = e7
+//
+// Canonical text numbers axes (x0, x1, ..) and leaves names and places out; everything that determines the
+// machine code is in it, and nothing else, so equal text means equal code.
+#include "codegen/kernel.h"
+#include <charconv>
+#include <sstream>
+
+namespace nnc::cg {
+
+std::string_view sopName(SOp op) {
+  static constexpr std::string_view names[] = {
+      "constant", "load", "acc", "local", "index", "size", "guard", "random", "neg", "abs", "sign",
+      "sqrt", "floor", "ceil", "round", "exp", "expm1", "log", "log1p", "rsqrt", "sin", "cos", "tan",
+      "asin", "acos", "atan", "sinh", "cosh", "tanh", "sigmoid", "erf", "add", "sub", "mul", "div",
+      "idiv", "imod", "pow", "atan2", "max", "min", "fma", "eq", "ne", "lt", "le", "gt", "ge", "isNan",
+      "select", "land", "lor", "lnot", "convert", "bitcast", "shl", "shr", "iand", "ior", "ixor"};
+  static_assert(std::size(names) == size_t(SOp::ixor) + 1);
+  return names[size_t(op)];
+}
+
+namespace {
+
+std::string_view className(KernelClass c) {
+  switch (c) {
+  case KernelClass::Loops: return "Loops";
+  case KernelClass::Contract: return "Contract";
+  case KernelClass::ScatterAdd: return "ScatterAdd";
+  case KernelClass::Sort: return "Sort";
+  }
+  return "?";
+}
+
+std::string_view combineName(Combine c) {
+  switch (c) {
+  case Combine::none: return "none";
+  case Combine::sum: return "sum";
+  case Combine::prod: return "prod";
+  case Combine::max: return "max";
+  case Combine::min: return "min";
+  case Combine::argmax: return "argmax";
+  case Combine::cumsum: return "cumsum";
+  }
+  return "?";
+}
+
+struct Printer {
+  const Kernel &k;
+  bool pretty;
+  std::ostringstream o;
+
+  std::string axis(AxisId a) const {
+    return pretty && !k.axes[a].name.empty() ? k.axes[a].name : "x" + std::to_string(a);
+  }
+  std::string axes(const std::vector<AxisId> &list) const {
+    std::string s;
+    for (AxisId a : list) s += (s.empty() ? "" : ", ") + axis(a);
+    return s;
+  }
+
+  std::string atom(AtomId id) const {
+    const Atom &a = k.atoms[id];
+    switch (a.kind) {
+    case Atom::Axis: return axis(a.axis);
+    case Atom::Div: return "(" + index(a.inner) + ")/" + std::to_string(a.by);
+    case Atom::Mod: return "(" + index(a.inner) + ")%" + std::to_string(a.by);
+    case Atom::Value: return "[e" + std::to_string(a.value) + " < " + ir::str(a.limit) + "]";
+    }
+    return "?";
+  }
+
+  std::string index(const Index &x) const {
+    std::string s;
+    auto add = [&](int64_t coef, const std::string &what) {
+      if (coef == 0) return;
+      if (!s.empty()) s += coef < 0 ? " - " : " + ";
+      else if (coef < 0) s += "-";
+      int64_t c = coef < 0 ? -coef : coef;
+      if (what.empty()) s += std::to_string(c);
+      else s += (c == 1 ? "" : std::to_string(c) + "*") + what;
+    };
+    for (const Term &t : x.terms) add(t.coef, atom(t.atom));
+    add(x.cn, "n");
+    add(x.c0, "");
+    return s.empty() ? "0" : s;
+  }
+
+  std::string guards(const std::vector<Guard> &gs) const {
+    std::string s;
+    for (const Guard &g : gs)
+      s += (s.empty() ? "" : ", ") + std::to_string(g.lo) + " <= " + index(g.index) + " < " +
+           ir::str(g.hi);
+    return s;
+  }
+
+  std::string access(const Access &a) const {
+    std::string s = "arg" + std::to_string(a.arg) + "[" + index(a.flat) + "]";
+    if (!a.guards.empty()) s += " if " + guards(a.guards);
+    return s;
+  }
+
+  static std::string number(double v) {
+    char buf[40];
+    auto r = std::to_chars(buf, buf + sizeof buf, v);
+    return std::string(buf, r.ptr);
+  }
+
+  std::string expr(const Expr &e) const {
+    std::string s(sopName(e.op));
+    switch (e.op) {
+    case SOp::constant: s += " " + number(e.value); break;
+    case SOp::load: s += " " + access(e.access); break;
+    case SOp::local: s += " s" + std::to_string(e.stage) + "." + std::to_string(e.slot); break;
+    case SOp::index: s += " " + index(e.index); break;
+    case SOp::size: s += " " + ir::str(e.dim); break;
+    case SOp::guard: s += " " + guards(e.guards); break;
+    case SOp::random: s += " site " + std::to_string(e.site) + " at " + index(e.index); break;
+    default: break;
+    }
+    for (size_t i = 0; i < e.args.size(); ++i)
+      s += (i ? ", e" : " e") + std::to_string(e.args[i]);
+    return s + " : " + std::string(ir::dtypeName(e.type));
+  }
+
+  void header() {
+    o << "kernel " << className(k.cls);
+    if (pretty) o << " \"" << k.name << "\"";
+    o << "\n  items";
+    for (const ItemAxis &a : k.schedule.items)
+      o << " " << axis(a.axis) << " by " << a.block << (&a == &k.schedule.items.back() ? "" : ",");
+    const Schedule &s = k.schedule;
+    if (k.cls == KernelClass::Contract)
+      o << "; " << (s.family == Family::Outer ? "outer" : "dot") << " " << s.mr << " x " << s.nv
+        << " vectors, rows " << (s.row < 0 ? "-" : axis(s.row)) << ", columns "
+        << (s.col < 0 ? "-" : axis(s.col));
+    else if (s.vec >= 0) o << "; vector axis " << axis(s.vec);
+    o << "; lanes " << s.lanes;
+    if (s.scratchBytes) o << "; scratch " << s.scratchBytes;
+    o << "\n";
+    if (!pretty) o << "  batch " << k.batch << "\n";
+    for (size_t i = 0; i < k.args.size(); ++i) {
+      const KernelArg &a = k.args[i];
+      o << "  arg" << i << " " << ir::str(ir::Type{a.dtype, a.dims}) << (a.read ? " read" : "")
+        << (a.written ? " written" : "") << "\n";
+    }
+    o << "  axes";
+    for (AxisId a = 0; a < AxisId(k.axes.size()); ++a) {
+      const Axis &x = k.axes[a];
+      o << (a ? ", " : " ") << axis(a) << " < " << ir::str(x.extent);
+      if (x.bounded) o << " while " << index(x.base) << " + " << axis(a) << " < " << ir::str(x.limit);
+    }
+    o << "\n";
+  }
+
+  void stage(size_t i) {
+    const Stage &s = k.stages[i];
+    o << "  s" << i;
+    if (pretty && !s.name.empty()) o << " \"" << s.name << "\"";
+    if (!s.loop.empty()) o << " for " << axes(s.loop);
+    o << " = ";
+    if (s.combine != Combine::none)
+      o << combineName(s.combine) << " " << axes(s.reduce) << (s.exclusive ? " exclusive" : "") << " lanes "
+        << s.order.lanes << ": ";
+    o << "e" << s.body << " : " << ir::dtypeName(s.type) << "\n";
+    for (const Store &t : s.stores)
+      o << "    store " << access(t.access) << (t.slot ? " slot 1" : "") << "\n";
+  }
+
+  void body() {
+    if (!k.parallel.empty()) o << "  for all " << axes(k.parallel) << "\n";
+    for (size_t i = 0; i < k.exprs.size(); ++i) o << "  e" << i << " = " << expr(k.exprs[i]) << "\n";
+    if (k.cls == KernelClass::Contract) {
+      const ContractInfo &c = k.contract;
+      o << "  acc[" << axes(c.batch) << "; " << axes(c.m) << "; " << axes(c.n) << "] = sum " << axes(c.k)
+        << ": e" << c.a << " * e" << c.b << " : " << ir::dtypeName(c.type) << "\n";
+    }
+    if (k.cls == KernelClass::ScatterAdd) {
+      const ScatterInfo &c = k.scatter;
+      o << "  arg" << c.arg << "[" << axes(c.outer) << "; e" << c.index << " < " << ir::str(c.rows) << "; "
+        << axes(c.inner) << "] += e" << c.update << " for " << axes(c.tokens) << " : "
+        << ir::dtypeName(c.type) << "\n";
+    }
+    if (k.cls == KernelClass::Sort) {
+      const SortInfo &c = k.sort;
+      o << "  sort " << axis(c.axis) << (c.descending ? " descending" : "") << ": e" << c.value << " : "
+        << ir::dtypeName(c.type) << "\n";
+      if (c.values.arg >= 0) o << "    values " << access(c.values) << "\n";
+      if (c.indices.arg >= 0) o << "    indices " << access(c.indices) << "\n";
+    }
+    for (size_t i = 0; i < k.stages.size(); ++i) stage(i);
+  }
+};
+
+} // namespace
+
+std::string print(const Kernel &k, bool pretty) {
+  Printer p{k, pretty, {}};
+  p.header();
+  p.body();
+  return p.o.str();
+}
+
+// --- verifier ------------------------------------------------------------------------------------
+// In order: expressions refer backwards and are typed; accesses name arguments; stages read locals of
+// earlier stages without loops; reductions have axes; the schedule's items are parallel axes.
+
+namespace {
+
+std::string bad(const std::string &what) { return "kernel: " + what; }
+
+std::string verifyExpr(const Kernel &k, size_t i) {
+  const Expr &e = k.exprs[i];
+  std::string at = "e" + std::to_string(i) + ": ";
+  for (ExprId a : e.args)
+    if (a < 0 || size_t(a) >= i) return bad(at + "operand does not come first");
+  if (e.op == SOp::load && (e.access.arg < 0 || size_t(e.access.arg) >= k.args.size()))
+    return bad(at + "load of an argument that is not there");
+  if (e.op == SOp::local) {
+    if (e.stage < 0 || size_t(e.stage) >= k.stages.size()) return bad(at + "no such stage");
+    if (!k.stages[e.stage].loop.empty()) return bad(at + "local of a stage with loops");
+  }
+  if (e.op == SOp::acc && k.cls != KernelClass::Contract) return bad(at + "acc outside a contraction");
+  if (e.op >= SOp::add && e.op <= SOp::min && k.exprs[e.args[0]].type != e.type)
+    return bad(at + "operand type differs from the result's");
+  return "";
+}
+
+std::string verifyStage(const Kernel &k, size_t i) {
+  const Stage &s = k.stages[i];
+  std::string at = "s" + std::to_string(i) + ": ";
+  if (s.body < 0 || size_t(s.body) >= k.exprs.size()) return bad(at + "no body");
+  if ((s.combine == Combine::none) != s.reduce.empty()) return bad(at + "reduction without axes");
+  if (s.combine == Combine::cumsum && s.reduce.size() != 1) return bad(at + "running sum needs one axis");
+  if (k.cls == KernelClass::Contract && (!s.loop.empty() || !s.reduce.empty()))
+    return bad(at + "epilogue with loops");
+  for (const Store &t : s.stores)
+    if (t.access.arg < 0 || size_t(t.access.arg) >= k.args.size() || !k.args[t.access.arg].written)
+      return bad(at + "store to an argument that is not written");
+  return "";
+}
+
+} // namespace
+
+std::string verify(const Kernel &k) {
+  for (size_t i = 0; i < k.exprs.size(); ++i)
+    if (auto e = verifyExpr(k, i); !e.empty()) return e;
+  for (size_t i = 0; i < k.stages.size(); ++i)
+    if (auto e = verifyStage(k, i); !e.empty()) return e;
+  for (const ItemAxis &a : k.schedule.items)
+    if (a.axis < 0 || size_t(a.axis) >= k.axes.size() || a.block < 1) return bad("bad item axis");
+  return "";
+}
+
+} // namespace nnc::cg
