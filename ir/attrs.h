@@ -27,7 +27,8 @@ struct NoAttr {
 struct CastAttr      { Type type;                 template <class F> void fields(F &&f) { f("type", type); } NNC_EQ(CastAttr); };
 // data: one element (splat) or all of them in row-major order. Integers are exact to 2^53.
 struct ConstantAttr  { std::vector<double> data; Type type;
-                       template <class F> void fields(F &&f) { f("value", data); f("type", type); } NNC_EQ(ConstantAttr); };
+                       template <class F> void fields(F &&f) { f("value", data); f("type", type); }
+                       friend bool operator==(const ConstantAttr &, const ConstantAttr &); }; // bit for bit: -0 is not 0
 struct IotaAttr      { int64_t dim = 0; Type type; template <class F> void fields(F &&f) { f("dim", dim); f("type", type); } NNC_EQ(IotaAttr); };
 struct SizeAttr      { Dim size;                  template <class F> void fields(F &&f) { f("size", size); } NNC_EQ(SizeAttr); };
 struct RandomAttr    { std::string site; Type type; template <class F> void fields(F &&f) { f("site", site); f("type", type); } NNC_EQ(RandomAttr); };

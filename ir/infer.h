@@ -17,4 +17,7 @@ struct Inferred {
 // `call`, `scan` need the module to look up their functions; `m` may be null for all others.
 Inferred inferTypes(Op op, std::span<const Type> operands, const Attr &attr, const Module *m);
 
+// Empty if `t` is a type a value can have: sizes are not negative at any n >= 1, the count is bounded.
+std::string checkType(const Type &t);
+
 } // namespace nnc::ir

@@ -58,5 +58,12 @@ private:
 std::string toJson(const Meta &m, int indent = -1);
 // Parses JSON; on error returns false and sets `error` to a message with an offset.
 bool parseJson(std::string_view text, Meta &out, std::string &error);
+inline constexpr int kMaxJsonDepth = 200;
+
+// The pieces that the IR text shares with JSON. `pos` is where to read, then where reading stopped.
+bool parseJsonAt(std::string_view text, size_t &pos, Meta &out, std::string &error);
+bool parseQuoted(std::string_view text, size_t &pos, std::string &out, std::string &error);
+std::string quoted(std::string_view s); // "s" with JSON's escapes
+std::string shortest(double v);         // shortest digits that read back; nan, inf, -inf are words
 
 } // namespace nnc::ir

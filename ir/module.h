@@ -55,7 +55,12 @@ struct OpInfo {
 };
 const OpInfo &info(Op op);
 bool parseOp(std::string_view name, Op &out);
+Attr defaultAttr(Op op); // an attribute of the struct that the table gives the operation
 inline bool isPointwise(Op op) { return info(op).form != OpForm::tensor; }
+
+// Names of values and functions: letters, digits and _ . / - ; a value's are not all digits.
+bool isName(std::string_view name);
+std::string sanitized(std::string_view name); // other characters become _
 
 struct ValueId {
   int32_t i = -1;

@@ -53,6 +53,11 @@ struct Type {
 std::string str(const Type &t);                   // "f32[n,784]"
 std::string str(const Dims &d);                   // "[n,784]"
 int64_t elementCount(const Dims &d, int64_t n);   // product of the sizes at n
+// A size for every n >= 1.
+inline bool nonNegative(Dim d) { return d.a >= 0 && d.a + d.b >= 0; }
+inline constexpr int64_t kMaxElements = int64_t(1) << 48; // of one value; sizes never overflow
+// False if a size at n is negative or there are more than kMaxElements elements.
+bool fits(const Dims &d, int64_t n);
 // Product as a Dim; false if it is not of the form a*n + b (two dimensions with n).
 bool product(const Dims &d, Dim &out);
 
