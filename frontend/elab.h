@@ -1,0 +1,383 @@
+// The evaluator's state and the index of its parts. Private to elab_*.cpp.
+//
+// A `Pass` is one IR function under construction; a `Frame` one body under evaluation: who owns the
+// instances it makes, its scope, its file, and the place it was called from. Values flow through
+// frames, nodes are appended to the current pass.
+//
+//   train { … }  ->  Pass train_step
+//     Frame Classifier   (owner: instance classifier, call place model.nn:14)
+//       Frame Dense      (owner: instance classifier/dense, call place model.nn:6)
+//         x @ kernel     -> node contract, Loc layers_core.nn:23 from model.nn:6 from model.nn:14
+//
+// The parts, by file: elab.cpp entry and driver, elab_files.cpp files and names, elab_stmt.cpp
+// statements, elab_expr.cpp expressions, elab_index.cpp x[...], elab_op.cpp operators,
+// elab_tensor.cpp conversions, promotion, broadcasting and node emission, elab_type.cpp types and
+// dimensions, elab_call.cpp calls, elab_instance.cpp instances and weights, elab_train.cpp the
+// training step, elab_data.cpp data and configuration, elab_meta.cpp the summary, and
+// builtin_*.cpp the functions of builtins.def.
+#pragma once
+#include "frontend/diagnostics.h"
+#include "frontend/elaborate.h"
+#include "frontend/value.h"
+#include "ir/builder.h"
+#include <deque>
+#include <functional>
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace nnc::fe {
+
+inline constexpr int kMaxCallDepth = 200;
+inline constexpr int kMaxSteps = 1'000'000; // statements, expressions in loops, and nodes
+inline constexpr int64_t kMaxListLength = 1'000'000;
+
+// --- files ---------------------------------------------------------------------------------------
+
+enum class Lazy : uint8_t { No, Running, Done };
+
+/// A declaration or binding of a file; bindings are evaluated when first needed.
+struct FileName {
+  const Decl *decl = nullptr;
+  const TopBind *bind = nullptr;
+  size_t index = 0; // among the names of `bind`
+  Lazy state = Lazy::No;
+  Value value;
+};
+struct FileScope {
+  uint32_t file = 0;
+  bool isLibrary = false;
+  std::unique_ptr<File> tree;
+  std::unordered_map<std::string_view, FileName> names;
+  std::vector<FileScope *> imports; // without a name: their declarations are visible here
+  std::unordered_map<std::string_view, FileScope *> aliases;
+};
+
+// --- one IR function -----------------------------------------------------------------------------
+
+/// A row of the summary: an applied instance.
+struct LayerRow {
+  Instance *instance;
+  int depth;
+  std::vector<ir::Dims> outputs;
+  int32_t firstNode, endNode;
+};
+struct Pass {
+  Pass(ir::Module &m, ir::Function &f) : b(m, f) {}
+  ir::Builder b;
+  bool training = false;
+  bool isInit = false;
+  std::unordered_map<const Weight *, ir::ValueId> current; // content now
+  std::vector<Weight *> written;                           // in order of the first write
+  std::unordered_set<const Weight *> writtenSet;
+  std::unordered_map<const Instance *, Values> addedLosses;
+  std::unordered_map<const Instance *, int> applications;
+  std::unordered_map<std::string, int> draws, names;
+  std::vector<std::vector<Span>> origins; // by value: where each dimension was fixed; may be short
+  std::unordered_map<int32_t, std::string> columns; // data input by value
+  std::vector<LayerRow> layers;
+  std::map<std::string, std::pair<double, double>> ranges; // by data column
+};
+
+// --- one body ------------------------------------------------------------------------------------
+
+struct Frame {
+  Frame *parent = nullptr;
+  std::string name; // "Dense": for messages
+  Span callSpan;
+  ir::Loc loc; // the call place with its parents
+  Instance *owner = nullptr;
+  bool ownsPath = false; // the body of `owner` itself: paths start here
+  FileScope *file = nullptr;
+  std::shared_ptr<Scope> scope;
+  uint32_t scopeSeq = UINT32_MAX;
+  bool training = false;
+  bool frozen = false;
+  int depth = 0;
+  std::vector<uint64_t> rounds;   // indices of the loops around the current statement
+  uint64_t callKey = 0;           // the call expression, part of the paths below
+  Weight *target = nullptr;       // optimizer: the weight being updated
+  const Instance *application = nullptr;
+  int ordinal = 0;
+};
+
+struct PathHash {
+  size_t operator()(const std::vector<uint64_t> &v) const;
+};
+
+/// Arguments of a call after spreads are taken apart.
+struct GivenArg {
+  std::string_view name; // empty: positional
+  Span nameSpan, span;
+  Value value;
+  const Expr *expr = nullptr;
+};
+using GivenArgs = std::vector<GivenArg>;
+
+/// A parameter as binding sees it: declared ones and those of builtins alike.
+struct ParamInfo {
+  std::string name;
+  bool isStatic = false;
+  bool required = true;
+  bool rest = false;             // ..xs
+  const TypeExpr *type = nullptr; // declared
+  const Expr *initial = nullptr;
+  std::string kind; // builtins: "axes", "int", …
+  Value fallback;   // builtins
+};
+struct BoundArgs {
+  bool ok = true;
+  std::vector<Value> values;      // by parameter
+  std::vector<bool> given;
+  std::vector<const GivenArg *> from; // may be null
+  Values rest;
+};
+
+class Elaborator;
+struct BuiltinCall {
+  Elaborator &e;
+  Span span;
+  std::vector<Value> args;
+  std::vector<bool> given;
+  std::vector<Span> spans;
+  std::vector<const Expr *> exprs;
+  Values rest;
+  const GivenArgs *raw = nullptr;
+  Value &operator[](size_t i) { return args[i]; }
+};
+struct BuiltinInfo {
+  const char *name;
+  const char *params;
+  const char *doc;
+  Value (*run)(BuiltinCall &);
+};
+std::span<const BuiltinInfo> builtins();
+int findBuiltin(std::string_view name); // -1: none
+
+class Elaborator {
+ public:
+  Elaborator(Sources &sources, Diagnostics &diags, const ElaborateOptions &options);
+  std::unique_ptr<ir::Module> run(uint32_t file);
+
+  // --- state ---------------------------------------------------------------------------------------
+  Sources &sources;
+  Diagnostics &diags;
+  const ElaborateOptions &options;
+  std::unique_ptr<ir::Module> module;
+  std::deque<Pass> passes;
+  std::deque<Instance> instances;
+  std::deque<Weight> weights;
+  Pass *pass = nullptr;
+  Pass *initPass = nullptr;
+  Frame *frame = nullptr;
+  Span at; // the expression being evaluated: the place of new nodes and messages
+  int64_t steps = 0;
+  int64_t effects = 0; // counts what makes an expression statement worth having
+  bool aborted = false;
+  const char *stackBase = nullptr;
+  Instance fileOwner, stepOwner;
+  ir::DType floatType = ir::DType::f32;
+
+  // --- messages (elab.cpp) -------------------------------------------------------------------------
+  /// Reports at `span`, or, when that is inside the library, at the user's line that led there,
+  /// with the path between as notes.
+  Diagnostic &error(Span span, Diag kind, const std::vector<std::string> &args = {});
+  Diagnostic &error(Diag kind, const std::vector<std::string> &args = {}) {
+    return error(at, kind, args);
+  }
+  Value fail(Span span, Diag kind, const std::vector<std::string> &args = {}) {
+    error(span, kind, args);
+    return {};
+  }
+  Value fail(Diag kind, const std::vector<std::string> &args = {}) { return fail(at, kind, args); }
+  bool isLibrary(Span span) const;
+  std::string text(Span span) const { return std::string(sources.text(span)); }
+  /// False, after one message, when the evaluation is too long or too deep.
+  bool step(Span span);
+  bool stackLow();
+
+  // --- files and names (elab_files.cpp) --------------------------------------------------------------
+  FileScope *user = nullptr;
+  std::deque<FileScope> files;
+  std::map<std::string, FileScope *> imported;
+  struct LibraryEntry {
+    int file;
+    size_t offset;
+  };
+  std::unordered_map<std::string_view, LibraryEntry> libraryIndex;
+  std::vector<FileScope *> libraryFiles; // by index in stdFiles(); null until parsed
+  void indexLibrary();
+  FileScope *libraryFile(int index);
+  FileScope *addFile(uint32_t file, bool isLibrary);
+  void loadImports(FileScope &scope);
+  Value lookup(std::string_view name, Span span);
+  bool lookupFile(FileScope &scope, std::string_view name, Value &out);
+  bool lookupLibrary(std::string_view name, Value &out);
+  /// A declaration of the library that the elaborator itself uses; poison if it is missing.
+  Value libraryValue(std::string_view name);
+  Value fileValue(FileScope &scope, FileName &entry, std::string_view name);
+  Value declValue(const Decl &decl, FileScope &scope);
+  std::vector<std::string> visibleNames();
+  const Binding *findBinding(std::string_view name);
+  void lintShadowing(FileScope &scope);
+
+  // --- statements and expressions ------------------------------------------------------------------
+  Value evalBlock(const Block &block);                 // the value of its last expression, or none
+  Value evalBody(const Block &block, const TypeExpr *result, std::string_view owner);
+  Value evalStmt(const Stmt &stmt, bool last);
+  void bindNames(const std::vector<Name> &names, const std::vector<const Expr *> &values);
+  void bindName(const Name &name, Value value);
+  void nameValue(std::string_view name, const Value &value); // IR names and instance names
+  void evalFor(const ForStmt &stmt);
+  bool unpack(const std::vector<Name> &names, const Value &value, Span span, Values &out);
+  void evalAssign(const AssignStmt &stmt);
+  Value eval(const Expr &expr);
+  Value evalName(const NameExpr &expr);
+  Value evalIf(const IfExpr &expr);
+  Value evalPipe(const PipeExpr &expr);
+  Value evalCall(const CallExpr &expr, const Value *piped = nullptr, Span pipedSpan = {});
+  Value evalMember(const MemberExpr &expr);
+  Value evalIndex(const IndexExpr &expr);
+  Value evalRange(const RangeExpr &expr);
+  Value evalComprehension(const ComprehensionExpr &expr);
+  Value evalTuple(const TupleExpr &expr);
+  Value evalList(const ListExpr &expr);
+  Value evalLambda(const LambdaExpr &expr);
+  bool condition(const Expr &expr, bool &out); // false after a message
+  bool iterate(const Value &value, Span span, Values &out);
+  GivenArgs evalArgs(const std::vector<Arg> &args);
+
+  // --- operators (elab_op.cpp) -----------------------------------------------------------------------
+  Value binary(BinaryOp op, Value a, Value b);
+  Value unary(UnaryOp op, Value a);
+  Value staticBinary(BinaryOp op, const Value &a, const Value &b);
+  Value tensorBinary(BinaryOp op, Value a, Value b);
+  Value power(const Value &a, const Value &b);
+  Value elementwise(ir::Op op, const Value &a, const Value &b, bool toFloat);
+  Value compareStatic(BinaryOp op, const Value &a, const Value &b, bool &done);
+  Value matmul(const Value &a, const Value &b);
+
+  // --- tensors (elab_tensor.cpp) ---------------------------------------------------------------------
+  ir::Loc loc();
+  Value emit(ir::Op op, std::vector<ir::ValueId> operands, ir::Attr attr = ir::NoAttr{});
+  std::vector<Value> emitMany(ir::Op op, std::vector<ir::ValueId> operands, ir::Attr attr);
+  Value wrap(ir::ValueId id);
+  const ir::Type &type(const Value &v) const;
+  int rank(const Value &v) const { return type(v).rank(); }
+  bool needsTensor(Span span);
+  /// A tensor of the current pass: numbers become constants, lists of numbers too, weights are
+  /// read. `like`: the element type literals take (null: i32, the module's float or bool).
+  Value tensor(const Value &v, const ir::DType *like = nullptr);
+  bool isTensorLike(const Value &v) const;
+  /// The element type a value computes with; weak numbers have none.
+  bool elementOf(const Value &v, ir::DType &out, bool &isFloat) const;
+  Value cast(const Value &v, ir::DType t);
+  Value constant(double v, ir::Type t);
+  Value broadcastTo(const Value &v, const ir::Dims &dims);
+  bool broadcastDims(const Value &a, const Value &b, ir::Dims &out, std::vector<Span> &origins);
+  bool promote(std::vector<Value> &xs, bool toFloat, bool boolStays = false); // to one type and shape
+  Value reduce(ir::ReduceKind kind, const Value &x, std::vector<int> axes, bool keepdims);
+  Value reshape(const Value &x, const ir::Dims &dims);
+  Value meanAll(const Value &x);
+  std::vector<Span> originsOf(const Value &v) const;
+  Span originOf(const Value &v, int axis) const;
+  void setOrigins(const Value &v, std::vector<Span> origins);
+  void setName(const Value &v, std::string_view name);
+  std::string uniqueName(std::string_view name);
+  std::string show(const Value &v) const;         // "f32[batch, 784]", "300", "a function"
+  std::string show(const ir::Dims &d) const;      // "[batch, 784]"
+  std::string show(ir::Dim d) const;
+  std::string show(const ir::Type &t) const;
+  bool axisList(const Value &v, const Expr *expr, int rank, Span span, std::vector<int> &out);
+  bool axisValue(const Value &v, const Expr *expr, int rank, Span span, int &out);
+  bool shapeList(const Value &v, Span span, ir::Dims &out, std::vector<Span> &origins);
+  bool intList(const Value &v, int n, Span span, std::vector<int64_t> &out);
+  bool elementType(const Value &v, Span span, ir::DType &out);
+
+  // --- types (elab_type.cpp) -------------------------------------------------------------------------
+  bool isStaticType(const TypeExpr *type, FileScope &scope);
+  Value conformStatic(const Value &v, const TypeExpr &type, Span span, const std::string &what);
+  struct Deferred;
+  bool conformTensors(const std::vector<const TypeExpr *> &types, std::vector<Value> &values,
+                      const std::vector<Span> &spans, const std::vector<std::string> &what);
+  Value conformResult(const Value &v, const TypeExpr &type, const std::string &what);
+  bool typeDims(const TensorType &type, ir::Dims &dims, std::vector<Span> &origins);
+  bool typeElement(const TensorType &type, ir::DType &out, bool &any);
+  std::string print(const TypeExpr &type) const;
+  /// The type of an input whose value the outside gives: the first dimension is the batch.
+  bool inputType(const TypeExpr *type, std::string_view name, ir::Type &out);
+
+  // --- calls (elab_call.cpp) -------------------------------------------------------------------------
+  Value call(const Value &callee, GivenArgs args, Span span, const void *key);
+  Value callWith(const Value &callee, Values args, Span span); // positional, for library hooks
+  Value callDecl(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span, const void *key);
+  Value runFn(const FunctionObj &f, const ParamList &list, const Block &body, GivenArgs &args,
+              Span span, const void *key);
+  Value callLambda(const FunctionObj &f, GivenArgs &args, Span span, const void *key);
+  Value callBuiltin(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span);
+  Value callCustomGradient(const FunctionObj &f, GivenArgs &args, Span span, const void *key);
+  std::vector<ParamInfo> paramInfos(const ParamList &list, FileScope &scope, bool oneList);
+  const std::vector<ParamInfo> &cachedParams(const ParamList &list, FileScope &scope);
+  BoundArgs bindArgs(const std::vector<ParamInfo> &params, GivenArgs &args, Span span,
+                     const std::string &callee, const ParamList *otherList, FileScope *scope);
+  bool lacksTensors(const std::vector<ParamInfo> &params, const GivenArgs &args);
+  /// A value where a function or layer is wanted: `Flatten` stands for `Flatten()`.
+  Value toCallable(const Value &v, Span span, const void *key);
+  bool hasTensorParam(const Value &f);
+  bool isOneList(const Value &f);
+  std::string calleeName(const Value &f) const;
+  std::unordered_map<const ParamList *, std::vector<ParamInfo>> paramCache;
+
+  // --- instances (elab_instance.cpp) -----------------------------------------------------------------
+  std::unordered_map<std::vector<uint64_t>, Instance *, PathHash> instanceIndex;
+  std::unordered_map<std::vector<uint64_t>, Weight *, PathHash> weightIndex;
+  std::vector<uint64_t> path(const void *place);
+  Instance *owner();
+  Value makeInstance(const FunctionObj &f, GivenArgs &args, Span span, const void *key);
+  Value applyInstance(Instance &inst, GivenArgs args, Span span);
+  Value applyMetricOrOptimizer(Instance &inst, GivenArgs &args, Span span);
+  void nameInstance(Instance &inst, std::string_view hint);
+  void ensureNamed(Instance &inst);
+  Value evalParam(const ParamStmt &stmt);
+  Weight *addWeight(std::string path, std::string name, WeightKind kind, ir::Type type, Instance *owner);
+  void initialize(Weight &w, const std::function<Value()> &value);
+  Value readWeight(Weight &w);
+  void writeWeight(Weight &w, const Value &v, bool stop);
+  std::string snakeCase(std::string_view kind) const;
+  void collect(Instance &root, std::vector<Instance *> &out);
+  Value lossesOf(Instance &root);
+  std::string randomSite();
+  struct PassSwitch;
+
+  // --- training (elab_train.cpp, elab_data.cpp, elab_meta.cpp) ----------------------------------------
+  struct TrainPlan;
+  void elaborateTrain(const Train &train, bool isOnly);
+  bool readPlan(const Train &train, TrainPlan &plan);
+  void elaborateModelOnly();
+  bool planTargets(TrainPlan &plan);
+  void buildStep(TrainPlan &plan, bool training);
+  void buildPredict(Instance &model, int64_t batch, const Value *predict);
+  void buildMetricsResult(TrainPlan &plan);
+  void update(TrainPlan &plan, const Value &loss);
+  void closePass();
+  Pass &openPass(const std::string &name, int64_t batch, bool training);
+  bool modelInputs(Instance &model, std::vector<std::pair<std::string, ir::Type>> &out);
+  Values outputsOf(const Value &v, const Instance &model, std::vector<std::string> &names);
+  void writeMeta(const TrainPlan *plan, Instance &model);
+  ir::Meta layersMeta(Instance &model);
+
+ private:
+  std::unordered_map<uint64_t, ir::Loc> locCache_;
+};
+
+/// Restores a member at the end of the block.
+template <class T> struct Restore {
+  T &ref;
+  T old;
+  Restore(T &r, T now) : ref(r), old(r) { ref = std::move(now); }
+  ~Restore() { ref = std::move(old); }
+  Restore(const Restore &) = delete;
+};
+
+} // namespace nnc::fe

@@ -1,0 +1,28 @@
+// Elaboration: from the syntax tree of a file to a verified module of the tensor IR.
+//
+//   Sources sources;  Diagnostics diags(sources);
+//   auto module = elaborate(sources, *sources.load("model.nn"), diags, {});
+//   if (!module) diags.print();
+//
+// One evaluator runs the text at compile time: names, numbers, lists and functions disappear, what
+// is left are tensor operations. Running *is* the shape check. A file with a `train` block gives
+// init, train_step, eval_step, predict and metrics_result; a file with a model alone gives init and
+// predict. Everything else that a binary needs is the module's metadata (runtime/metadata.md).
+#pragma once
+#include "frontend/diagnostics.h"
+#include "frontend/source.h"
+#include "ir/module.h"
+#include <memory>
+#include <string>
+
+namespace nnc::fe {
+
+struct ElaborateOptions {
+  std::string train; // the name of the train block's model; empty: the first block
+};
+
+/// Null after errors; else the module passes ir::verify. Parses the file and what it imports.
+std::unique_ptr<ir::Module> elaborate(Sources &sources, uint32_t file, Diagnostics &diags,
+                                      const ElaborateOptions &options = {});
+
+} // namespace nnc::fe
