@@ -264,6 +264,7 @@ enum class TypeKind {
 struct TypeExpr {
   TypeKind kind;
   Span span;
+  uint32_t height = 1;
 };
 
 struct NamedType : TypeExpr {

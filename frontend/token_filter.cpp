@@ -1,0 +1,215 @@
+// One stack holds the open brackets and, on top of them, the open `if`, `scan` and `fn`: each of
+// those makes the parser recurse without any bracket of its own, until its block, the enclosing
+// bracket, a comma that cannot be its own, or a kept newline ends it.
+//
+//   if fn(x) = x > 0 { a } else { b }       stack at `x > 0`:  if fn
+//
+// Tokens are told apart by their text, so that this file needs nothing of the generated lexer.
+#include "frontend/token_filter.h"
+
+#include "frontend/parse.h"
+
+#include <algorithm>
+
+namespace nnc::fe {
+
+namespace {
+
+std::string_view textOf(std::string_view text, const Token &token) {
+  return text.substr(token.begin, token.end - token.begin);
+}
+
+bool oneOf(std::string_view token, std::initializer_list<std::string_view> set) {
+  return std::find(set.begin(), set.end(), token) != set.end();
+}
+
+bool opens(std::string_view t) { return t == "(" || t == "[" || t == "{"; }
+bool closes(std::string_view t) { return t == ")" || t == "]" || t == "}"; }
+bool isKeyword(std::string_view t) { return t == "if" || t == "scan" || t == "fn"; }
+bool isNewline(std::string_view t) { return t == "\n"; }
+
+std::string_view closerOf(std::string_view open) {
+  return open == "(" ? ")" : open == "[" ? "]" : "}";
+}
+
+/// A newline after one of these goes on.
+bool goesOnAfter(std::string_view t) {
+  return oneOf(t, {"+",  "-",  "*",  "/",   "//", "%", "@",  "**", "<", "<=", ">", ">=",
+                   "==", "!=", "..", "and", "or", "=", "<-", "->", ",", "|>", "|", "in"});
+}
+
+/// A newline before one of these goes on.
+bool goesOnBefore(std::string_view t) { return oneOf(t, {"|>", "else", "->", "{"}); }
+
+class Filter {
+ public:
+  Filter(const Sources &sources, uint32_t file, bool quiet, Diagnostics &diags)
+      : sources_(sources), file_(file), text_(sources.text(file)), quiet_(quiet), diags_(diags) {}
+
+  Tokens run(const Tokens &raw) {
+    out_.reserve(raw.size());
+    for (const Token &token : raw) {
+      if (isNewline(textOf(text_, token))) {
+        if (!pending_) newline_ = token; // a run of newlines is one
+        pending_ = true;
+        continue;
+      }
+      if (pending_) settleNewline(token);
+      if (!take(token)) return cutOff();
+      out_.push_back(token);
+    }
+    return finish();
+  }
+
+ private:
+  struct Open {
+    std::string_view text; // a bracket or a keyword
+    Token token;
+  };
+
+  /// Keeps or drops the newline before `next`.
+  void settleNewline(const Token &next) {
+    pending_ = false;
+    std::string_view bracket = innermostBracket();
+    if (bracket == "(" || bracket == "[" || out_.empty()) return;
+    std::string_view after = textOf(text_, next);
+    if (goesOnAfter(textOf(text_, out_.back())) || goesOnBefore(after)) return;
+    endKeywords("");
+    out_.push_back(newline_);
+    // Only a second parameter list begins with `(` at top level; it belongs to what is above.
+    if (stack_.empty() && after != "(") pieceBegin_ = out_.size();
+  }
+
+  /// Follows one token on the stack; false after an error that ends the file.
+  bool take(const Token &token) {
+    std::string_view t = textOf(text_, token);
+    if (isKeyword(t) || opens(t)) return push(t, token);
+    // Arguments and items end at a comma; the names of a `scan` go on.
+    if (t == ",") endKeywords("scan");
+    return closes(t) ? close(t, token) : true;
+  }
+
+  bool push(std::string_view t, const Token &token) {
+    stack_.push_back({t, token});
+    if (stack_.size() <= size_t(kMaxNesting)) return true;
+    diags_.report(spanOf(token), Diag::NestedTooDeep, {std::to_string(kMaxNesting)});
+    return false;
+  }
+
+  bool close(std::string_view t, const Token &token) {
+    endKeywords("");
+    if (stack_.empty()) {
+      if (!quiet_) diags_.report(spanOf(token), Diag::UnopenedBracket, {std::string(t)});
+      return false;
+    }
+    if (closerOf(stack_.back().text) != t) return unclosed(token, "`" + std::string(t) + "`");
+    stack_.pop_back();
+    // The block of an `if`, `scan` or `fn` ends it.
+    if (t == "}" && !stack_.empty() && isKeyword(stack_.back().text)) stack_.pop_back();
+    return true;
+  }
+
+  bool unclosed(const Token &found, const std::string &what) {
+    const Open &open = stack_.back();
+    Position at = sources_.position(file_, open.token.begin);
+    std::string place = std::to_string(at.line) + ":" + std::to_string(at.column);
+    if (!quiet_)
+      diags_
+          .report(spanOf(found), Diag::UnclosedBracket,
+                  {std::string(closerOf(open.text)), std::string(open.text), place, what})
+          .label(spanOf(open.token), "opened here");
+    return false;
+  }
+
+  Tokens finish() {
+    endKeywords("");
+    if (stack_.empty()) return std::move(out_);
+    uint32_t end = uint32_t(text_.size());
+    unclosed({0, end, end}, "the end of the file");
+    return cutOff();
+  }
+
+  Tokens cutOff() {
+    out_.resize(pieceBegin_);
+    return std::move(out_);
+  }
+
+  /// Ends the open `if`, `scan`, `fn` down to the innermost bracket, or to a `stop` keyword.
+  void endKeywords(std::string_view stop) {
+    while (!stack_.empty() && isKeyword(stack_.back().text) && stack_.back().text != stop)
+      stack_.pop_back();
+  }
+
+  std::string_view innermostBracket() const {
+    for (auto it = stack_.rbegin(); it != stack_.rend(); ++it)
+      if (opens(it->text)) return it->text;
+    return "";
+  }
+
+  Span spanOf(const Token &token) const { return {file_, token.begin, token.end}; }
+
+  const Sources &sources_;
+  uint32_t file_;
+  std::string_view text_;
+  bool quiet_;
+  Diagnostics &diags_;
+  Tokens out_;
+  std::vector<Open> stack_;
+  Token newline_;
+  bool pending_ = false;
+  size_t pieceBegin_ = 0;
+};
+
+} // namespace
+
+Tokens filterTokens(const Sources &sources, uint32_t file, const Tokens &raw, bool quiet,
+                    Diagnostics &diags) {
+  return Filter(sources, file, quiet, diags).run(raw);
+}
+
+std::vector<TokenRange> topLevel(std::string_view text, const Tokens &tokens) {
+  std::vector<TokenRange> pieces;
+  size_t begin = 0;
+  int depth = 0;
+  for (size_t i = 0; i <= tokens.size(); ++i) {
+    std::string_view t = i < tokens.size() ? textOf(text, tokens[i]) : "\n";
+    depth += opens(t) - closes(t);
+    if (!isNewline(t) || (depth > 0 && i < tokens.size())) continue;
+    bool secondList = i + 1 < tokens.size() && textOf(text, tokens[i + 1]) == "(";
+    if (secondList && i > begin) continue;
+    if (i > begin) pieces.push_back({begin, i});
+    begin = i + 1;
+  }
+  return pieces;
+}
+
+TokenRange statementAround(std::string_view text, const Tokens &tokens, size_t at) {
+  // Every open bracket before `at`, with the beginning of the current statement inside it.
+  struct Level {
+    std::string_view bracket;
+    size_t statement;
+  };
+  auto kind = [&](size_t i) { return textOf(text, tokens[i]); };
+  std::vector<Level> levels;
+  for (size_t i = 0; i < std::min(at, tokens.size()); ++i) {
+    std::string_view t = kind(i);
+    if (opens(t)) levels.push_back({t, i + 1});
+    if (closes(t) && !levels.empty()) levels.pop_back();
+    if (isNewline(t) && !levels.empty()) levels.back().statement = i + 1;
+  }
+  // The innermost block; an empty one is part of the statement around it.
+  while (!levels.empty() &&
+         (levels.back().bracket != "{" || levels.back().statement >= at + 1 ||
+          (levels.back().statement == at && at < tokens.size() && closes(kind(at)))))
+    levels.pop_back();
+  if (levels.empty()) return {0, tokens.size()};
+  size_t begin = levels.back().statement, end = begin;
+  for (int depth = 0; end < tokens.size(); ++end) {
+    std::string_view t = kind(end);
+    if (depth == 0 && (isNewline(t) || t == "}")) break;
+    depth += opens(t) - closes(t);
+  }
+  return {begin, end};
+}
+
+} // namespace nnc::fe
