@@ -221,7 +221,8 @@ V Builder::contract(ValueId x, ValueId w, std::string_view fx, std::string_view 
   for (size_t l = 0; l < a.labels.size(); ++l)
     NNC_CHECK(given[l], "@" + f.name + ": contract needs the extent of label " + a.labels[l]);
   a.type.dtype = f.type(x).dtype;
-  if (ydims) a.type.dims = std::move(*ydims);
+  if (ydims)
+    a.type.dims = std::move(*ydims);
   else
     for (const LabelForm &form : a.forms[2]) {
       NNC_CHECK(form.isSimple(), "@" + f.name + ": contract needs the dimensions of y");
@@ -267,8 +268,8 @@ std::vector<V> Builder::grad(ValueId loss, std::vector<ValueId> xs) {
 }
 
 std::vector<V> Builder::call(std::string callee, std::vector<ValueId> args, std::string gradient) {
-  return resultsOf(*this, make(Op::call_, std::move(args),
-                               CallAttr{std::move(callee), std::move(gradient)}));
+  return resultsOf(
+      *this, make(Op::call_, std::move(args), CallAttr{std::move(callee), std::move(gradient)}));
 }
 
 std::vector<V> Builder::scan(ScanAttr a, std::vector<ValueId> operands) {

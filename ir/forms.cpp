@@ -1,7 +1,7 @@
 // Labels of contractions: text and extents.
 //
-// Problem. "n, 2i+u-1, c" is how a contraction's tensors are written in the IR text, by library code
-// and by tests. Only labels like i and u, which are nowhere a dimension of their own, need an
+// Problem. "n, 2i+u-1, c" is how a contraction's tensors are written in the IR text, by library
+// code and by tests. Only labels like i and u, which are nowhere a dimension of their own, need an
 // extent; printing the others would say a size twice.
 //
 // Method. A small reader over the text; extents are taken from the first dimension that is just the
@@ -12,6 +12,8 @@
 namespace nnc::ir {
 
 namespace {
+
+constexpr size_t kMaxLabels = 256; // they are searched one by one
 
 bool isLetter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 bool isDigit(char c) { return c >= '0' && c <= '9'; }
@@ -50,7 +52,7 @@ struct FormReader {
       size_t start = pos;
       while (isLetter(peek()) || isDigit(peek())) ++pos;
       f.terms.push_back({label(text.substr(start, pos - start)), k});
-      return true;
+      return labels.size() <= 2 * kMaxLabels;
     }
     f.offset += k;
     return digits && f.offset < (int64_t(1) << 40) && f.offset > -(int64_t(1) << 40);
@@ -68,9 +70,12 @@ struct FormReader {
 std::string str(const LabelForm &f, const std::vector<std::string> &labels) {
   std::string s;
   for (LabelTerm t : f.terms) {
-    if (t.coef == -1) s += '-';
-    else if (t.coef != 1) s += (t.coef > 0 && !s.empty() ? "+" : "") + std::to_string(t.coef);
-    else if (!s.empty()) s += '+';
+    if (t.coef == -1)
+      s += '-';
+    else if (t.coef != 1)
+      s += (t.coef > 0 && !s.empty() ? "+" : "") + std::to_string(t.coef);
+    else if (!s.empty())
+      s += '+';
     s += size_t(t.label) < labels.size() ? labels[t.label] : "?";
   }
   if (f.offset > 0 && !s.empty()) s += '+';
@@ -88,6 +93,10 @@ bool parseForms(std::string_view text, std::vector<std::string> &labels,
     if (!out.empty() && r.peek() == ',') ++r.pos, r.blanks();
     if (!r.form(out.emplace_back())) {
       error = "expected labels such as \"n, 2i+u-1\", found \"" + std::string(text) + "\"";
+      return false;
+    }
+    if (labels.size() > kMaxLabels) {
+      error = "a contraction has at most " + std::to_string(kMaxLabels) + " labels";
       return false;
     }
   }

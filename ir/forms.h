@@ -1,7 +1,8 @@
 // The labels of a contraction as text: "n, 2i+u-1, c".
 //
-// One form per dimension, separated by commas or blanks; a form is a sum of labels with coefficients
-// and of constants. The empty text is a scalar; "0" is one dimension that is read at index 0.
+// One form per dimension, separated by commas or blanks; a form is a sum of labels with
+// coefficients and of constants. The empty text is a scalar; "0" is one dimension that is read at
+// index 0.
 #pragma once
 #include "ir/attrs.h"
 #include <string>

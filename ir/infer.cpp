@@ -103,8 +103,8 @@ Inferred infer_constant(const Args &, const ConstantAttr &a) {
     if (!isConst)
       return fail("a constant of type ", t, " must be one repeated element, found ", a.data.size());
     if (int64_t(a.data.size()) != elementCount(t.dims, 1))
-      return fail("a constant of type ", t, " has ", elementCount(t.dims, 1),
-                  " elements, found ", a.data.size());
+      return fail("a constant of type ", t, " has ", elementCount(t.dims, 1), " elements, found ",
+                  a.data.size());
   }
   if (isFloat(t.dtype)) return ok(t);
   // Exact as doubles: beyond 2^53 an integer constant would not be the number that was written.
@@ -190,6 +190,7 @@ bool countPolynomial(const Dims &dims, std::vector<int64_t> &out) {
 Inferred infer_reshape(const Args &x, const ReshapeAttr &a) {
   if (a.type.dtype != x[0].dtype)
     return fail("a reshape keeps the element type of ", x[0], ", found ", a.type);
+  if (std::string e = checkType(a.type); !e.empty()) return fail(e);
   std::vector<int64_t> from, to;
   if (!countPolynomial(x[0].dims, from) || !countPolynomial(a.type.dims, to) || from != to) {
     Dim p, q;
@@ -220,14 +221,14 @@ Inferred infer_slice(const Args &x, const SliceAttr &a) {
   Type t{x[0].dtype, {}};
   for (size_t i = 0; i < rank; ++i) {
     Dim length = a.limit[i] - a.start[i];
-    if (!nonNegative(a.start[i]) || !nonNegative(length) ||
-        !nonNegative(x[0].dims[i] - a.limit[i]))
+    if (!nonNegative(a.start[i]) || !nonNegative(length) || !nonNegative(x[0].dims[i] - a.limit[i]))
       return fail("slice from ", a.start[i], " to ", a.limit[i], " is not inside dimension ", i,
                   " of ", x[0]);
     if (a.stride[i] < 1) return fail("a stride is at least 1, found ", a.stride[i]);
     if (a.stride[i] > 1 && !length.isConst())
       return fail("a slice with a stride needs a constant length, found ", length);
-    t.dims.push_back(a.stride[i] == 1 ? length : Dim((length.b - 1) / a.stride[i] + (length.b > 0)));
+    t.dims.push_back(a.stride[i] == 1 ? length
+                                      : Dim((length.b - 1) / a.stride[i] + (length.b > 0)));
   }
   return ok(t);
 }
@@ -276,7 +277,8 @@ std::string badWindow(const WindowAttr &a) {
   for (const Ints *v : {&a.stride, &a.dilation, &a.low, &a.high, &a.extent})
     if (v->size() != k)
       return fail("expected stride, dilation, low, high and extent for each of ", k,
-                  " window sizes, found ", *v).error;
+                  " window sizes, found ", *v)
+          .error;
   for (size_t i = 0; i < k; ++i) {
     for (const Ints *v : {&a.size, &a.stride, &a.dilation})
       if ((*v)[i] < 1 || (*v)[i] > INT32_MAX)
@@ -471,8 +473,8 @@ Inferred infer_scan(const Args &x, const ScanAttr &a) {
     Type &t = args[a.carries + i];
     if (std::string e = badDim(a.xAxes[i], t.rank()); !e.empty()) return fail(e);
     if (t.dims[a.xAxes[i]] != Dim(a.length))
-      return fail("a sequence must have ", a.length, " steps in dimension ", a.xAxes[i],
-                  ", found ", t);
+      return fail("a sequence must have ", a.length, " steps in dimension ", a.xAxes[i], ", found ",
+                  t);
     t.dims.erase(t.dims.begin() + a.xAxes[i]);
   }
   Inferred r = applied(*f, args);
@@ -518,7 +520,8 @@ Inferred rule(const Args &x, const Attr &a) {
 #define BINARY(name, ...) POINTWISE(name)
 #define COMPARE(name, ...) POINTWISE(name)
 #define TENSOR(name, arity, A)                                                                     \
-  case Op::name##_: return withAttr<A>(infer_##name, x, a);
+  case Op::name##_:                                                                                \
+    return withAttr<A>(infer_##name, x, a);
 #include "ir/ops.def"
 #undef POINTWISE
   }

@@ -45,11 +45,16 @@ std::string quoted(std::string_view s) {
   static const char *hex = "0123456789abcdef";
   std::string out = "\"";
   for (char c : s) {
-    if (c == '"' || c == '\\') (out += '\\') += c;
-    else if (c == '\n') out += "\\n";
-    else if (c == '\t') out += "\\t";
-    else if (uint8_t(c) < 0x20 || c == 0x7f) ((out += "\\u00") += hex[c >> 4]) += hex[c & 15];
-    else out += c;
+    if (c == '"' || c == '\\')
+      (out += '\\') += c;
+    else if (c == '\n')
+      out += "\\n";
+    else if (c == '\t')
+      out += "\\t";
+    else if (uint8_t(c) < 0x20 || c == 0x7f)
+      ((out += "\\u00") += hex[c >> 4]) += hex[c & 15];
+    else
+      out += c;
   }
   return out += '"';
 }
@@ -92,21 +97,30 @@ struct Writer {
     out += '}';
   }
   void value(const Meta &m, int depth) {
-    if (auto *b = m.asBool()) out += *b ? "true" : "false";
-    else if (auto *i = m.asInt()) out += std::to_string(*i);
-    else if (auto *f = m.asFloat()) out += jsonFloat(*f);
-    else if (auto *s = m.asString()) out += quoted(*s);
-    else if (auto *l = m.asList()) list(*l, depth);
-    else if (auto *d = m.asDict()) dict(*d, depth);
-    else out += "null";
+    if (auto *b = m.asBool())
+      out += *b ? "true" : "false";
+    else if (auto *i = m.asInt())
+      out += std::to_string(*i);
+    else if (auto *f = m.asFloat())
+      out += jsonFloat(*f);
+    else if (auto *s = m.asString())
+      out += quoted(*s);
+    else if (auto *l = m.asList())
+      list(*l, depth);
+    else if (auto *d = m.asDict())
+      dict(*d, depth);
+    else
+      out += "null";
   }
 };
 
 // --- reading -----------------------------------------------------------------------------------
 
 void appendUtf8(std::string &out, uint32_t c) {
-  if (c < 0x80) out += char(c);
-  else if (c < 0x800) (out += char(0xc0 | c >> 6)) += char(0x80 | (c & 63));
+  if (c < 0x80)
+    out += char(c);
+  else if (c < 0x800)
+    (out += char(0xc0 | c >> 6)) += char(0x80 | (c & 63));
   else if (c < 0x10000)
     ((out += char(0xe0 | c >> 12)) += char(0x80 | (c >> 6 & 63))) += char(0x80 | (c & 63));
   else {
@@ -175,8 +189,10 @@ struct Reader {
       if (pos >= text.size() || text[pos] == '\n') return fail("string without an end");
       char c = text[pos++];
       if (c == '"') return true;
-      if (c != '\\') out += c;
-      else if (!escape(out)) return false;
+      if (c != '\\')
+        out += c;
+      else if (!escape(out))
+        return false;
     }
   }
 
@@ -240,10 +256,14 @@ struct Reader {
       out = Meta(std::move(s));
       return true;
     }
-    if (word("true")) out = Meta(true);
-    else if (word("false")) out = Meta(false);
-    else if (word("null")) out = Meta();
-    else return number(out);
+    if (word("true"))
+      out = Meta(true);
+    else if (word("false"))
+      out = Meta(false);
+    else if (word("null"))
+      out = Meta();
+    else
+      return number(out);
     return true;
   }
 };

@@ -74,14 +74,14 @@ bool parseOp(std::string_view name, Op &out) {
 Attr defaultAttr(Op op) {
   switch (op) {
 #define TENSOR(name, arity, A)                                                                     \
-  case Op::name##_: return A{};
-#define UNARY(name, ...)                                                                           \
-  case Op::name##_: return NoAttr{};
-#define BINARY(name, ...)                                                                          \
-  case Op::name##_: return NoAttr{};
-#define COMPARE(name, ...)                                                                         \
-  case Op::name##_: return NoAttr{};
-#include "ir/ops.def"
+  case Op::name##_: return A{};                                                                    \
+      #define UNARY(name, ...)                                                                     \
+  case Op::name##_: return NoAttr{};                                                               \
+      #define BINARY(name, ...)                                                                    \
+  case Op::name##_: return NoAttr{};                                                               \
+      #define COMPARE(name, ...)                                                                   \
+  case Op::name##_: return NoAttr{};                                                               \
+      #include "ir/ops.def"
   }
   return NoAttr{};
 }

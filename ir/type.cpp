@@ -7,6 +7,7 @@
 #include "ir/type.h"
 #include <array>
 #include <charconv>
+#include <utility>
 
 namespace nnc::ir {
 
@@ -107,9 +108,10 @@ bool fits(const Dims &d, int64_t n) {
 bool product(const Dims &d, Dim &out) {
   Dim p = 1;
   for (Dim x : d) {
-    if (x.isConst()) p = p * x.b;
-    else if (p.isConst()) p = x * p.b;
-    else return false;
+    if (!x.isConst() && !p.isConst()) return false;
+    if (!x.isConst()) std::swap(p, x); // now x is the constant
+    if (__builtin_mul_overflow(p.a, x.b, &p.a) || __builtin_mul_overflow(p.b, x.b, &p.b))
+      return false;
   }
   out = p;
   return true;

@@ -1,1 +1,58 @@
-# filled by its stage
+# All tests are one Catch2 executable, nnc_tests: main.cpp and every tests/<stage>_*_test.cpp whose
+# stage is built. The prefix of a file names the stage it needs.
+#
+#   ir_                                             always
+#   parse_ diagnostics_ elaborate_ language_ library_   nnc_frontend
+#   codegen_ kernel_ plan_                          nnc_codegen
+#   runtime_                                        nnc_runtime_testable
+#   tool_ sample_                                   all of them
+find_package(Catch2 2 REQUIRED)
+
+set(NNC_TEST_LIBRARIES "")
+foreach(library nnc_codegen nnc_frontend nnc_runtime_testable nnc_ir)
+  if(TARGET ${library})
+    list(APPEND NNC_TEST_LIBRARIES ${library})
+  endif()
+endforeach()
+
+# Sets `out` to the stage that the test file `name` needs, "" if none is missing.
+function(nnc_missing_stage name out)
+  set(needs "")
+  if(name MATCHES "^(parse|diagnostics|elaborate|language|library)_")
+    set(needs nnc_frontend)
+  elseif(name MATCHES "^(codegen|kernel|plan)_")
+    set(needs nnc_codegen)
+  elseif(name MATCHES "^runtime_")
+    set(needs nnc_runtime_testable)
+  elseif(name MATCHES "^(tool|sample)_")
+    set(needs nnc_frontend nnc_codegen nnc_runtime_testable)
+  elseif(NOT name MATCHES "^ir_")
+    message(FATAL_ERROR "tests/${name}: the prefix names no stage, see tests/tests.cmake")
+  endif()
+  set(missing "")
+  foreach(target ${needs})
+    if(NOT TARGET ${target})
+      set(missing ${target})
+    endif()
+  endforeach()
+  set(${out} "${missing}" PARENT_SCOPE)
+endfunction()
+
+file(GLOB NNC_TEST_FILES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*_test.cpp)
+set(NNC_TEST_SOURCES ${CMAKE_SOURCE_DIR}/tests/main.cpp)
+foreach(file ${NNC_TEST_FILES})
+  get_filename_component(name ${file} NAME)
+  nnc_missing_stage(${name} missing)
+  if(missing STREQUAL "")
+    list(APPEND NNC_TEST_SOURCES ${file})
+  endif()
+endforeach()
+
+add_executable(nnc_tests ${NNC_TEST_SOURCES})
+target_link_libraries(nnc_tests PRIVATE ${NNC_TEST_LIBRARIES} Catch2::Catch2)
+target_compile_definitions(nnc_tests PRIVATE NNC_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+                                             NNC_BINARY_DIR="${CMAKE_BINARY_DIR}")
+if(TARGET nnc)
+  add_dependencies(nnc_tests nnc) # tool_ tests run it
+endif()
+add_test(NAME nnc_tests COMMAND nnc_tests WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
