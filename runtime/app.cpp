@@ -1,0 +1,40 @@
+// Picks the command: see docs/binary.md.
+#include "runtime/app.h"
+
+#include "runtime/session.h"
+#include "runtime/summary.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+namespace rt {
+
+static void print_about(const Session &s) {
+  printf("model    %s\nsource   %s\ntarget   %s\nseed     %lld\nruntime  interface %d\n", s.name,
+         s.metadata->text("source", "?"), s.model->target ? s.model->target : "?",
+         static_cast<long long>(s.metadata->get("train")->integer("seed", 0)), NNC_ABI_VERSION);
+}
+
+int run_app(const NncModel &model, int argc, char **argv) {
+  Session session = make_session(model, parse_options(argc, argv));
+  int code = 0;
+  if (session.options.help) {
+    print_help(argv[0], session.name);
+  } else if (session.options.about) {
+    print_about(session);
+  } else {
+    bind_data(session);
+    switch (session.options.command) {
+    case Command::Train: code = train(session); break;
+    case Command::Evaluate: code = evaluate(session); break;
+    case Command::Predict: code = predict(session); break;
+    case Command::Summary:
+      print_summary(model, session.metadata, session.options.verbose > 1);
+      break;
+    }
+  }
+  if (fflush(stdout) != 0) fail("cannot write to standard output: %s", strerror(errno));
+  return code;
+}
+
+} // namespace rt

@@ -1,0 +1,208 @@
+// Fits what the readers found to the model's inputs: see data.h.
+#include "runtime/data.h"
+
+#include <stdio.h>
+
+namespace rt {
+
+namespace {
+
+// The extents of a row that are not 1, ended by -1.
+void row_extents(const int64_t *dims, int64_t rank, int64_t *kept) {
+  int64_t count = 0;
+  for (int64_t d = 1; d < rank; d++)
+    if (dims[d] != 1) kept[count++] = dims[d];
+  kept[count] = -1;
+}
+
+struct Binding {
+  const ColumnSpec &spec;
+  const NncTensor &input;
+  const char *what;
+
+  int64_t width() const {
+    int64_t count = 1;
+    for (int64_t d = 1; d < input.rank; d++) count *= input.dims[d].b;
+    return count;
+  }
+
+  RawArray read() const {
+    const char *reader = spec.reader;
+    if (spec.replaced) { // a file given on the command line may be of another kind
+      if (ends_with(spec.file, ".npy"))
+        reader = "npy";
+      else if (ends_with(spec.file, ".csv") || ends_with(spec.file, ".csv.gz"))
+        reader = "csv";
+      else if (strstr(spec.file, "-ubyte") || strstr(spec.file, ".idx"))
+        reader = "idx";
+    }
+    if (same(reader, "idx")) return read_idx(spec.file, what);
+    if (same(reader, "npy")) return read_npy(spec.file, what);
+    if (same(reader, "csv")) {
+      bool floating = dtype_info(input.dtype).floating;
+      int64_t dtype = input.dtype == NNC_F64 ? NNC_F64 : floating ? NNC_F32 : NNC_I64;
+      return read_csv(spec, dtype, width());
+    }
+    fail("`%s` (%s): there is no reader `%s`", spec.file, what, reader);
+  }
+
+  void check_shape(const RawArray &raw) const {
+    if (raw.flat) return; // a CSV has no shape, only a width, and the reader checked it
+    int64_t expected[MaxRank + 1], found[MaxRank + 1], dims[MaxRank];
+    for (int64_t d = 0; d < input.rank; d++) dims[d] = d ? input.dims[d].b : raw.dims[0];
+    row_extents(dims, input.rank, expected);
+    row_extents(raw.dims, raw.rank, found);
+    for (int i = 0;; i++) {
+      if (expected[i] != found[i])
+        fail("`%s` (%s): the model takes rows of %s, the file has rows of %s", spec.file, what,
+             type_text(input.dtype, dims, input.rank, 1),
+             type_text(raw.dtype, raw.dims, raw.rank, 1));
+      if (expected[i] < 0) return;
+    }
+  }
+
+  [[noreturn]] void bad_value(int64_t element, int64_t value, int64_t low, int64_t high) const {
+    fail("`%s` (%s): row %lld: expected a value in [%lld, %lld), found %lld", spec.file, what,
+         static_cast<long long>(element / width()), static_cast<long long>(low),
+         static_cast<long long>(high), static_cast<long long>(value));
+  }
+
+  int64_t integer_at(const RawArray &raw, int64_t i) const {
+    switch (raw.dtype) {
+    case NNC_I64: {
+      int64_t value;
+      memcpy(&value, raw.data + 8 * i, 8);
+      return value;
+    }
+    case NNC_I32: {
+      int32_t value;
+      memcpy(&value, raw.data + 4 * i, 4);
+      return value;
+    }
+    case NNC_U32: {
+      uint32_t value;
+      memcpy(&value, raw.data + 4 * i, 4);
+      return value;
+    }
+    default: return static_cast<unsigned char>(raw.data[i]);
+    }
+  }
+
+  // What an integer input can hold, narrowed to the declared range.
+  void limits(int64_t &low, int64_t &high) const {
+    low = input.dtype == NNC_I64 ? INT64_MIN : input.dtype == NNC_I32 ? INT32_MIN : 0;
+    high = input.dtype == NNC_I64    ? INT64_MAX
+           : input.dtype == NNC_I32  ? int64_t{INT32_MAX} + 1
+           : input.dtype == NNC_U32  ? int64_t{UINT32_MAX} + 1
+           : input.dtype == NNC_BOOL ? 2
+                                     : 256;
+    if (spec.has_range) {
+      if (spec.low > low) low = spec.low;
+      if (spec.high < high) high = spec.high;
+    }
+  }
+
+  void check_integers(const RawArray &raw, int64_t count) const {
+    int64_t low, high;
+    limits(low, high);
+    for (int64_t i = 0; i < count; i++) {
+      int64_t value = integer_at(raw, i);
+      if (value < low || (value >= high && high != INT64_MAX)) bad_value(i, value, low, high);
+    }
+  }
+
+  void store_float(double value, char *out) const {
+    float narrow = float(value);
+    uint16_t half;
+    switch (input.dtype) {
+    case NNC_F32: memcpy(out, &narrow, 4); break;
+    case NNC_F64: memcpy(out, &value, 8); break;
+    case NNC_F16: half = half_of_float(narrow), memcpy(out, &half, 2); break;
+    default: half = bfloat_of_float(narrow), memcpy(out, &half, 2); break;
+    }
+  }
+
+  // The elements in the input's type.
+  void convert(RawArray &raw, int64_t count) const {
+    int64_t size = dtype_info(input.dtype).bytes, from = dtype_info(raw.dtype).bytes;
+    Array<char> converted;
+    converted.resize(size_t(count * size));
+    for (int64_t i = 0; i < count; i++) {
+      char *out = converted.data + i * size;
+      if (dtype_info(input.dtype).floating) {
+        store_float(element_as_double(raw.dtype, raw.data + i * from), out);
+      } else {
+        int64_t value = integer_at(raw, i);
+        memcpy(out, &value, size_t(size)); // little-endian: the low bytes
+      }
+    }
+    raw.owner = static_cast<Array<char> &&>(converted);
+    raw.data = raw.owner.data;
+    raw.dtype = input.dtype;
+  }
+
+  Column load() const {
+    RawArray raw = read();
+    check_shape(raw);
+    int64_t count = raw.dims[0] * width();
+    bool from_float = dtype_info(raw.dtype).floating, to_float = dtype_info(input.dtype).floating;
+    if (from_float && !to_float)
+      fail("`%s` (%s): the model takes %s, the file has %s", spec.file, what,
+           dtype_info(input.dtype).name, dtype_info(raw.dtype).name);
+    if (!to_float) check_integers(raw, count);
+    bool widens_later = raw.dtype == NNC_U8 && input.dtype == NNC_F32;
+    if (raw.dtype != input.dtype && !widens_later) convert(raw, count);
+    Column column{spec.name, spec.file, raw.dtype, raw.dims[0], width(), raw.data, raw.owner.data};
+    raw.owner.data = nullptr; // the column keeps it
+    return column;
+  }
+};
+
+void check_input(const NncTensor &input) {
+  bool rows = input.rank >= 1 && input.rank <= MaxRank;
+  for (int64_t d = 1; rows && d < input.rank; d++) rows = input.dims[d].a == 0;
+  rows = rows && (input.dims[0].a == 0 || (input.dims[0].a == 1 && input.dims[0].b == 0));
+  if (!rows)
+    fail("input `%s` of type %s cannot be fed from rows of a file", input.name,
+         type_text(input, 1));
+}
+
+const ColumnSpec *find_spec(const Array<ColumnSpec> &specs, const char *name) {
+  for (const ColumnSpec &spec : specs)
+    if (same(spec.name, name)) return &spec;
+  return nullptr;
+}
+
+} // namespace
+
+const Column *Dataset::find(const char *name) const {
+  for (const Column &column : columns)
+    if (same(column.name, name)) return &column;
+  return nullptr;
+}
+
+void load_columns(Dataset &dataset, const Array<ColumnSpec> &specs, const NncTensor *inputs,
+                  int64_t input_count, const char *what, bool optional) {
+  for (int64_t i = 0; i < input_count; i++) {
+    const NncTensor &input = inputs[i];
+    if (dataset.find(input.name)) continue;
+    const ColumnSpec *spec = find_spec(specs, input.name);
+    if (!spec && optional) continue;
+    if (!spec)
+      fail("%s: no file for the input `%s`: give one with --data %s=PATH", what, input.name,
+           input.name);
+    check_input(input);
+    Column column = Binding{*spec, input, text("%s, `%s`", what, input.name)}.load();
+    if (dataset.columns.count && column.rows != dataset.rows)
+      fail("%s: `%s` has %lld rows (%s), `%s` has %lld (%s)", what, dataset.columns[0].name,
+           static_cast<long long>(dataset.rows), dataset.columns[0].file, column.name,
+           static_cast<long long>(column.rows), column.file);
+    dataset.rows = column.rows;
+    dataset.columns.push(column);
+  }
+  forget_csv();
+  if (dataset.columns.count && dataset.rows == 0)
+    fail("`%s` (%s): there are no rows", dataset.columns[0].file, what);
+}
+
+} // namespace rt

@@ -1,0 +1,31 @@
+// Whole files in, whole files out.
+//
+// Reading: a file is read into memory at once; gzip is recognised by its first two bytes and
+// inflated. Writing: into `PATH.tmp-PID` beside the target, flushed to the disk, then renamed over
+// it, so that whatever happens either the old file or the new one is there, never a piece.
+#ifndef NNC_RUNTIME_FILES_H
+#define NNC_RUNTIME_FILES_H
+
+#include "runtime/base.h"
+
+#include <stdio.h>
+
+namespace rt {
+
+// `what` names the use in the message if the file cannot be opened: "training data `image`".
+// The bytes are followed by one zero byte that is not counted.
+Array<char> read_file(const char *path, const char *what);
+
+struct OutputFile {
+  const char *path, *temporary;
+  FILE *stream;
+};
+OutputFile begin_file(const char *path);
+void write_bytes(OutputFile &file, const void *bytes, size_t count);
+void finish_file(OutputFile &file);
+// Fails now, and not after an hour of training, if `path` cannot be written.
+void check_writable(const char *path);
+
+} // namespace rt
+
+#endif

@@ -1,0 +1,38 @@
+// The command line of a training binary: docs/binary.md.
+#ifndef NNC_RUNTIME_OPTIONS_H
+#define NNC_RUNTIME_OPTIONS_H
+
+#include "runtime/base.h"
+
+namespace rt {
+
+enum class Command { Train, Evaluate, Predict, Summary };
+
+// --data NAME=PATH
+struct DataOption {
+  const char *name, *path;
+  bool used;
+};
+
+struct Options {
+  Command command = Command::Train;
+  int64_t epochs = -1, steps = -1, limit = -1; // -1: not given
+  uint64_t seed = 0;
+  bool seed_given = false;
+  int64_t threads = 0; // 0: all cores
+  int64_t verbose = 1;
+  const char *weights = nullptr, *save = nullptr, *log = nullptr, *log_steps = nullptr;
+  const char *output = nullptr;
+  bool no_shuffle = false, show = false, about = false, help = false, version = false;
+  bool reverse_items = false, shuffle_items = false;
+  uint64_t shuffle_items_seed = 0;
+  Array<DataOption> data;
+};
+
+// Ends the process with exit code 2 on a mistake.
+Options parse_options(int argc, char **argv);
+void print_help(const char *program, const char *model_name);
+
+} // namespace rt
+
+#endif

@@ -1,0 +1,58 @@
+// Runs the step programs of a model.
+//
+// A step program is a table of operations (abi.h). All threads walk it together: thread t of T runs
+// items [items*t/T, items*(t+1)/T) of each operation, and they meet where an operation says so. No
+// result depends on which thread ran an item, nor when: that is the promise the kernels make, and
+// `Order` exists to check it. `Shuffled` runs the items of T virtual threads between two barriers
+// in random interleaving on one thread, `Reversed` runs them back to front; the bits must be equal.
+//
+// All memory of a model is one region of huge pages, reserved once and zero at first:
+//   persistent | transient | input | scratch of thread 0, 1, ..
+#ifndef NNC_RUNTIME_PROGRAM_H
+#define NNC_RUNTIME_PROGRAM_H
+
+#include "runtime/abi.h"
+#include "runtime/base.h"
+
+namespace rt {
+
+enum class Order { Forward, Shuffled, Reversed };
+
+struct ProgramOptions {
+  int threads = 1;
+  uint64_t seed = 0;
+  Order order = Order::Forward;
+  uint64_t order_seed = 0;
+};
+
+// Work that all threads do before the first operation: filling the inputs.
+struct Prologue {
+  void (*work)(void *context, int thread, int threads);
+  void *context;
+};
+
+struct Program {
+  const NncModel *model;
+  ProgramOptions options;
+  char *persistent, *transient, *input, *scratch;
+  int64_t scratch_stride;
+  uint64_t step = 0; // training steps done
+
+  // The arguments of each function as addresses, resolved at the first run.
+  Array<char **> arguments;
+
+  const NncFunction *find(const char *name) const;
+  char *address(int64_t region, int64_t offset) const;
+  char *address(const NncTensor &tensor) const { return address(tensor.region, tensor.offset); }
+  // Runs a function on a batch of n rows. Does not count a training step.
+  void run(const NncFunction &function, int64_t n, const Prologue *prologue = nullptr);
+};
+
+// Reserves the memory, starts the threads. Fails if this CPU lacks what the code was compiled for.
+Program start_program(const NncModel &model, const ProgramOptions &options);
+// How many items an operation has on a batch of n rows.
+int64_t item_count(const NncOp &op, int64_t n);
+
+} // namespace rt
+
+#endif
