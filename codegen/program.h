@@ -21,6 +21,7 @@ struct Buffer {
   std::string persistent;     // Persistent: its name in the module
   int32_t input = -1;         // Input: index among the function's unbound parameters
   std::vector<double> data;   // Constant: all elements
+  ir::ValueId value;          // the IR value it holds; invalid for partial results of split reductions
 };
 
 struct Launch {

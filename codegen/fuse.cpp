@@ -1,0 +1,741 @@
+// Fusion: from a function of tensor nodes to a list of kernels.
+//
+// Problem. One node, one kernel would spend a step on memory traffic and barriers. Example: a dense layer's
+//   %z = contract %x, %w; %s = add %z, (broadcast %b); %h = select (le %s, 0), 0, %s
+// should store h only, from the registers of the product's tile; a softmax row should stay in one kernel; the
+// optimizer's update belongs to the tile that has just finished the weight's gradient.
+//
+// Method. (1) fuse_roots.cpp says which values get memory; everything else is inlined where it is read
+// (fuse_read.cpp). (2) Roots are placed in program order: into the latest kernel that produces something
+// they read, if the root's index space starts with that kernel's parallel axes, if it reads the kernel's own
+// values only at the very same index, and if no dependence would run in a circle; else into a new kernel.
+//   Contract + elementwise   -> epilogue stage on the tile
+//   Loops + elementwise      -> a stage, looping over the axes beyond the parallel ones
+//   Loops + reduction        -> a stage that leaves a local behind
+// (3) Values that no other kernel reads lose their store. Elementwise arithmetic is IEEE everywhere, so none
+// of this changes a bit (decision 11). Reductions over much with little to show for it are split in two
+// kernels, `partial` and `combine`, by shape alone (decision 12).
+#include "codegen/fuse.h"
+#include <algorithm>
+#include <stdexcept>
+
+namespace nnc::cg {
+
+using ir::Node;
+using ir::Op;
+using ir::ValueId;
+
+Fuser::Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o) : m(m), f(f), options(o) {
+  program.function = &f;
+  program.batch = f.batch;
+  facts = chooseRoots(m, f, o);
+  groupOf.assign(f.values.size(), -1);
+  bufferOf.assign(f.values.size(), -1);
+}
+
+// --- buffers -------------------------------------------------------------------------------------
+
+void Fuser::makeBuffers() {
+  int32_t input = 0;
+  for (const ir::Param &p : f.params) {
+    Buffer b;
+    b.name = f.values[p.value.i].name;
+    b.type = f.type(p.value);
+    b.value = p.value;
+    b.persistent = p.bind;
+    b.life = p.bind.empty() ? Life::Input : Life::Persistent;
+    if (p.bind.empty()) b.input = input++;
+    bufferOf[p.value.i] = BufferId(program.buffers.size());
+    program.buffers.push_back(std::move(b));
+  }
+}
+
+BufferId Fuser::buffer(ValueId v) {
+  if (bufferOf[v.i] >= 0) return bufferOf[v.i];
+  Buffer b;
+  b.name = f.values[v.i].name;
+  b.type = f.type(v);
+  b.value = v;
+  if (const Node *n = f.def(v); n && n->op == Op::constant_ && groupOf[v.i] < 0) {
+    b.life = Life::Constant;
+    b.data = std::get<ir::ConstantAttr>(n->attr).data;
+    if (b.data.size() == 1) b.data.assign(size_t(count(b.type.dims)), b.data[0]);
+  }
+  bufferOf[v.i] = BufferId(program.buffers.size());
+  program.buffers.push_back(std::move(b));
+  return bufferOf[v.i];
+}
+
+int32_t Fuser::argFor(Launch &l, BufferId b, bool write) {
+  auto it = std::find(l.args.begin(), l.args.end(), b);
+  int32_t i = int32_t(it - l.args.begin());
+  if (it == l.args.end()) {
+    l.args.push_back(b);
+    l.kernel.args.push_back({program.buffers[b].type.dtype, program.buffers[b].type.dims, false, false});
+  }
+  (write ? l.kernel.args[i].written : l.kernel.args[i].read) = true;
+  return i;
+}
+
+// --- placing roots --------------------------------------------------------------------------------
+
+// Values with memory that the node reads, through everything that is inlined.
+std::set<int> Fuser::rootDeps(const Node &node) const {
+  std::set<int> deps;
+  std::set<int32_t> seen;
+  std::vector<ValueId> work(node.operands.begin(), node.operands.end());
+  while (!work.empty()) {
+    ValueId v = work.back();
+    work.pop_back();
+    if (!seen.insert(v.i).second) continue;
+    if (facts.root[v.i]) {
+      if (groupOf[v.i] >= 0) deps.insert(groupOf[v.i]);
+      continue;
+    }
+    if (const Node *n = f.def(v)) work.insert(work.end(), n->operands.begin(), n->operands.end());
+  }
+  return deps;
+}
+
+bool Fuser::reaches(int from, int to) const {
+  std::vector<int> work{from};
+  std::set<int> seen;
+  while (!work.empty()) {
+    int g = work.back();
+    work.pop_back();
+    if (g == to) return true;
+    if (!seen.insert(g).second) continue;
+    work.insert(work.end(), groups[g].deps.begin(), groups[g].deps.end());
+  }
+  return false;
+}
+
+int Fuser::newGroup(const Node &node) {
+  groups.emplace_back();
+  Group &g = groups.back();
+  g.kernel().batch = f.batch;
+  g.kernel().loc = node.loc;
+  g.kernel().name = f.values[node.firstResult.i].name;
+  return int(groups.size()) - 1;
+}
+
+static bool isElementwise(const ir::Function &f, const Node &n) {
+  return ir::isPointwise(n.op) || isView(f, n) || n.op == Op::select_ || n.op == Op::cast_ ||
+         n.op == Op::constant_ || n.op == Op::iota_ || n.op == Op::size_ || n.op == Op::random_;
+}
+
+void Fuser::place(const Node &node) {
+  std::set<int> deps = rootDeps(node);
+  if (options.fuse) {
+    std::vector<int> order(deps.rbegin(), deps.rend()); // latest first
+    // Scalars computed from scalars and parameters share the kernel at the head of the step.
+    if (f.type(node.result()).isScalar() && isElementwise(f, node))
+      for (int g = 0; g < int(groups.size()); ++g)
+        if (groups[g].open && groups[g].dims.empty() && groups[g].kernel().cls == KernelClass::Loops &&
+            groups[g].locals.empty() && !deps.count(g))
+          order.push_back(g);
+    for (int g : order) {
+      bool circle = false;
+      for (int d : deps) circle |= d != g && reaches(d, g);
+      if (circle || !tryMerge(node, g)) continue;
+      for (int k = 0; k < node.resultCount; ++k) groups[g].members.push_back(node.result(k));
+      deps.erase(g);
+      groups[g].deps.insert(deps.begin(), deps.end());
+      return;
+    }
+    if (node.op == Op::reduce_ && splitReduce(node)) return;
+  }
+  int id = newGroup(node);
+  groups[id].deps = deps;
+  for (int k = 0; k < node.resultCount; ++k) {
+    groupOf[node.result(k).i] = id;
+    groups[id].members.push_back(node.result(k));
+  }
+  switch (node.op) {
+  case Op::contract_: return addContract(node, id);
+  case Op::reduce_:
+  case Op::max_index_: return addReduce(node, groups[id], id);
+  case Op::cumsum_: return addCumsum(node, groups[id], id);
+  case Op::scatter_add_: return addScatter(node, groups[id], id);
+  case Op::sort_: return addSort(node, groups[id], id);
+  case Op::unwindow_:
+    if (!isIndexMap(node)) return addUnwindow(node, groups[id], id);
+    [[fallthrough]];
+  default:
+    NNC_CHECK(isElementwise(f, node), std::string("no kernel for ") + ir::info(node.op).name);
+    return addElementwise(node, groups[id], id);
+  }
+}
+
+bool Fuser::tryMerge(const Node &node, int id) {
+  Group &g = groups[id];
+  if (!g.open) return false;
+  if (isElementwise(f, node)) return mergeElementwise(node, g, id);
+  if (node.op == Op::reduce_ || node.op == Op::max_index_) return mergeReduce(node, g, id);
+  return false;
+}
+
+// Does `dims` begin with the group's dimensions?
+static bool startsWith(const Dims &dims, const Dims &prefix) {
+  return dims.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), dims.begin());
+}
+
+// The axis for a dimension beyond the group's: shared by all stages that loop over it.
+static AxisId trailingAxis(Group &g, int position, Dim extent) {
+  auto key = std::make_pair(position, extent.a * (int64_t(1) << 40) + extent.b);
+  auto [it, isNew] = g.trailing.try_emplace(key, -1);
+  if (isNew) it->second = g.kernel().axis("", extent);
+  return it->second;
+}
+
+// Parallel points left when only the leading axes stay parallel: enough to share out, or all of it small.
+static bool worthIt(const Fuser &fu, const Dims &parallel, const Dims &all) {
+  return fu.count(parallel) >= 4 || fu.count(all) <= 16384;
+}
+
+bool Fuser::mergeElementwise(const Node &node, Group &g, int id) {
+  ValueId v = node.result();
+  const Dims &dims = f.type(v).dims;
+  if (g.kernel().cls == KernelClass::Contract ? dims != g.dims : !startsWith(dims, g.dims)) return false;
+  if (g.kernel().cls != KernelClass::Contract && g.kernel().cls != KernelClass::Loops) return false;
+  if (dims.size() > g.dims.size() && !worthIt(*this, g.dims, dims)) return false;
+  groupOf[v.i] = id;
+  g.inlined.insert(v.i);
+  std::vector<Index> at;
+  std::vector<AxisId> loop;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    AxisId a = i < g.dims.size() ? g.dimAxes[i] : trailingAxis(g, int(i), dims[i]);
+    if (i >= g.dims.size()) loop.push_back(a);
+    at.push_back(a < 0 ? Index{} : g.kernel().axisIndex(a));
+  }
+  Reader r(f, facts, g.kernel(), this, &g, id);
+  ExprId body = r.read(v, at);
+  if (body < 0) {
+    groupOf[v.i] = -1;
+    g.inlined.erase(v.i);
+    return false;
+  }
+  Stage s;
+  s.loop = loop;
+  s.body = body;
+  s.type = f.type(v).dtype;
+  s.name = f.values[v.i].name;
+  Store st;
+  st.access.arg = argFor(g.launch, buffer(v), true);
+  st.access.flat = flatten(g.kernel(), dims, at, f.batch);
+  s.stores.push_back(st);
+  if (loop.empty() && g.kernel().cls == KernelClass::Loops) {
+    g.locals[v.i] = {int(g.kernel().stages.size()), 0};
+    g.inlined.erase(v.i);
+  }
+  g.kernel().stages.push_back(std::move(s));
+  return true;
+}
+
+void Fuser::addElementwise(const Node &node, Group &g, int id) {
+  g.dims = f.type(node.result()).dims;
+  for (Dim d : g.dims) g.dimAxes.push_back(g.kernel().axis("", d));
+  g.kernel().parallel = g.dimAxes;
+  NNC_CHECK(mergeElementwise(node, g, id), "an elementwise value cannot be read in a kernel of its own");
+}
+
+// --- reductions -----------------------------------------------------------------------------------
+
+static ir::Ints reducedDims(const Node &n) {
+  return n.op == Op::reduce_ ? std::get<ir::ReduceAttr>(n.attr).dims : std::get<ir::AxesAttr>(n.attr).dims;
+}
+
+static Combine combineOf(const Node &n) {
+  if (n.op == Op::max_index_) return Combine::argmax;
+  switch (std::get<ir::ReduceAttr>(n.attr).kind) {
+  case ir::ReduceKind::sum: return Combine::sum;
+  case ir::ReduceKind::prod: return Combine::prod;
+  case ir::ReduceKind::max: return Combine::max;
+  case ir::ReduceKind::min: return Combine::min;
+  }
+  return Combine::sum;
+}
+
+static bool contains(const ir::Ints &list, int64_t x) {
+  return std::find(list.begin(), list.end(), x) != list.end();
+}
+
+// Lanes where the reduced elements lie side by side; a short row needs fewer (decision 12; shape only).
+static ReduceOrder orderFor(const Dims &dims, const ir::Ints &reduced, DType t, Combine c, int64_t batch) {
+  ReduceOrder o;
+  if (dims.empty() || !contains(reduced, int64_t(dims.size()) - 1) || c == Combine::cumsum) return o;
+  int64_t extent = dims.back().at(std::max<int64_t>(batch, 1));
+  int32_t full = t == DType::f64 ? kLanesF64 : kLanesF32;
+  for (o.lanes = 16; o.lanes < full && o.lanes < extent; o.lanes *= 2) {
+  }
+  return o;
+}
+
+// Only the leading `rank` axes stay parallel; the others become loops of the stages. Legal while no stage
+// has left anything behind for another.
+bool Fuser::demote(Group &g, size_t rank) {
+  Kernel &k = g.kernel();
+  if (rank == g.dims.size()) return true;
+  if (k.cls != KernelClass::Loops || rank > g.dims.size()) return false;
+  for (const Stage &s : k.stages)
+    if (!s.reduce.empty()) return false;
+  for (const Expr &e : k.exprs)
+    if (e.op == SOp::local) return false;
+  Dims kept(g.dims.begin(), g.dims.begin() + rank);
+  if (!worthIt(*this, kept, g.dims)) return false;
+  std::vector<AxisId> moved(g.dimAxes.begin() + rank, g.dimAxes.end());
+  for (Stage &s : k.stages) s.loop.insert(s.loop.begin(), moved.begin(), moved.end());
+  for (size_t i = rank; i < g.dims.size(); ++i) {
+    int64_t key = g.dims[i].a * (int64_t(1) << 40) + g.dims[i].b;
+    g.trailing[{int(i), key}] = g.dimAxes[i];
+  }
+  for (auto &[value, where] : g.locals) g.inlined.insert(value);
+  g.locals.clear();
+  g.dims = kept;
+  g.dimAxes.resize(rank);
+  k.parallel = g.dimAxes;
+  return true;
+}
+
+bool Fuser::mergeReduce(const Node &node, Group &g, int id) {
+  if (g.kernel().cls != KernelClass::Loops) return false;
+  const Dims &dims = f.type(node.operands[0]).dims;
+  ir::Ints reduced = reducedDims(node);
+  size_t kept = dims.size() - reduced.size();
+  for (size_t i = 0; i < kept; ++i)
+    if (contains(reduced, int64_t(i))) return false; // the kept dimensions must come first
+  Dims prefix(dims.begin(), dims.begin() + kept);
+  if (!startsWith(g.dims, prefix) || !worthIt(*this, prefix, dims)) return false;
+  // Keep a way back: demotion or a failed read leaves the group as it was.
+  Group saved = g;
+  for (int k = 0; k < node.resultCount; ++k) groupOf[node.result(k).i] = id;
+  size_t before = g.kernel().stages.size();
+  if (demote(g, kept)) addReduce(node, g, id);
+  if (g.kernel().stages.size() > before) return true;
+  g = std::move(saved);
+  for (int k = 0; k < node.resultCount; ++k) groupOf[node.result(k).i] = -1;
+  return false;
+}
+
+// Appends the reduction as a stage. In a new group the kept dimensions become the parallel axes. Where the
+// operand cannot be read, nothing is appended (only in a group that has stages already).
+void Fuser::addReduce(const Node &node, Group &g, int id) {
+  Kernel &k = g.kernel();
+  ValueId x = node.operands[0];
+  const Dims &dims = f.type(x).dims;
+  ir::Ints reduced = reducedDims(node);
+  bool fresh = k.stages.empty();
+  std::vector<Index> at(dims.size()), out;
+  Stage s;
+  size_t kept = 0;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    AxisId a;
+    if (contains(reduced, int64_t(i))) {
+      a = trailingAxis(g, int(i), dims[i]);
+      s.reduce.push_back(a);
+    } else {
+      if (fresh) {
+        g.dims.push_back(dims[i]);
+        g.dimAxes.push_back(k.axis("", dims[i]));
+      }
+      a = g.dimAxes[kept++];
+      out.push_back(k.axisIndex(a));
+    }
+    at[i] = k.axisIndex(a);
+  }
+  if (fresh) k.parallel = g.dimAxes;
+  Reader r(f, facts, k, this, &g, id);
+  s.body = r.read(x, at);
+  if (s.body < 0) {
+    NNC_CHECK(!fresh, "a reduction's operand cannot be read");
+    return;
+  }
+  s.combine = combineOf(node);
+  s.type = k.exprs[s.body].type;
+  if (s.type == DType::boolean || s.type == DType::u8) { // any, all: as numbers
+    s.type = DType::i32;
+    s.body = convertExpr(k, s.body, s.type);
+  }
+  s.order = orderFor(dims, reduced, s.type, s.combine, f.batch);
+  s.name = f.values[node.firstResult.i].name;
+  if (s.reduce.empty()) s.combine = Combine::none;
+  int stage = int(k.stages.size());
+  DType want = f.type(node.result()).dtype;
+  bool convert = want == DType::boolean || want == DType::u8;
+  for (int slot = 0; slot < node.resultCount; ++slot) {
+    ValueId v = node.result(slot);
+    Store st;
+    st.access.arg = argFor(g.launch, buffer(v), true);
+    st.access.flat = flatten(k, g.dims, out, f.batch);
+    st.slot = slot;
+    if (slot == 0 && convert) continue;
+    s.stores.push_back(st);
+    g.locals[v.i] = {stage, slot};
+  }
+  k.stages.push_back(s);
+  if (!convert) return;
+  Expr local;
+  local.op = SOp::local;
+  local.type = DType::i32;
+  local.stage = stage;
+  Stage back;
+  back.body = convertExpr(k, k.expr(local), want);
+  back.type = want;
+  back.name = s.name;
+  Store st;
+  st.access.arg = argFor(g.launch, buffer(node.result()), true);
+  st.access.flat = flatten(k, g.dims, out, f.batch);
+  back.stores.push_back(st);
+  g.locals[node.firstResult.i] = {stage + 1, 0};
+  k.stages.push_back(back);
+}
+
+// Much to sum and few results: chunks of the longest reduced axis in a kernel of their own, then the chunks
+// in order. false: not worth it.
+bool Fuser::splitReduce(const Node &node) {
+  const auto &attr = std::get<ir::ReduceAttr>(node.attr);
+  ValueId x = node.operands[0], v = node.result();
+  const Dims &dims = f.type(x).dims;
+  DType t = f.type(x).dtype;
+  int64_t results = count(f.type(v).dims), terms = count(dims) / std::max<int64_t>(results, 1);
+  int64_t groupsOf16 = (results + 15) / 16;
+  if (groupsOf16 >= 64 || terms < 8192 || attr.dims.empty() || !(t == DType::f32 || t == DType::f64)) return false;
+  int64_t want = 1;
+  while (want * groupsOf16 < 64) want *= 2;
+  int64_t batch = std::max<int64_t>(f.batch, 1);
+  int64_t longest = *std::max_element(attr.dims.begin(), attr.dims.end(), [&](int64_t p, int64_t q) {
+    return dims[p].at(batch) < dims[q].at(batch);
+  });
+  int64_t extent = dims[longest].at(batch);
+  int64_t splits = std::min({want, terms / 1024, extent});
+  int64_t chunk = (extent + splits - 1) / splits;
+  splits = (extent + chunk - 1) / chunk;
+  if (splits < 2) return false;
+
+  int pid = newGroup(node);
+  Group &p = groups[pid];
+  p.deps = rootDeps(node);
+  p.open = false;
+  Kernel &k = p.kernel();
+  k.name += ".partial";
+  AxisId s = k.axis("split", splits);
+  k.parallel = {s};
+  std::vector<Index> at(dims.size()), out{k.axisIndex(s)};
+  Stage st;
+  Buffer partial;
+  partial.name = f.values[v.i].name + ".partial";
+  partial.type = {t, {Dim(splits)}};
+  for (size_t i = 0; i < dims.size(); ++i) {
+    AxisId a;
+    if (int64_t(i) == longest) {
+      a = k.axis("", chunk);
+      k.axes[a].bounded = true;
+      k.axes[a].base = k.axisIndex(s) * chunk;
+      k.axes[a].limit = dims[i];
+      at[i] = k.axes[a].base + k.axisIndex(a);
+      st.reduce.push_back(a);
+      continue;
+    }
+    a = k.axis("", dims[i]);
+    at[i] = k.axisIndex(a);
+    if (contains(attr.dims, int64_t(i))) st.reduce.push_back(a);
+    else {
+      k.parallel.push_back(a);
+      out.push_back(at[i]);
+      partial.type.dims.push_back(dims[i]);
+    }
+  }
+  Dims shape = dims;
+  shape[longest] = chunk;
+  Reader r(f, facts, k, this, &p, pid);
+  st.body = r.read(x, at);
+  NNC_CHECK(st.body >= 0, "a reduction's operand cannot be read");
+  st.type = t;
+  st.combine = combineOf(node);
+  st.order = orderFor(shape, attr.dims, t, st.combine, f.batch);
+  st.name = partial.name;
+  program.buffers.push_back(partial);
+  BufferId pb = BufferId(program.buffers.size()) - 1;
+  Store store;
+  store.access.arg = argFor(p.launch, pb, true);
+  store.access.flat = flatten(k, partial.type.dims, out, f.batch);
+  st.stores.push_back(store);
+  k.stages.push_back(st);
+
+  int id = newGroup(node);
+  Group &g = groups[id];
+  g.deps = {pid};
+  g.dims = f.type(v).dims;
+  Kernel &ck = g.kernel();
+  std::vector<Index> where;
+  for (Dim d : g.dims) {
+    g.dimAxes.push_back(ck.axis("", d));
+    where.push_back(ck.axisIndex(g.dimAxes.back()));
+  }
+  ck.parallel = g.dimAxes;
+  AxisId cs = ck.axis("split", splits);
+  std::vector<Index> from = where;
+  from.insert(from.begin(), ck.axisIndex(cs));
+  Expr e;
+  e.op = SOp::load;
+  e.type = t;
+  e.access.arg = argFor(g.launch, pb, false);
+  e.access.flat = flatten(ck, partial.type.dims, from, f.batch);
+  Stage sum;
+  sum.reduce = {cs};
+  sum.combine = st.combine;
+  sum.type = t;
+  sum.body = ck.expr(e);
+  sum.name = f.values[v.i].name;
+  groupOf[v.i] = id;
+  Store res;
+  res.access.arg = argFor(g.launch, buffer(v), true);
+  res.access.flat = flatten(ck, g.dims, where, f.batch);
+  sum.stores.push_back(res);
+  ck.stages.push_back(sum);
+  g.locals[v.i] = {0, 0};
+  g.members.push_back(v);
+  return true;
+}
+
+// --- other classes --------------------------------------------------------------------------------
+
+void Fuser::addCumsum(const Node &node, Group &g, int id) {
+  Kernel &k = g.kernel();
+  auto &a = std::get<ir::CumsumAttr>(node.attr);
+  const Dims &dims = f.type(node.operands[0]).dims;
+  std::vector<Index> at(dims.size());
+  Stage s;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    AxisId x = k.axis("", dims[i]);
+    at[i] = k.axisIndex(x);
+    if (int64_t(i) != a.dim) {
+      k.parallel.push_back(x);
+      continue;
+    }
+    s.reduce = {x};
+    if (a.reverse) at[i] = dimIndex(dims[i]) + constIndex(-1) + at[i] * -1;
+  }
+  Reader r(f, facts, k, this, &g, id);
+  s.body = r.read(node.operands[0], at);
+  s.combine = Combine::cumsum;
+  s.exclusive = a.exclusive;
+  s.type = f.type(node.result()).dtype;
+  s.name = k.name;
+  Store st;
+  st.access.arg = argFor(g.launch, buffer(node.result()), true);
+  st.access.flat = flatten(k, dims, at, f.batch);
+  s.stores.push_back(st);
+  k.stages.push_back(s);
+  g.open = false;
+}
+
+// y[h] = sum over u of x[(h + low - d*u) / s, u] where that is a whole number in range.
+void Fuser::addUnwindow(const Node &node, Group &g, int id) {
+  Kernel &k = g.kernel();
+  auto &a = std::get<ir::WindowAttr>(node.attr);
+  const Dims &from = f.type(node.operands[0]).dims, &to = f.type(node.result()).dims;
+  size_t w = a.size.size(), d = size_t(a.dim);
+  std::vector<Index> at, in(from.size());
+  for (Dim x : to) {
+    g.dimAxes.push_back(k.axis("", x));
+    at.push_back(k.axisIndex(g.dimAxes.back()));
+  }
+  k.parallel = g.dimAxes;
+  g.dims = to;
+  std::vector<Guard> guards;
+  Stage s;
+  for (size_t i = 0; i < at.size(); ++i) in[i < d + w ? i : i + w] = at[i];
+  for (size_t i = 0; i < w; ++i) {
+    AxisId u = k.axis("", a.size[i]);
+    s.reduce.push_back(u);
+    Index q = at[d + i] + constIndex(a.low[i]) + k.axisIndex(u) * -a.dilation[i];
+    addGuard(k, guards, modIndex(k, q, a.stride[i]), 1);
+    in[d + i] = divIndex(k, q, a.stride[i]);
+    in[d + w + i] = k.axisIndex(u);
+    addGuard(k, guards, in[d + i], from[d + i]);
+  }
+  Reader r(f, facts, k, this, &g, id);
+  s.body = r.read(node.operands[0], in, guards);
+  NNC_CHECK(s.body >= 0, "the operand of unwindow cannot be read");
+  s.type = f.type(node.result()).dtype;
+  if (!guards.empty()) { // the operand may be an expression that is not zero where its loads are
+    Expr e;
+    e.op = SOp::guard;
+    e.type = DType::boolean;
+    e.guards = guards;
+    Expr sel;
+    sel.op = SOp::select;
+    sel.type = s.type;
+    sel.args = {k.expr(e), s.body, constantExpr(k, 0, s.type)};
+    s.body = k.expr(sel);
+  }
+  s.combine = Combine::sum;
+  s.name = k.name;
+  Store st;
+  st.access.arg = argFor(g.launch, buffer(node.result()), true);
+  st.access.flat = flatten(k, to, at, f.batch);
+  s.stores.push_back(st);
+  g.locals[node.firstResult.i] = {int(k.stages.size()), 0};
+  k.stages.push_back(s);
+}
+
+void Fuser::addScatter(const Node &node, Group &g, int id) {
+  Kernel &k = g.kernel();
+  k.cls = KernelClass::ScatterAdd;
+  g.open = false;
+  auto &a = std::get<ir::ScatterAttr>(node.attr);
+  ValueId idx = node.operands[0], upd = node.operands[1];
+  const Dims &table = a.type.dims, &tokens = f.type(idx).dims;
+  std::vector<Index> at, which;
+  auto axis = [&](std::vector<AxisId> &list, Dim d) {
+    list.push_back(k.axis("", d));
+    at.push_back(k.axisIndex(list.back()));
+  };
+  for (int64_t i = 0; i < a.axis; ++i) axis(k.scatter.outer, table[i]);
+  for (Dim d : tokens) {
+    axis(k.scatter.tokens, d);
+    which.push_back(at.back());
+  }
+  for (size_t i = size_t(a.axis) + 1; i < table.size(); ++i) axis(k.scatter.inner, table[i]);
+  Reader r(f, facts, k, this, &g, id);
+  k.scatter.index = r.read(idx, which);
+  if (DType t = k.exprs[k.scatter.index].type; t != DType::i32 && t != DType::i64)
+    k.scatter.index = convertExpr(k, k.scatter.index, DType::i32);
+  k.scatter.update = r.read(upd, at);
+  k.scatter.rows = table[a.axis];
+  k.scatter.type = a.type.dtype;
+  k.scatter.arg = argFor(g.launch, buffer(node.result()), true);
+}
+
+void Fuser::addSort(const Node &node, Group &g, int id) {
+  Kernel &k = g.kernel();
+  k.cls = KernelClass::Sort;
+  g.open = false;
+  auto &a = std::get<ir::SortAttr>(node.attr);
+  const Dims &dims = f.type(node.operands[0]).dims;
+  std::vector<Index> at;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    AxisId x = k.axis("", dims[i]);
+    at.push_back(k.axisIndex(x));
+    if (int64_t(i) == a.dim) k.sort.axis = x;
+    else k.parallel.push_back(x);
+  }
+  Reader r(f, facts, k, this, &g, id);
+  k.sort.value = r.read(node.operands[0], at);
+  k.sort.descending = a.descending;
+  k.sort.type = k.exprs[k.sort.value].type;
+  Index flat = flatten(k, dims, at, f.batch);
+  k.sort.values.arg = argFor(g.launch, buffer(node.result(0)), true);
+  k.sort.indices.arg = argFor(g.launch, buffer(node.result(1)), true);
+  k.sort.values.flat = k.sort.indices.flat = flat;
+}
+
+// --- end ------------------------------------------------------------------------------------------
+
+// Results that are parameters, or stand twice among the bound results, need a buffer of their own.
+void Fuser::copyResults() {
+  std::set<BufferId> bound;
+  for (const ir::Result &r : f.results) {
+    BufferId b = buffer(r.value);
+    const Buffer &source = program.buffers[b];
+    bool same = r.bind && source.life == Life::Persistent && source.persistent == r.name;
+    bool copy = r.bind && !same && (source.life != Life::Transient || !bound.insert(b).second);
+    if (copy) {
+      groups.emplace_back();
+      Group &g = groups.back();
+      if (groupOf[r.value.i] >= 0) g.deps.insert(groupOf[r.value.i]);
+      Kernel &k = g.kernel();
+      k.batch = f.batch;
+      k.name = r.name;
+      std::vector<Index> at;
+      Dims dims = f.type(r.value).dims;
+      for (Dim d : dims) {
+        k.parallel.push_back(k.axis("", d));
+        at.push_back(k.axisIndex(k.parallel.back()));
+      }
+      Expr e;
+      e.op = SOp::load;
+      e.type = f.type(r.value).dtype;
+      e.access.arg = argFor(g.launch, b, false);
+      e.access.flat = flatten(k, dims, at, f.batch);
+      Buffer own;
+      own.name = r.name;
+      own.type = f.type(r.value);
+      own.value = r.value;
+      program.buffers.push_back(own);
+      b = BufferId(program.buffers.size()) - 1;
+      Stage s;
+      s.type = e.type;
+      s.body = k.expr(e);
+      Store st;
+      st.access.arg = argFor(g.launch, b, true);
+      st.access.flat = e.access.flat;
+      s.stores.push_back(st);
+      k.stages.push_back(s);
+    }
+    if (!same) program.results.push_back({r.name, b, r.bind});
+  }
+}
+
+// Stores that nobody outside the kernel reads go; kernels come in an order where producers are first.
+void Fuser::finish() {
+  std::set<BufferId> needed;
+  for (const ProgramResult &r : program.results) needed.insert(r.buffer);
+  auto readArgs = [&](Launch &l) {
+    compact(l);
+    for (size_t i = 0; i < l.args.size(); ++i)
+      if (l.kernel.args[i].read) needed.insert(l.args[i]);
+  };
+  for (Group &g : groups) {
+    readArgs(g.launch);
+    for (Launch &l : g.extra) readArgs(l);
+  }
+  auto prune = [&](Launch &l) {
+    for (Stage &s : l.kernel.stages)
+      std::erase_if(s.stores, [&](const Store &t) { return !needed.count(l.args[t.access.arg]); });
+    SortInfo &so = l.kernel.sort;
+    for (Access *a : {&so.values, &so.indices})
+      if (l.kernel.cls == KernelClass::Sort && a->arg >= 0 && !needed.count(l.args[a->arg])) a->arg = -1;
+    compact(l);
+  };
+  std::vector<int> order, state(groups.size(), 0);
+  auto visit = [&](auto &&self, int g) -> void {
+    if (state[g]++) return;
+    for (int d : groups[g].deps) self(self, d);
+    order.push_back(g);
+  };
+  for (int g = 0; g < int(groups.size()); ++g) visit(visit, g);
+  for (int g : order) {
+    prune(groups[g].launch);
+    program.launches.push_back(std::move(groups[g].launch));
+    for (Launch &l : groups[g].extra) {
+      prune(l);
+      program.launches.push_back(std::move(l));
+    }
+  }
+}
+
+Program Fuser::run() {
+  makeBuffers();
+  for (const Node &n : f.nodes) {
+    bool any = false;
+    for (int k = 0; k < n.resultCount; ++k) any |= facts.root[n.result(k).i] != 0;
+    if (!any) continue;
+    bool wanted = false;
+    for (int k = 0; k < n.resultCount; ++k) wanted |= facts.uses[n.result(k).i] > 0;
+    if (!wanted) continue;
+    // A dense constant is bytes in the object, unless it is a result.
+    if (n.op == Op::constant_ && std::none_of(f.results.begin(), f.results.end(),
+                                              [&](auto &r) { return r.value == n.result(); }))
+      continue;
+    place(n);
+  }
+  copyResults();
+  finish();
+  return std::move(program);
+}
+
+Program fuse(const ir::Module &m, const ir::Function &f, const FuseOptions &o) { return Fuser(m, f, o).run(); }
+
+} // namespace nnc::cg

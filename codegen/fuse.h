@@ -1,0 +1,124 @@
+// Shared pieces of fusion: which values become memory, how expressions are read through views, and the
+// kernels under construction. The algorithm is told in fuse.cpp.
+#pragma once
+#include "codegen/program.h"
+#include <set>
+
+namespace nnc::cg {
+
+// A kernel under construction. `dims` are the dimensions of its parallel axes (Loops) or of the
+// contraction's result (Contract), in order; a value joins the group if it is indexed by these axes.
+struct Group {
+  Launch launch;
+  Dims dims;
+  std::vector<AxisId> dimAxes;           // axis of each of `dims`; -1 where the index is constant
+  std::map<std::pair<int, int64_t>, AxisId> trailing; // axes beyond `dims`, by position and extent key
+  std::map<int32_t, std::pair<int, int>> locals; // ValueId -> (stage, slot) left behind by a stage
+  std::set<int32_t> inlined;             // elementwise member values: recomputed where they are read
+  int32_t accValue = -1;                 // Contract: the value `acc` stands for
+  std::vector<ir::ValueId> members;
+  std::set<int> deps;                    // groups that must run before
+  std::vector<Launch> extra;             // further launches (phases of a strided data gradient)
+  bool open = true;                      // may take further members
+  Kernel &kernel() { return launch.kernel; }
+};
+
+// Facts about the values of a function that fusion decides by.
+struct Roots {
+  std::vector<char> root;     // by ValueId: has memory of its own (parameters included)
+  std::vector<int> uses;      // consumers, results included
+  std::vector<double> cost;   // scalar operations to recompute one element from roots
+};
+
+class Fuser {
+public:
+  Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o);
+  Program run();
+
+  const ir::Module &m;
+  const ir::Function &f;
+  FuseOptions options;
+  Program program;
+  Roots facts;
+  std::vector<Group> groups;
+  std::vector<int> groupOf;       // by ValueId: the group that produces it; -1
+  std::vector<BufferId> bufferOf; // by ValueId; -1
+
+  bool isRoot(ir::ValueId v) const { return facts.root[v.i]; }
+  BufferId buffer(ir::ValueId v);
+  int32_t argFor(Launch &l, BufferId b, bool write);
+  int64_t count(const Dims &d) const { return ir::elementCount(d, std::max<int64_t>(f.batch, 1)); }
+
+private:
+  void makeBuffers();
+  void place(const ir::Node &node);
+  bool tryMerge(const ir::Node &node, int g);
+  bool mergeElementwise(const ir::Node &node, Group &g, int id);
+  bool mergeReduce(const ir::Node &node, Group &g, int id);
+  bool demote(Group &g, size_t rank);
+  bool reaches(int from, int to) const;
+  int newGroup(const ir::Node &node);
+  void addElementwise(const ir::Node &node, Group &g, int id);
+  void addReduce(const ir::Node &node, Group &g, int id);
+  void addCumsum(const ir::Node &node, Group &g, int id);
+  void addScatter(const ir::Node &node, Group &g, int id);
+  void addSort(const ir::Node &node, Group &g, int id);
+  void addUnwindow(const ir::Node &node, Group &g, int id);
+  void addContract(const ir::Node &node, int id);
+  bool splitReduce(const ir::Node &node);
+  std::set<int> rootDeps(const ir::Node &node) const;
+  void copyResults();
+  void finish();
+};
+
+Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o);
+// Is the operand an affine read of one buffer, so that a contraction can load it directly?
+bool affineOperand(const ir::Function &f, const Roots &r, ir::ValueId v);
+// Views: never memory of their own unless somebody asks (concat included).
+bool isView(const ir::Function &f, const ir::Node &n);
+// Non-overlapping unwindow is an index map, too.
+bool isIndexMap(const ir::Node &n);
+
+// Reads a value at an index inside a kernel: inlines views and pointwise nodes down to roots. `fuser` null
+// means a dry run over `facts` alone (affineOperand). Fails (-1) where a value of the kernel itself would be
+// read at another index than it was written.
+class Reader {
+public:
+  Reader(const ir::Function &f, const Roots &facts, Kernel &k, Fuser *fuser, Group *group, int groupId,
+         Launch *launch = nullptr);
+  ExprId read(ir::ValueId v, const std::vector<Index> &at, const std::vector<Guard> &guards = {});
+
+private:
+  using Key = std::tuple<int32_t, std::vector<Index>, std::vector<Guard>>;
+  const ir::Function &f_;
+  const Roots &facts_;
+  Kernel &k_;
+  Fuser *fuser_;
+  Group *group_;
+  int groupId_;
+  Launch *launch_;
+  std::map<Key, ExprId> memo_;
+
+  ExprId compute(ir::ValueId v, const std::vector<Index> &at, const std::vector<Guard> &guards);
+  ExprId own(ir::ValueId v, const std::vector<Index> &at);
+  ExprId load(ir::ValueId v, const Dims &dims, const std::vector<Index> &at,
+              const std::vector<Guard> &guards);
+  ExprId pointwise(const ir::Node &n, const std::vector<Index> &at, const std::vector<Guard> &g);
+  ExprId view(const ir::Node &n, const std::vector<Index> &at, const std::vector<Guard> &g);
+  ExprId generator(const ir::Node &n, const std::vector<Index> &at);
+  ExprId reshape(const ir::Node &n, const std::vector<Index> &at, const std::vector<Guard> &g);
+  ExprId concat(const ir::Node &n, const std::vector<Index> &at, const std::vector<Guard> &g);
+  ExprId guarded(ir::ValueId x, const std::vector<Index> &at, const std::vector<Guard> &g,
+                 std::vector<Guard> extra, double fill, DType type);
+};
+
+// Adds lo <= x < hi unless the ranges of the axes already prove it.
+void addGuard(const Kernel &k, std::vector<Guard> &gs, const Index &x, Dim hi, int64_t lo = 0);
+// Row-major flat index of `at` in `dims`, strides at N.
+Index flatten(Kernel &k, const Dims &dims, const std::vector<Index> &at, int64_t batch);
+ExprId constantExpr(Kernel &k, double v, DType t);
+ExprId convertExpr(Kernel &k, ExprId e, DType t);
+// Drops expressions, arguments and axes that nothing uses and renumbers the rest in order of use.
+void compact(Launch &l);
+
+} // namespace nnc::cg

@@ -1,0 +1,431 @@
+// Contractions as kernels: labels become axes, forms become indices.
+//
+// Problem. One row, `contract`, is every matrix product, convolution, and their gradients. Its forms are
+// affine in the labels; a kernel wants axes: batch (in all three tensors), m (in x and y), n (in w and y) and
+// k (summed). Example: y[n,i,j,o] += x[n,2i+u-1,2j+v-1,c] * w[u,v,c,o] has m = n i j, n = o, k = u v c, and
+// x's index is guarded where the padding can leave the image.
+//
+// Method. If every dimension of y is a label, the operands are read at their forms. If y has composite forms
+// (the data gradient, transposed convolution), the form is solved for its largest label i of coefficient s,
+// once per residue r modulo s: with h = s*h' + r and d*u the other term, u runs through one progression
+// u0 + (s/g)*u', g = gcd(s, d), and i = h' + (r - c - d*u0)/s - (d/g)*u' is affine again. Residues that no u
+// reaches are filled with zeros. A skinny result over a long sum is split over k into partial results.
+#include "codegen/fuse.h"
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+
+namespace nnc::cg {
+
+using ir::ContractAttr;
+using ir::LabelForm;
+using ir::Node;
+using ir::ValueId;
+
+namespace {
+
+// A label of the contraction as an index over the kernel's axes, with the axes it stands for.
+struct Label {
+  Index index;
+  std::vector<AxisId> axes;
+  bool inX = false, inW = false, inY = false;
+};
+
+std::vector<Label> scan(const ContractAttr &a) {
+  std::vector<Label> labels(a.labels.size());
+  for (int t = 0; t < 3; ++t)
+    for (const LabelForm &form : a.forms[t])
+      for (const ir::LabelTerm &term : form.terms) {
+        Label &l = labels[term.label];
+        (t == 0 ? l.inX : t == 1 ? l.inW : l.inY) = true;
+      }
+  return labels;
+}
+
+Index formIndex(const LabelForm &f, const std::vector<Label> &labels) {
+  Index x = constIndex(f.offset);
+  for (const ir::LabelTerm &t : f.terms) x = x + labels[t.label].index * t.coef;
+  return x;
+}
+
+void addAxes(std::vector<AxisId> &to, const std::vector<AxisId> &axes) {
+  to.insert(to.end(), axes.begin(), axes.end());
+}
+
+bool compositeResult(const ContractAttr &a) {
+  std::vector<int> seen(a.labels.size(), 0);
+  for (const LabelForm &f : a.forms[2]) {
+    if (f.terms.empty() && f.offset == 0) continue;
+    if (!f.isSimple()) return true;
+    if (seen[f.terms[0].label]++)
+      throw std::runtime_error("a contraction's result uses one label twice");
+  }
+  return false;
+}
+
+// How a composite dimension of y is solved: the pivot label, and the choice made in one phase.
+struct Phase {
+  bool empty = false;    // no term reaches this residue
+  int pivot = -1;        // label solved for
+  int other = -1;        // label that runs through a progression; -1: none
+  int64_t stride = 1;    // coefficient of the pivot
+  int64_t residue = 0;   // h = stride * h' + residue
+  int64_t u0 = 0, ustep = 1, uextent = 0;
+};
+
+int pivotOf(const LabelForm &f, const ContractAttr &a, int64_t batch) {
+  int best = -1;
+  for (const ir::LabelTerm &t : f.terms)
+    if (t.coef > 0 &&
+        (best < 0 || a.extents[t.label].at(batch) > a.extents[best].at(batch)))
+      best = t.label;
+  if (best < 0 || f.terms.size() > 2)
+    throw std::runtime_error("a contraction's result index is not one of a convolution");
+  return best;
+}
+
+Phase solve(const LabelForm &f, const ContractAttr &a, int64_t batch, int64_t residue) {
+  Phase p;
+  p.pivot = pivotOf(f, a, batch);
+  int64_t d = 0;
+  for (const ir::LabelTerm &t : f.terms) {
+    if (t.label == p.pivot) p.stride = t.coef;
+    else p.other = t.label, d = t.coef;
+  }
+  p.residue = residue;
+  int64_t s = p.stride, want = residue - f.offset; // s*i + d*u = s*h' + want
+  if (p.other < 0) {
+    p.empty = ((want % s) + s) % s != 0;
+    return p;
+  }
+  int64_t g = std::gcd(s, d), u = a.extents[p.other].b;
+  p.ustep = s / g;
+  for (p.u0 = 0; p.u0 < p.ustep; ++p.u0)
+    if ((((want - d * p.u0) % s) + s) % s == 0) break;
+  p.uextent = p.u0 < u ? (u - p.u0 + p.ustep - 1) / p.ustep : 0;
+  p.empty = p.u0 == p.ustep || p.uextent == 0;
+  return p;
+}
+
+struct Lowering {
+  Fuser &fuser;
+  const Node &node;
+  const ContractAttr &a;
+  Group &g;
+  int id;
+  Launch &launch;
+  std::vector<Label> labels;
+  std::vector<Index> at; // index of y, by dimension
+
+  Kernel &k() { return launch.kernel; }
+  const Dims &ydims() { return fuser.f.type(node.result()).dims; }
+
+  void begin() {
+    k().cls = KernelClass::Contract;
+    k().batch = fuser.f.batch;
+    k().loc = node.loc;
+    k().name = fuser.f.values[node.firstResult.i].name;
+    k().contract.type = fuser.f.type(node.result()).dtype;
+    if (k().contract.type == DType::bf16 || k().contract.type == DType::f16)
+      k().contract.type = DType::f32;
+    labels = scan(a);
+  }
+
+  AxisId fresh(int label, Dim extent) {
+    AxisId x = k().axis(a.labels[label], extent);
+    labels[label].axes = {x};
+    labels[label].index = k().axisIndex(x);
+    return x;
+  }
+
+  // Axes in the order of y's dimensions, then of the summed labels.
+  void simpleAxes() {
+    for (const LabelForm &f : a.forms[2])
+      for (const ir::LabelTerm &t : f.terms)
+        if (labels[t.label].axes.empty()) fresh(t.label, a.extents[t.label]);
+    for (size_t l = 0; l < labels.size(); ++l)
+      if (labels[l].axes.empty()) fresh(int(l), a.extents[l]);
+    for (const LabelForm &f : a.forms[2]) at.push_back(formIndex(f, labels));
+  }
+
+  void classify() {
+    ContractInfo &c = k().contract;
+    for (const Label &l : labels) {
+      if (!l.inY) addAxes(c.k, l.axes);
+      else if (l.inX && l.inW) addAxes(c.batch, l.axes);
+      else if (l.inW) addAxes(c.n, l.axes);
+      else addAxes(c.m, l.axes);
+    }
+  }
+
+  // An operand read at its forms; indices that can leave the tensor are guarded.
+  ExprId operand(int t) {
+    ValueId v = node.operands[t];
+    const Dims &dims = fuser.f.type(v).dims;
+    std::vector<Index> in;
+    std::vector<Guard> guards;
+    for (size_t d = 0; d < dims.size(); ++d) {
+      in.push_back(formIndex(a.forms[t][d], labels));
+      addGuard(k(), guards, in.back(), dims[d]);
+    }
+    Reader r(fuser.f, fuser.facts, k(), &fuser, &g, -1, &launch);
+    ExprId e = r.read(v, in, guards);
+    NNC_CHECK(e >= 0, "an operand of a contraction cannot be read");
+    return convertExpr(k(), e, k().contract.type);
+  }
+
+  void operands() {
+    k().contract.a = operand(0);
+    k().contract.b = operand(1);
+  }
+
+  void storeAcc(BufferId buffer, const Dims &dims, const std::vector<Index> &index) {
+    Expr acc;
+    acc.op = SOp::acc;
+    acc.type = k().contract.type;
+    Stage s;
+    s.type = acc.type;
+    s.body = k().expr(acc);
+    s.name = k().name;
+    Store st;
+    st.access.arg = fuser.argFor(launch, buffer, true);
+    st.access.flat = flatten(k(), dims, index, fuser.f.batch);
+    s.stores.push_back(st);
+    k().stages.push_back(s);
+  }
+};
+
+// Output tiles of a nominal 8 x 48 register tile: what decides about splitting (decision 12; shape only).
+int64_t splitsFor(const Kernel &k, int64_t batch) {
+  auto product = [&](const std::vector<AxisId> &axes) {
+    int64_t p = 1;
+    for (AxisId x : axes) p *= k.axes[x].extent.at(std::max<int64_t>(batch, 1));
+    return p;
+  };
+  const ContractInfo &c = k.contract;
+  int64_t tiles = product(c.batch) * ((product(c.m) + 7) / 8) * ((product(c.n) + 47) / 48);
+  if (tiles >= 64) return 1;
+  int64_t want = 1;
+  while (want * tiles < 64) want *= 2;
+  return std::max<int64_t>(1, std::min(want, product(c.k) / 1024));
+}
+
+} // namespace
+
+// One phase of a strided result: labels, axes and indices of y for the chosen residues.
+static void addPhase(Lowering &l, const std::vector<Phase> &phases) {
+  l.begin();
+  const ContractAttr &a = l.a;
+  for (size_t d = 0; d < a.forms[2].size(); ++d) {
+    const Phase &p = phases[d];
+    const LabelForm &f = a.forms[2][d];
+    if (p.pivot < 0) {
+      if (!f.terms.empty() && l.labels[f.terms[0].label].axes.empty())
+        l.fresh(f.terms[0].label, a.extents[f.terms[0].label]);
+      l.at.push_back(formIndex(f, l.labels));
+      continue;
+    }
+    int64_t size = l.ydims()[d].b;
+    AxisId h = l.k().axis(a.labels[p.pivot], (size - p.residue + p.stride - 1) / p.stride);
+    Index hi = l.k().axisIndex(h);
+    l.at.push_back(hi * p.stride + constIndex(p.residue));
+    Label &pivot = l.labels[p.pivot];
+    pivot.axes = {h};
+    pivot.index = hi;
+    int64_t shift = p.residue - f.offset;
+    if (p.other >= 0) {
+      AxisId u = l.k().axis(a.labels[p.other], p.uextent);
+      Label &other = l.labels[p.other];
+      other.axes = {u};
+      other.index = l.k().axisIndex(u) * p.ustep + constIndex(p.u0);
+      other.inY = false; // summed: h is the label of y now
+      int64_t coef = 0;
+      for (const ir::LabelTerm &t : f.terms)
+        if (t.label == p.other) coef = t.coef;
+      shift -= coef * p.u0;
+      pivot.index = pivot.index + l.k().axisIndex(u) * -(coef * p.ustep / p.stride);
+    }
+    pivot.index = pivot.index + constIndex(shift / p.stride);
+  }
+  for (size_t x = 0; x < l.labels.size(); ++x)
+    if (l.labels[x].axes.empty()) l.fresh(int(x), a.extents[x]);
+  l.classify();
+  // The pivot is no longer a free label: its tensor is read at i(h', u), which may leave it.
+  for (int t = 0; t < 2; ++t)
+    (t == 0 ? l.k().contract.a : l.k().contract.b) = l.operand(t);
+  l.storeAcc(l.fuser.buffer(l.node.result()), l.ydims(), l.at);
+}
+
+static void addZeros(Lowering &l, const std::vector<Phase> &phases) {
+  l.begin();
+  Kernel &k = l.k();
+  k.cls = KernelClass::Loops;
+  std::vector<Index> at;
+  for (size_t d = 0; d < phases.size(); ++d) {
+    const Phase &p = phases[d];
+    Dim size = l.ydims()[d];
+    Dim extent = p.pivot < 0 ? size : Dim((size.b - p.residue + p.stride - 1) / p.stride);
+    AxisId x = k.axis("", extent);
+    k.parallel.push_back(x);
+    at.push_back(p.pivot < 0 ? k.axisIndex(x) : k.axisIndex(x) * p.stride + constIndex(p.residue));
+  }
+  Stage s;
+  s.type = k.contract.type;
+  s.body = constantExpr(k, 0, s.type);
+  Store st;
+  st.access.arg = l.fuser.argFor(l.launch, l.fuser.buffer(l.node.result()), true);
+  st.access.flat = flatten(k, l.ydims(), at, l.fuser.f.batch);
+  s.stores.push_back(st);
+  k.stages.push_back(s);
+}
+
+static void lowerPhases(Fuser &fuser, const Node &node, int id) {
+  Group &g = fuser.groups[id];
+  const auto &a = std::get<ContractAttr>(node.attr);
+  int64_t batch = std::max<int64_t>(fuser.f.batch, 1);
+  size_t rank = a.forms[2].size();
+  std::vector<int64_t> strides(rank, 1), residue(rank, 0);
+  std::vector<char> composite(rank, 0);
+  for (size_t d = 0; d < rank; ++d) {
+    const LabelForm &f = a.forms[2][d];
+    composite[d] = !f.isSimple() && !(f.terms.empty() && f.offset == 0);
+    if (composite[d]) strides[d] = solve(f, a, batch, 0).stride;
+  }
+  g.open = false;
+  bool first = true;
+  for (bool more = true; more;) {
+    std::vector<Phase> phases(rank);
+    bool empty = false, none = false;
+    for (size_t d = 0; d < rank; ++d) {
+      if (!composite[d]) continue;
+      phases[d] = solve(a.forms[2][d], a, batch, residue[d]);
+      empty |= phases[d].empty;
+      none |= fuser.f.type(node.result()).dims[d].b <= residue[d];
+    }
+    if (!none) {
+      if (!first) g.extra.emplace_back();
+      Launch &launch = first ? g.launch : g.extra.back();
+      Lowering l{fuser, node, a, g, id, launch, {}, {}};
+      if (empty) addZeros(l, phases);
+      else addPhase(l, phases);
+      first = false;
+    }
+    more = false;
+    for (size_t d = rank; d-- > 0 && !more;) {
+      if (++residue[d] < strides[d]) more = true;
+      else residue[d] = 0;
+    }
+  }
+}
+
+// The partial kernel of a split: k's longest axis in chunks, the chunk number a leading dimension.
+static void splitContract(Lowering &l, int64_t splits, Fuser &fuser, const Node &node) {
+  Kernel &k = l.k();
+  ContractInfo &c = k.contract;
+  auto size = [&](AxisId x) { return k.axes[x].extent.at(std::max<int64_t>(fuser.f.batch, 1)); };
+  AxisId longest = *std::max_element(c.k.begin(), c.k.end(),
+                                     [&](AxisId p, AxisId q) { return size(p) < size(q); });
+  splits = std::min(splits, size(longest));
+  int64_t chunk = (size(longest) + splits - 1) / splits;
+  splits = (size(longest) + chunk - 1) / chunk;
+  int label = -1;
+  for (size_t x = 0; x < l.labels.size(); ++x)
+    if (l.labels[x].axes == std::vector<AxisId>{longest}) label = int(x);
+  AxisId s = k.axis("split", splits);
+  Axis inner;
+  inner.name = k.axes[longest].name;
+  inner.extent = chunk;
+  inner.bounded = true;
+  inner.base = k.axisIndex(s) * chunk;
+  inner.limit = k.axes[longest].extent;
+  k.axes.push_back(inner);
+  AxisId in = AxisId(k.axes.size()) - 1;
+  std::replace(c.k.begin(), c.k.end(), longest, in);
+  l.labels[label].index = k.axisIndex(s) * chunk + k.axisIndex(in);
+  c.batch.insert(c.batch.begin(), s);
+  l.operands();
+
+  Buffer partial;
+  partial.name = k.name + ".partial";
+  partial.type = {c.type, l.ydims()};
+  partial.type.dims.insert(partial.type.dims.begin(), Dim(splits));
+  fuser.program.buffers.push_back(partial);
+  BufferId pb = BufferId(fuser.program.buffers.size()) - 1;
+  std::vector<Index> at = l.at;
+  at.insert(at.begin(), k.axisIndex(s));
+  l.storeAcc(pb, partial.type.dims, at);
+
+  // combine: the splits in order, then whoever joins.
+  int pid = l.id;
+  fuser.groups[pid].open = false;
+  fuser.groups.emplace_back();
+  int id = int(fuser.groups.size()) - 1;
+  Group &g = fuser.groups[id];
+  g.deps.insert(pid);
+  Kernel &ck = g.kernel();
+  ck.batch = fuser.f.batch;
+  ck.loc = node.loc;
+  ck.name = k.name;
+  g.dims = fuser.f.type(node.result()).dims;
+  std::vector<Index> pat;
+  for (Dim d : g.dims) {
+    g.dimAxes.push_back(ck.axis("", d));
+    pat.push_back(ck.axisIndex(g.dimAxes.back()));
+  }
+  ck.parallel = g.dimAxes;
+  AxisId cs = ck.axis("split", splits);
+  std::vector<Index> from = pat;
+  from.insert(from.begin(), ck.axisIndex(cs));
+  Expr e;
+  e.op = SOp::load;
+  e.type = partial.type.dtype;
+  e.access.arg = fuser.argFor(g.launch, pb, false);
+  e.access.flat = flatten(ck, partial.type.dims, from, fuser.f.batch);
+  Stage st;
+  st.reduce = {cs};
+  st.combine = Combine::sum;
+  st.type = e.type;
+  st.body = ck.expr(e);
+  st.name = ck.name;
+  Store out;
+  out.access.arg = fuser.argFor(g.launch, fuser.buffer(node.result()), true);
+  out.access.flat = flatten(ck, g.dims, pat, fuser.f.batch);
+  st.stores.push_back(out);
+  ck.stages.push_back(st);
+  g.locals[node.firstResult.i] = {0, 0};
+  g.members.push_back(node.result());
+  fuser.groupOf[node.firstResult.i] = id;
+}
+
+void Fuser::addContract(const Node &node, int id) {
+  const auto &a = std::get<ContractAttr>(node.attr);
+  groupOf[node.firstResult.i] = id;
+  if (compositeResult(a)) return lowerPhases(*this, node, id);
+  Group &g = groups[id];
+  Lowering l{*this, node, a, g, id, g.launch, {}, {}};
+  l.begin();
+  l.simpleAxes();
+  l.classify();
+  if (l.k().contract.k.empty()) { // an outer product: a sum over one term
+    AxisId one = l.k().axis("", 1);
+    l.k().contract.k.push_back(one);
+  }
+  int64_t splits = options.fuse ? splitsFor(l.k(), f.batch) : 1;
+  if (splits > 1) {
+    // The group vector grows inside: hand the lowering its own launch and put it back.
+    Launch own = std::move(g.launch);
+    Lowering s{*this, node, a, g, id, own, std::move(l.labels), std::move(l.at)};
+    splitContract(s, splits, *this, node);
+    groups[id].launch = std::move(own);
+    groups[id].members.push_back(node.result());
+    return;
+  }
+  l.operands();
+  l.storeAcc(buffer(node.result()), l.ydims(), l.at);
+  g.dims = l.ydims();
+  for (const LabelForm &form : a.forms[2])
+    g.dimAxes.push_back(form.terms.empty() ? -1 : l.labels[form.terms[0].label].axes[0]);
+  g.accValue = node.firstResult.i;
+}
+
+} // namespace nnc::cg

@@ -1,0 +1,200 @@
+// Which values get memory.
+//
+// Problem. Fusion inlines everything that is cheap to recompute, but a contraction wants operands it can
+// load, and recomputing exp() in five consumers is no saving. Example: h = relu(z + b) feeds the next
+// product (needs memory), z + b itself does not.
+//
+// Method. One pass in program order. Roots are: results of reductions, contractions, scatters, sorts;
+// results of the function; operands of contractions that are no affine read of a buffer; values whose
+// recomputation in all consumers would cost more than storing and loading; values that are computed once
+// and then repeated by a broadcast (a per-step rate, a row's normaliser).
+#include "codegen/fuse.h"
+#include <algorithm>
+
+namespace nnc::cg {
+
+using ir::Node;
+using ir::Op;
+using ir::ValueId;
+
+bool isIndexMap(const Node &n) {
+  if (n.op != Op::unwindow_) return false;
+  auto &a = std::get<ir::WindowAttr>(n.attr);
+  for (size_t i = 0; i < a.size.size(); ++i)
+    if (a.dilation[i] != 1 || a.size[i] > a.stride[i]) return false;
+  return true;
+}
+
+bool isView(const ir::Function &, const Node &n) {
+  switch (n.op) {
+  case Op::broadcast_:
+  case Op::reshape_:
+  case Op::transpose_:
+  case Op::slice_:
+  case Op::reverse_:
+  case Op::pad_:
+  case Op::concat_:
+  case Op::window_:
+  case Op::gather_: return true;
+  case Op::unwindow_: return isIndexMap(n);
+  default: return false;
+  }
+}
+
+namespace {
+
+// Scalar operations of one element, in units of an addition (cpu.md's cycle counts, rounded).
+double ownCost(const Node &n) {
+  switch (n.op) {
+  case Op::constant_:
+  case Op::iota_:
+  case Op::size_:
+  case Op::stop_gradient_:
+  case Op::broadcast_:
+  case Op::reshape_:
+  case Op::transpose_:
+  case Op::slice_:
+  case Op::reverse_: return 0;
+  case Op::pad_:
+  case Op::window_:
+  case Op::unwindow_:
+  case Op::concat_:
+  case Op::gather_:
+  case Op::cast_: return 0.5;
+  case Op::random_: return 40;
+  case Op::div_:
+  case Op::sqrt_:
+  case Op::rsqrt_:
+  case Op::floordiv_:
+  case Op::mod_: return 4;
+  case Op::pow_:
+  case Op::atan2_: return 30;
+  case Op::exp_:
+  case Op::expm1_:
+  case Op::log_:
+  case Op::log1p_:
+  case Op::sin_:
+  case Op::cos_:
+  case Op::tan_:
+  case Op::asin_:
+  case Op::acos_:
+  case Op::atan_:
+  case Op::sinh_:
+  case Op::cosh_:
+  case Op::tanh_:
+  case Op::sigmoid_:
+  case Op::erf_: return 12;
+  default: return 1;
+  }
+}
+
+bool isInline(const ir::Function &f, const Node &n) {
+  if (ir::isPointwise(n.op) || isView(f, n)) return true;
+  switch (n.op) {
+  case Op::select_:
+  case Op::cast_:
+  case Op::constant_:
+  case Op::iota_:
+  case Op::size_:
+  case Op::random_: return true;
+  default: return false;
+  }
+}
+
+bool growsBy(const ir::Function &f, const Node &n) {
+  if (n.op != Op::broadcast_) return false;
+  int64_t big = std::max<int64_t>(f.batch, 1);
+  return ir::elementCount(f.type(n.result()).dims, big) >
+         ir::elementCount(f.type(n.operands[0]).dims, big);
+}
+
+bool overlaps(const Node &n) {
+  if (n.op != Op::window_) return false;
+  auto &a = std::get<ir::WindowAttr>(n.attr);
+  for (size_t i = 0; i < a.size.size(); ++i)
+    if (a.size[i] > a.stride[i]) return true;
+  return false;
+}
+
+bool isSplat(const ir::Function &f, ValueId v) {
+  const Node *n = f.def(v);
+  if (!n) return false;
+  if (n->op == Op::broadcast_) return isSplat(f, n->operands[0]);
+  return n->op == Op::constant_ && std::get<ir::ConstantAttr>(n->attr).data.size() == 1;
+}
+
+struct Chooser {
+  const ir::Function &f;
+  Roots r;
+
+  void makeRoot(ValueId v) {
+    if (r.root[v.i] || isSplat(f, v)) return;
+    r.root[v.i] = 1;
+    r.cost[v.i] = 0.5;
+  }
+
+  void visit(const Node &n) {
+    double cost = ownCost(n);
+    for (ValueId x : n.operands) {
+      if (growsBy(f, n) && r.cost[x.i] >= 1) makeRoot(x);
+      if (overlaps(n) && r.cost[x.i] >= 4) makeRoot(x);
+      cost += r.cost[x.i];
+    }
+    if (n.op == Op::contract_)
+      for (ValueId x : n.operands)
+        if (!affineOperand(f, r, x)) {
+          r.root[x.i] = 1; // splats, too: a product needs addresses
+          r.cost[x.i] = 0.5;
+        }
+    for (int k = 0; k < n.resultCount; ++k) {
+      ValueId v = n.result(k);
+      r.cost[v.i] = cost;
+      if (!isInline(f, n)) makeRoot(v);
+      // Recomputing in every consumer against one store and the loads.
+      else if (cost * (r.uses[v.i] - 1) > 24 && !isView(f, n)) makeRoot(v);
+    }
+  }
+};
+
+} // namespace
+
+bool affineOperand(const ir::Function &f, const Roots &r, ValueId v) {
+  Kernel k;
+  k.batch = f.batch;
+  std::vector<Index> at;
+  for (Dim d : f.type(v).dims) at.push_back(k.axisIndex(k.axis("", d)));
+  Reader reader(f, r, k, nullptr, nullptr, -1);
+  ExprId e = reader.read(v, at);
+  if (e < 0 || k.exprs[e].op != SOp::load) return false;
+  const Access &a = k.exprs[e].access;
+  auto affine = [&](const Index &x) {
+    return std::all_of(x.terms.begin(), x.terms.end(),
+                       [&](const Term &t) { return k.atoms[t.atom].kind == Atom::Axis; });
+  };
+  return affine(a.flat) && std::all_of(a.guards.begin(), a.guards.end(),
+                                       [&](const Guard &g) { return affine(g.index); });
+}
+
+Roots chooseRoots(const ir::Module &, const ir::Function &f, const FuseOptions &o) {
+  Chooser c{f, {}};
+  size_t count = f.values.size();
+  c.r.root.assign(count, 0);
+  c.r.uses.assign(count, 0);
+  c.r.cost.assign(count, 0);
+  for (const ir::Param &p : f.params) {
+    c.r.root[p.value.i] = 1;
+    c.r.cost[p.value.i] = 0.5;
+  }
+  for (const Node &n : f.nodes)
+    for (ValueId x : n.operands) ++c.r.uses[x.i];
+  for (const ir::Result &x : f.results) ++c.r.uses[x.value.i];
+  for (const Node &n : f.nodes) {
+    c.visit(n);
+    if (!o.fuse && !isView(f, n))
+      for (int k = 0; k < n.resultCount; ++k) c.makeRoot(n.result(k));
+  }
+  for (const ir::Result &x : f.results) c.r.root[x.value.i] = 1;
+  return c.r;
+}
+
+} // namespace nnc::cg
