@@ -169,6 +169,10 @@ struct Store {
 //   cumsum: exactly one reduce axis; a running sum along it, stored at every step (a store's access may use
 //           the axis); `exclusive` stores before adding; reversed order is in the index expressions
 // Results go to stores, and, if `loop` is empty, may be read by later stages as `local`.
+//
+// Consecutive stages without reductions over the same `loop` axes are one block: at each point all their
+// bodies are evaluated before any of their stores takes place. So an optimizer that writes m and w in place
+// reads the old m in both; all epilogue stages of a contraction are one block.
 struct Stage {
   std::vector<AxisId> loop, reduce;
   Combine combine = Combine::none;
