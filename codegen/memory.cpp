@@ -1,0 +1,211 @@
+// Where transient buffers lie.
+//
+// Problem. A step's values all at once are many times what lives at any moment. Two buffers may share
+// bytes if every thread is done with the one before any thread touches the other.
+//
+// Method. A buffer lives from the first to the last barrier epoch in which a kernel touches it: threads
+// inside one epoch run at their own pace. (If in that epoch only single-threaded kernels touch the two, their order
+// is enough.) Largest first, each buffer goes to the lowest offset that no buffer alive at the same time
+// covers: first fit, near the optimum for steps, whose lifetimes nest.
+#include "codegen/planning.h"
+#include <algorithm>
+#include <iomanip>
+#include <sstream>
+
+namespace nnc::cg {
+
+std::vector<Lifetime> lifetimes(const Program &p, const Plan &plan) {
+  std::vector<Lifetime> lives(p.buffers.size());
+  int epoch = 0;
+  for (int i = 0; i < int(plan.steps.size()); ++i) {
+    const Step &step = plan.steps[i];
+    if (step.barrierBefore) ++epoch;
+    for (BufferId b : p.launches[step.kernel].args) {
+      Lifetime &life = lives[rootOf(plan, b)];
+      if (life.firstStep < 0) life.firstStep = i, life.firstEpoch = epoch;
+      if (life.firstEpoch == epoch) life.firstSingle &= step.single;
+      life.lastSingle = step.single && (life.lastEpoch != epoch || life.lastSingle);
+      life.lastStep = i, life.lastEpoch = epoch;
+    }
+  }
+  for (const ProgramResult &r : p.results) { // read by the runtime after the last step
+    Lifetime &life = lives[rootOf(plan, r.buffer)];
+    life.lastStep = int(plan.steps.size()), life.lastEpoch = epoch + 1;
+  }
+  return lives;
+}
+
+namespace {
+
+bool before(const Lifetime &x, const Lifetime &y) {
+  if (x.lastEpoch != y.firstEpoch) return x.lastEpoch < y.firstEpoch;
+  return x.lastSingle && y.firstSingle && x.lastStep < y.firstStep;
+}
+
+int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+struct Placed {
+  BufferId buffer;
+  int64_t begin, end;
+};
+
+} // namespace
+
+void placeTransients(const Program &p, Plan &plan, bool reuse) {
+  std::vector<Lifetime> lives = lifetimes(p, plan);
+  std::vector<BufferId> order;
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
+    if (p.buffers[b].life == Life::Transient && plan.alias[b] == b && lives[b].lastStep >= 0)
+      order.push_back(b);
+  std::stable_sort(order.begin(), order.end(), [&](BufferId x, BufferId y) {
+    return bytesOf(p.buffers[x], p.batch) > bytesOf(p.buffers[y], p.batch);
+  });
+  std::vector<Placed> placed; // by offset
+  for (BufferId b : order) {
+    int64_t size = std::max<int64_t>(aligned(bytesOf(p.buffers[b], p.batch)), 64), at = 0;
+    for (const Placed &other : placed) {
+      bool apart = reuse && (before(lives[b], lives[other.buffer]) || before(lives[other.buffer], lives[b]));
+      if (apart) continue;
+      if (at + size <= other.begin) break;
+      at = std::max(at, other.end);
+    }
+    plan.place[b].offset = at;
+    plan.transientBytes = std::max(plan.transientBytes, at + size);
+    Placed mine{b, at, at + size};
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), mine,
+                                   [](auto &x, auto &y) { return x.begin < y.begin; }),
+                  mine);
+  }
+}
+
+// --- the bill ----------------------------------------------------------------------------------------
+//
+// What the transient region holds at its fullest moment:
+//   gradients    derivatives of whole parameters: named `<parameter>.d` and of its type. Absent where the
+//                update is part of the kernel that computes the gradient.
+//   activations  values of the forward pass that are kept for the backward pass: not derivatives,
+//                written before that moment and read after it.
+//   workspace    the rest, gaps included, and the inputs.
+
+namespace {
+
+// "dense.kernel.d.1" -> "dense.kernel"; empty if the name is not that of a derivative.
+std::string derivativeOf(std::string name) {
+  size_t dot = name.rfind('.');
+  if (dot != std::string::npos && dot + 1 < name.size() &&
+      name.find_first_not_of("0123456789", dot + 1) == std::string::npos)
+    name.resize(dot);
+  if (name.size() < 3 || name.compare(name.size() - 2, 2, ".d") != 0) return "";
+  return name.substr(0, name.size() - 2);
+}
+
+bool isParameterGradient(const Program &p, const Buffer &b) {
+  std::string of = derivativeOf(b.name);
+  if (of.empty() || !p.function) return false;
+  for (const ir::Param &param : p.function->params)
+    if (!param.bind.empty() && p.function->values[param.value.i].name == of)
+      return p.function->type(param.value) == b.type;
+  return false;
+}
+
+bool isDerivative(const std::string &name) {
+  return name.find(".d.") != std::string::npos || !derivativeOf(name).empty();
+}
+
+// The step at which most transient bytes are alive.
+int fullestStep(const Program &p, const Plan &plan, const std::vector<Lifetime> &lives) {
+  std::vector<int64_t> change(plan.steps.size() + 2, 0);
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
+    if (p.buffers[b].life != Life::Transient || plan.alias[b] != b || lives[b].firstStep < 0) continue;
+    change[lives[b].firstStep] += bytesOf(p.buffers[b], p.batch);
+    change[lives[b].lastStep + 1] -= bytesOf(p.buffers[b], p.batch);
+  }
+  int64_t live = 0, most = -1;
+  int at = 0;
+  for (int i = 0; i <= int(plan.steps.size()); ++i)
+    if ((live += change[i]) > most) most = live, at = i;
+  return at;
+}
+
+} // namespace
+
+void fillBill(const Program &p, Plan &plan) {
+  std::vector<Lifetime> lives = lifetimes(p, plan);
+  int at = fullestStep(p, plan, lives);
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
+    const Buffer &buffer = p.buffers[b];
+    const Lifetime &life = lives[b];
+    if (buffer.life != Life::Transient || plan.alias[b] != b) continue;
+    if (life.firstStep < 0 || life.firstStep > at || life.lastStep < at) continue;
+    if (isParameterGradient(p, buffer)) plan.bill.gradients += bytesOf(buffer, p.batch);
+    else if (!isDerivative(buffer.name) && life.firstStep < at && life.lastStep > at)
+      plan.bill.activations += bytesOf(buffer, p.batch);
+  }
+  plan.bill.workspace =
+      plan.transientBytes + plan.inputBytes - plan.bill.gradients - plan.bill.activations;
+}
+
+// --- --emit=memory -----------------------------------------------------------------------------------
+
+namespace {
+
+std::string lineOf(const ir::Module *m, const Program &p, BufferId b) {
+  if (!m) return "";
+  for (const Launch &l : p.launches)
+    for (size_t a = 0; a < l.args.size(); ++a)
+      if (l.args[a] == b && l.kernel.args[a].written && l.kernel.loc.i) return str(*m, l.kernel.loc, true);
+  return "";
+}
+
+void printBill(std::ostream &o, const Plan::Bill &bill) {
+  auto line = [&](const char *what, int64_t bytes) {
+    o << "  " << std::left << std::setw(12) << what << std::right << std::setw(14) << bytes << " bytes\n";
+  };
+  line("weights", bill.weights);
+  line("gradients", bill.gradients);
+  line("slots", bill.slots);
+  line("activations", bill.activations);
+  line("workspace", bill.workspace);
+  line("total", bill.weights + bill.gradients + bill.slots + bill.activations + bill.workspace);
+}
+
+} // namespace
+
+std::string printMemory(const Program &p, const Plan &plan, const ir::Module *m) {
+  static const char *const regions[] = {"persistent", "input", "transient", "constant"};
+  std::ostringstream o;
+  o << "function " << (p.function ? p.function->name : "?") << ", batch " << p.batch << ", "
+    << plan.steps.size() << " steps, "
+    << std::count_if(plan.steps.begin(), plan.steps.end(), [](auto &s) { return s.barrierBefore; })
+    << " barriers\n";
+  printBill(o, plan.bill);
+  o << "  transient region " << plan.transientBytes << " bytes, inputs " << plan.inputBytes
+    << ", scratch per thread " << plan.scratchBytes << "\n\n";
+  o << "  region        offset        bytes  steps      name\n";
+  std::vector<Lifetime> lives = lifetimes(p, plan);
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
+    const Buffer &buffer = p.buffers[b];
+    const Lifetime &life = lives[rootOf(plan, b)];
+    std::string steps = life.firstStep < 0 ? "-"
+                        : life.lastStep == int(plan.steps.size())
+                            ? std::to_string(std::max(life.firstStep, 0)) + "-end"
+                            : std::to_string(life.firstStep) + "-" + std::to_string(life.lastStep);
+    o << "  " << std::left << std::setw(10) << regions[size_t(plan.place[b].region)] << std::right
+      << std::setw(10) << plan.place[b].offset << std::setw(13) << bytesOf(buffer, p.batch) << "  "
+      << std::left << std::setw(10) << steps << " " << buffer.name << " " << str(buffer.type);
+    if (plan.alias[b] != b) o << "  in place of " << p.buffers[plan.alias[b]].name;
+    if (std::string at = lineOf(m, p, b); !at.empty()) o << "  " << at;
+    o << "\n";
+  }
+  o << "\n";
+  for (size_t i = 0; i < plan.steps.size(); ++i) {
+    const Step &s = plan.steps[i];
+    o << "  step " << i << (s.barrierBefore ? " | " : "   ") << p.launches[s.kernel].kernel.name
+      << (s.single ? "  (one thread)" : "") << "\n";
+  }
+  return o.str();
+}
+
+std::string printMemory(const Program &p, const Plan &plan) { return printMemory(p, plan, nullptr); }
+
+} // namespace nnc::cg

@@ -1,0 +1,218 @@
+// From kernels over buffers to a step table.
+//
+//   launches [dX, dW+update, ..]  ->  steps [dX | barrier, dW+update in place | ..] and an offset per buffer
+//
+// Method. One pass after the other, each of which only adds to the plan (decision 22):
+//   1. results are bound to their persistent value, in place where legal (inplace.cpp);
+//   2. the launches are ordered, old values being read before they are overwritten (order.cpp);
+//   3. transients are written over operands that die there; what could not be bound is copied at the end;
+//   4. short kernels stay on one thread, barriers stand where item alignment is not proven (align.cpp);
+//   5. buffers get offsets, by lifetime in units of barriers (memory.cpp).
+// checkHazards (hazard.cpp) replays the result and believes none of this.
+#include "codegen/planning.h"
+#include <algorithm>
+
+namespace nnc::cg {
+
+BufferId rootOf(const Plan &plan, BufferId b) {
+  while (plan.alias[b] != b) b = plan.alias[b];
+  return b;
+}
+
+int64_t bytesOf(const Buffer &b, int64_t batch) {
+  return ir::elementCount(b.type.dims, std::max<int64_t>(batch, 1)) * ir::dtypeBytes(b.type.dtype);
+}
+
+PersistentLayout layoutPersistent(const ir::Module &m) {
+  PersistentLayout layout;
+  for (const ir::Persistent &p : m.persistents) {
+    layout.offset[p.name] = layout.bytes;
+    int64_t bytes = ir::elementCount(p.type.dims, 1) * ir::dtypeBytes(p.type.dtype);
+    layout.bytes += (bytes + 63) / 64 * 64;
+  }
+  return layout;
+}
+
+namespace {
+
+// ** copies **
+
+// The stored type of an element, as expressions see it.
+DType widened(DType t) { return t == DType::bf16 || t == DType::f16 ? DType::f32 : t; }
+
+// An elementwise kernel over the flat elements: arg1 = arg0.
+Kernel copyKernel(const ir::Type &type, int64_t batch, int lanes) {
+  Kernel k;
+  k.batch = batch;
+  int64_t count = ir::elementCount(type.dims, std::max<int64_t>(batch, 1));
+  KernelArg arg{type.dtype, {}, true, false};
+  if (!type.dims.empty()) arg.dims = {Dim(count)};
+  k.args = {arg, arg};
+  k.args[1].read = false, k.args[1].written = true;
+  Stage s;
+  s.type = widened(type.dtype);
+  Store store;
+  store.access.arg = 1;
+  if (count != 1) {
+    AxisId i = k.axis("i", count);
+    k.parallel = {i};
+    store.access.flat = k.axisIndex(i);
+    k.schedule.items = {{i, std::max<int64_t>(4096, (count / 256 + 63) / 64 * 64)}};
+    k.schedule.vec = i;
+  }
+  k.schedule.lanes = lanes;
+  Expr load;
+  load.op = SOp::load;
+  load.type = s.type;
+  load.access = store.access;
+  load.access.arg = 0;
+  s.body = k.expr(load);
+  s.stores = {store};
+  k.stages = {s};
+  k.name = "copy";
+  return k;
+}
+
+struct Copier {
+  Program &p;
+  Plan &plan;
+
+  void copy(BufferId from, BufferId to) {
+    int lanes = p.launches.empty() ? 16 : p.launches.front().kernel.schedule.lanes;
+    Launch l;
+    l.kernel = copyKernel(p.buffers[from].type, p.batch, lanes);
+    l.kernel.name = p.buffers[to].name + " (copy)";
+    l.args = {from, to};
+    p.launches.push_back(std::move(l));
+  }
+
+  // The content of `from` in memory that nothing overwrites.
+  BufferId save(BufferId from) {
+    Buffer b;
+    b.name = p.buffers[from].name + ".old";
+    b.type = p.buffers[from].type;
+    p.buffers.push_back(b);
+    BufferId to = BufferId(p.buffers.size()) - 1;
+    plan.alias.push_back(to);
+    copy(from, to);
+    return to;
+  }
+
+  BufferId persistent(const std::string &name) const {
+    for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
+      if (p.buffers[b].life == Life::Persistent && p.buffers[b].persistent == name) return b;
+    return -1;
+  }
+
+  // Results that are themselves old values of overwritten persistents (a swap, or an old weight that is
+  // also reported) are saved first; then every result goes to its place.
+  void run(const std::vector<int> &copies) {
+    std::vector<BufferId> overwritten;
+    for (int c : copies) overwritten.push_back(persistent(p.results[c].name));
+    for (size_t i = 0; i < p.results.size(); ++i) {
+      ProgramResult &r = p.results[i];
+      bool own = r.bind && persistent(r.name) == r.buffer;
+      if (!own && std::count(overwritten.begin(), overwritten.end(), r.buffer)) r.buffer = save(r.buffer);
+    }
+    for (int c : copies) copy(p.results[c].buffer, persistent(p.results[c].name));
+  }
+};
+
+// ** inputs **
+
+// Every unbound parameter has a buffer, also one that no kernel reads: the runtime fills it.
+void ensureInputs(Program &p, Plan &plan) {
+  if (!p.function) return;
+  int32_t index = 0;
+  for (const ir::Param &param : p.function->params) {
+    if (!param.bind.empty()) continue;
+    bool found = std::any_of(p.buffers.begin(), p.buffers.end(), [&](const Buffer &b) {
+      return b.life == Life::Input && b.input == index;
+    });
+    if (!found) {
+      Buffer b;
+      b.name = p.function->values[param.value.i].name;
+      b.type = p.function->type(param.value);
+      b.life = Life::Input;
+      b.input = index;
+      p.buffers.push_back(b);
+      plan.alias.push_back(BufferId(p.buffers.size()) - 1);
+    }
+    ++index;
+  }
+}
+
+int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Offsets of everything but transients.
+void placeFixed(const Program &p, Plan &plan, const PersistentLayout &persistent) {
+  plan.place.assign(p.buffers.size(), {});
+  std::vector<BufferId> inputs;
+  int64_t constants = 0;
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
+    const Buffer &buffer = p.buffers[b];
+    plan.place[b].region = buffer.life;
+    if (buffer.life == Life::Input) inputs.push_back(b);
+    if (buffer.life == Life::Persistent) {
+      auto it = persistent.offset.find(buffer.persistent);
+      NNC_CHECK(it != persistent.offset.end(), "no persistent value " + buffer.persistent);
+      plan.place[b].offset = it->second;
+    }
+    if (buffer.life == Life::Constant) {
+      plan.place[b].offset = constants;
+      constants += aligned(bytesOf(buffer, p.batch));
+    }
+  }
+  std::sort(inputs.begin(), inputs.end(),
+            [&](BufferId x, BufferId y) { return p.buffers[x].input < p.buffers[y].input; });
+  for (BufferId b : inputs) {
+    plan.place[b].offset = plan.inputBytes;
+    plan.inputBytes += aligned(bytesOf(p.buffers[b], p.batch));
+  }
+}
+
+void reorder(Program &p, const std::vector<int> &order) {
+  std::vector<Launch> launches;
+  launches.reserve(order.size());
+  for (int l : order) launches.push_back(std::move(p.launches[l]));
+  p.launches = std::move(launches);
+}
+
+void makeSteps(const Program &p, Plan &plan, const PlanOptions &o) {
+  for (size_t l = 0; l < p.launches.size(); ++l) {
+    Step s;
+    s.kernel = int32_t(l);
+    plan.steps.push_back(s);
+    plan.scratchBytes = std::max(plan.scratchBytes, p.launches[l].kernel.schedule.scratchBytes);
+  }
+  if (!o.allBarriers) {
+    markSingles(p, plan);
+    placeBarriers(p, plan);
+    return;
+  }
+  for (size_t i = 1; i < plan.steps.size(); ++i) plan.steps[i].barrierBefore = true;
+}
+
+} // namespace
+
+Plan plan(Program &p, const PersistentLayout &persistent, const PlanOptions &o) {
+  Plan plan;
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) plan.alias.push_back(b);
+  std::vector<Users> users = usersOf(p);
+  Edges edges = dataEdges(p, users);
+  std::vector<int> copies = bindInPlace(p, plan, users, edges, o.inPlace);
+  reorder(p, topologicalOrder(edges));
+  if (o.inPlace && o.reuse) reuseOperands(p, plan);
+  Copier{p, plan}.run(copies);
+  ensureInputs(p, plan);
+  makeSteps(p, plan, o);
+  placeFixed(p, plan, persistent);
+  placeTransients(p, plan, o.reuse);
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) plan.place[b] = plan.place[rootOf(plan, b)];
+  for (Step &s : plan.steps)
+    for (BufferId b : p.launches[s.kernel].args) s.args.push_back(plan.place[b]);
+  fillBill(p, plan);
+  return plan;
+}
+
+} // namespace nnc::cg

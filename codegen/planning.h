@@ -1,0 +1,86 @@
+// What the parts of the planner share: who touches a buffer, which bytes an item touches, and how many
+// items a kernel has. The interface of the planner is plan() in program.h.
+//
+//   plan.cpp      the order of the analyses, copies, step table, bill
+//   order.cpp     the order of the launches
+//   inplace.cpp   which results may be written over which operands
+//   align.cpp     bytes touched by an item; barriers
+//   memory.cpp    offsets by lifetime
+//   hazard.cpp    the check of all of it, from the finished plan alone
+#pragma once
+#include "codegen/program.h"
+#include <functional>
+
+namespace nnc::cg {
+
+// ** items **
+
+// items(n) = constant + times * ceil((perN * n + add) / div), normalised: equal formulas, equal counts.
+struct ItemFormula {
+  int64_t constant = 0, times = 1, perN = 0, add = 0, div = 1;
+  int64_t at(int64_t n) const;
+  friend bool operator==(const ItemFormula &, const ItemFormula &) = default;
+};
+ItemFormula itemFormula(const Kernel &k);
+
+// Calls `f(access, written)` for every access of the kernel, reachable or not.
+void forEachAccess(const Kernel &k, const std::function<void(const Access &, bool written)> &f);
+
+// The elements of an argument that an item touches: a box around a point that is linear in the item's
+// axes. Proven from the index expressions; `known` is false where that fails.
+struct ItemAxisStride {
+  Dim extent;
+  int64_t block = 1, stride = 0;
+  friend bool operator==(const ItemAxisStride &, const ItemAxisStride &) = default;
+};
+struct Footprint {
+  bool known = false;
+  std::vector<ItemAxisStride> axes; // outermost first; axes with one block are left out
+  int64_t lo = 0, hi = 0;           // of the rest, in elements; hi is exclusive
+};
+Footprint footprint(const Kernel &k, int32_t arg);
+// Item i of the one and item j of the other, i != j, touch different bytes. Both have equal formulas.
+bool itemAligned(const Footprint &x, const Footprint &y, int64_t batch);
+
+// ** buffers **
+
+struct Users {
+  std::vector<int> readers, writers; // launches, ascending
+};
+std::vector<Users> usersOf(const Program &p);
+int64_t bytesOf(const Buffer &b, int64_t batch);
+BufferId rootOf(const Plan &plan, BufferId b); // the end of the alias chain
+
+// ** order.cpp **
+
+using Edges = std::vector<std::vector<int>>; // by launch: the launches that come later
+Edges dataEdges(const Program &p, const std::vector<Users> &users);
+// Is there a path from one launch to any of the others?
+bool reaches(const Edges &edges, int from, const std::vector<int> &to);
+// The first launch that is ready comes first: the program's own order where edges leave a choice.
+std::vector<int> topologicalOrder(const Edges &edges);
+
+// ** inplace.cpp **
+
+// Binds results to the memory of their persistent value where that is legal, adding the edges that
+// make it so; returns the results (indices) that need a copy.
+std::vector<int> bindInPlace(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges,
+                             bool inPlace);
+// Writes a transient result over the transient operand that its kernel reads for the last time.
+void reuseOperands(Program &p, Plan &plan);
+
+// ** align.cpp, memory.cpp **
+
+void markSingles(const Program &p, Plan &plan);
+void placeBarriers(const Program &p, Plan &plan);
+struct Lifetime {
+  int firstStep = -1, lastStep = -1, firstEpoch = -1, lastEpoch = -1;
+  bool firstSingle = true, lastSingle = true; // all accesses in the first, last epoch are on one thread
+};
+std::vector<Lifetime> lifetimes(const Program &p, const Plan &plan); // by root buffer
+void placeTransients(const Program &p, Plan &plan, bool reuse);
+void fillBill(const Program &p, Plan &plan); // gradients, activations and workspace of the function
+// As in program.h, with source lines.
+std::string printMemory(const Program &p, const Plan &plan, const ir::Module *m);
+
+} // namespace nnc::cg
