@@ -58,10 +58,10 @@ struct NncArg {
 };
 
 // One operation of a step program. Thread t of T runs items [items*t/T, items*(t+1)/T) with
-// items = min(items_const + items_per_n * n, as computed); a barrier before it if the flag is set.
+// items as computed below; a barrier before it if the flag is set.
 struct NncOp {
   NncKernel kernel;
-  int64_t items_const; // items = items_const + ceil(items_per_n * n / items_div)
+  int64_t items_const; // items = items_const + items_times * ceil((items_per_n * n + items_add) / items_div)
   int64_t items_per_n;
   int64_t items_div;   // >= 1
   int64_t first_arg;   // index into NncFunction.args
@@ -69,6 +69,8 @@ struct NncOp {
   int64_t flags;       // NNC_OP_*
   const char *name;    // kernel name, for profiles and messages
   int64_t line;        // source line of the model the kernel comes from, 0 if none
+  int64_t items_times; // items per block of rows (tiles beside each other); 0 stands for 1
+  int64_t items_add;
 };
 enum {
   NNC_OP_BARRIER = 1, // all threads meet before this op

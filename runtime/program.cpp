@@ -91,12 +91,12 @@ void walk(void *context, int thread, int threads) {
   const Run &run = *static_cast<Run *>(context);
   if (run.prologue) {
     run.prologue->work(run.prologue->context, thread, threads);
-    barrier();
+    if (threads > 1) barrier();
   }
   NncStepEnv env = environment(run, thread);
   for (int64_t i = 0; i < run.function->op_count; i++) {
     const NncOp &op = run.function->ops[i];
-    if (op.flags & NNC_OP_BARRIER) barrier();
+    if ((op.flags & NNC_OP_BARRIER) && threads > 1) barrier();
     int64_t items = item_count(op, run.n), begin = 0, end = items;
     if (op.flags & NNC_OP_SINGLE) {
       if (thread != 0) continue;
@@ -173,10 +173,24 @@ void walk_checking(void *context, int, int) {
   }
 }
 
+void try_both(Trial &trial, Run &job) {
+  bool alone = trial.runs & 1;
+  double started = now_seconds();
+  if (alone)
+    run_alone(walk, &job);
+  else
+    run_on_threads(walk, &job);
+  double seconds = now_seconds() - started;
+  double &fastest = trial.fastest[alone];
+  if (trial.runs >= Trial::Cold && (fastest == 0 || seconds < fastest)) fastest = seconds;
+  if (++trial.runs == Trial::Runs) trial.alone = trial.fastest[1] < trial.fastest[0];
+}
+
 } // namespace
 
 int64_t item_count(const NncOp &op, int64_t n) {
-  return op.items_const + (op.items_per_n * n + op.items_div - 1) / op.items_div;
+  int64_t blocks = (op.items_per_n * n + op.items_add + op.items_div - 1) / op.items_div;
+  return op.items_const + (op.items_times ? op.items_times : 1) * blocks;
 }
 
 Program start_program(const NncModel &model, const ProgramOptions &options) {
@@ -198,6 +212,7 @@ Program start_program(const NncModel &model, const ProgramOptions &options) {
   program.input = program.transient + transient;
   program.scratch = program.input + input;
   program.arguments.resize(size_t(model.function_count));
+  program.trials.resize(size_t(model.function_count));
   start_threads(options.order == Order::Forward ? options.threads : 1);
   return program;
 }
@@ -225,7 +240,15 @@ void Program::run(const NncFunction &function, int64_t n, const Prologue *prolog
       resolved[i] = address(function.args[i].region, function.args[i].offset);
   }
   Run job{this, &function, resolved, prologue, n};
-  run_on_threads(options.order == Order::Forward ? walk : walk_checking, &job);
+  if (options.order != Order::Forward) return run_alone(walk_checking, &job);
+  Trial &trial = trials[size_t(&function - model->functions)];
+  bool measures =
+      options.adaptive && trial.runs < Trial::Runs && (n == function.batch || !function.batch);
+  if (measures) return try_both(trial, job);
+  if (trial.alone)
+    run_alone(walk, &job);
+  else
+    run_on_threads(walk, &job);
 }
 
 } // namespace rt
