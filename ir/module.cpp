@@ -72,18 +72,14 @@ bool parseOp(std::string_view name, Op &out) {
 }
 
 Attr defaultAttr(Op op) {
-  switch (op) {
-#define TENSOR(name, arity, A)                                                                     \
-  case Op::name##_: return A{};                                                                    \
-      #define UNARY(name, ...)                                                                     \
-  case Op::name##_: return NoAttr{};                                                               \
-      #define BINARY(name, ...)                                                                    \
-  case Op::name##_: return NoAttr{};                                                               \
-      #define COMPARE(name, ...)                                                                   \
-  case Op::name##_: return NoAttr{};                                                               \
-      #include "ir/ops.def"
-  }
-  return NoAttr{};
+  static const Attr attrs[] = {
+#define UNARY(...) NoAttr{},
+#define BINARY(...) NoAttr{},
+#define COMPARE(...) NoAttr{},
+#define TENSOR(name, arity, A) A{},
+#include "ir/ops.def"
+  };
+  return attrs[size_t(op)];
 }
 
 bool operator==(const ConstantAttr &a, const ConstantAttr &b) {
