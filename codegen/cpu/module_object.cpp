@@ -1,0 +1,222 @@
+// The step tables in the object file.
+//
+// Problem. The runtime walks constant C structs (runtime/abi.h). The compiler has no C compiler at
+// hand, and the bytes must depend on nothing but the model:
+//   train_step = [ {kernel k3, 32 items, first_arg 0, ..}, {kernel k7, .., NNC_OP_BARRIER}, .. ]
+//
+// Method. Every struct of the contract is pointers and 64-bit integers, so an LLVM constant struct of the same
+// field list has the same layout. One function per struct, fields in the order of the header; arrays and
+// strings are private globals, made in the order of the walk. The only public symbol is `nnc_model`.
+#include "codegen/cpu/llvm_pch.h"
+
+#include "codegen/cpu/emit.h"
+#include "codegen/cpu/module_object.h"
+#include "codegen/planning.h"
+#include "runtime/abi.h"
+
+namespace nnc::cg {
+
+namespace {
+
+static_assert(int(ir::DType::f32) == NNC_F32 && int(ir::DType::boolean) == NNC_BOOL);
+
+int64_t regionOf(Life life) {
+  switch (life) {
+  case Life::Persistent: return NNC_PERSISTENT;
+  case Life::Input: return NNC_INPUT;
+  case Life::Transient: return NNC_TRANSIENT;
+  case Life::Constant: return NNC_CONSTANT;
+  }
+  return -1;
+}
+
+int64_t kindOf(const ir::Persistent &p) {
+  const ir::Meta *kind = p.meta.find("kind");
+  const std::string *text = kind ? kind->asString() : nullptr;
+  if (!text || *text == "param") return NNC_TENSOR_PARAM;
+  if (*text == "slot") return NNC_TENSOR_SLOT;
+  if (*text == "metric") return NNC_TENSOR_METRIC;
+  if (*text == "host") return NNC_TENSOR_HOST;
+  return NNC_TENSOR_STATE;
+}
+
+// The line in the user's file: the outermost of the places that lead to the code.
+int64_t userLine(const ir::Module &m, ir::Loc loc) {
+  while (loc.i && m.locs[loc.i].parent.i) loc = m.locs[loc.i].parent;
+  return m.locs[loc.i].line;
+}
+
+class TableEmitter {
+public:
+  TableEmitter(llvm::Module &m, const ModelTables &t, const Target &target)
+      : module_(m), tables_(t), target_(target), context_(m.getContext()) {}
+
+  void run() {
+    llvm::Constant *value = model();
+    auto *g = new llvm::GlobalVariable(module_, value->getType(), true, llvm::GlobalValue::ExternalLinkage,
+                                       value, "nnc_model");
+    g->setAlignment(llvm::Align(64));
+  }
+
+private:
+  llvm::Module &module_;
+  const ModelTables &tables_;
+  const Target &target_;
+  llvm::LLVMContext &context_;
+  std::map<std::string, llvm::Constant *> strings_;
+
+  using Fields = std::vector<llvm::Constant *>;
+
+  llvm::Constant *number(int64_t v) {
+    return llvm::ConstantInt::get(llvm::Type::getInt64Ty(context_), uint64_t(v));
+  }
+  llvm::Constant *null() { return llvm::ConstantPointerNull::get(llvm::PointerType::get(context_, 0)); }
+  llvm::Constant *record(const Fields &fields) { return llvm::ConstantStruct::getAnon(context_, fields); }
+
+  llvm::Constant *global(llvm::Constant *value, const char *name, int64_t align) {
+    auto *g = new llvm::GlobalVariable(module_, value->getType(), true, llvm::GlobalValue::PrivateLinkage,
+                                       value, name);
+    g->setAlignment(llvm::Align(uint64_t(align)));
+    return g;
+  }
+  llvm::Constant *array(const Fields &records, const char *name) {
+    if (records.empty()) return null();
+    auto *type = llvm::ArrayType::get(records[0]->getType(), records.size());
+    return global(llvm::ConstantArray::get(type, records), name, 8);
+  }
+  llvm::Constant *bytes(const std::string &s, bool zero, const char *name, int64_t align) {
+    return global(llvm::ConstantDataArray::getString(context_, s, zero), name, align);
+  }
+  llvm::Constant *string(const std::string &s) {
+    auto [it, isNew] = strings_.try_emplace(s, nullptr);
+    if (isNew) it->second = bytes(s, true, "str", 1);
+    return it->second;
+  }
+
+  // --- one function per struct -----------------------------------------------------------------------
+
+  llvm::Constant *dims(const Dims &d) {
+    Fields list;
+    for (Dim x : d) list.push_back(record({number(x.a), number(x.b)}));
+    return array(list, "dims");
+  }
+
+  llvm::Constant *tensor(const std::string &name, const ir::Type &type, Life life, int64_t offset,
+                         int64_t batch, int64_t kind) {
+    int64_t size = ir::elementCount(type.dims, std::max<int64_t>(batch, 1)) * ir::dtypeBytes(type.dtype);
+    return record({string(name), number(int64_t(type.dtype)), number(type.rank()), dims(type.dims),
+                   number(regionOf(life)), number(offset), number(size), number(0), null(), number(kind)});
+  }
+
+  llvm::Constant *kernel(const std::string &symbol) {
+    if (llvm::Function *f = module_.getFunction(symbol)) return f;
+    llvm::Type *ptr = llvm::PointerType::get(context_, 0), *i64 = llvm::Type::getInt64Ty(context_);
+    auto *type = llvm::FunctionType::get(llvm::Type::getVoidTy(context_), {ptr, ptr, i64, i64}, false);
+    return llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, symbol, module_);
+  }
+
+  llvm::Constant *op(const CompiledFunction &f, const Step &s, const std::string &symbol, int64_t firstArg) {
+    const Kernel &k = f.program.launches[s.kernel].kernel;
+    ItemFormula items = itemFormula(k);
+    int64_t flags = (s.barrierBefore ? NNC_OP_BARRIER : 0) | (s.single ? NNC_OP_SINGLE : 0);
+    return record({kernel(symbol), number(items.constant), number(items.perN), number(items.div),
+                   number(firstArg), number(int64_t(s.args.size())), number(flags), string(k.name),
+                   number(userLine(*tables_.module, k.loc)), number(items.times), number(items.add)});
+  }
+
+  llvm::Constant *inputs(const CompiledFunction &f, int64_t &count) {
+    Fields list;
+    for (const ir::Param &param : f.program.function->params) {
+      if (!param.bind.empty()) continue;
+      int32_t index = int32_t(list.size());
+      for (BufferId b = 0; b < BufferId(f.program.buffers.size()); ++b) {
+        const Buffer &buffer = f.program.buffers[b];
+        if (buffer.life != Life::Input || buffer.input != index) continue;
+        list.push_back(tensor(f.program.function->values[param.value.i].name, buffer.type, Life::Input,
+                              f.plan.place[b].offset, f.program.batch, NNC_TENSOR_IO));
+        break;
+      }
+    }
+    count = int64_t(list.size());
+    return array(list, "inputs");
+  }
+
+  llvm::Constant *results(const CompiledFunction &f, int64_t &count) {
+    Fields list;
+    for (const ProgramResult &r : f.program.results) {
+      if (r.bind) continue;
+      const PlannedArg &at = f.plan.place[r.buffer];
+      list.push_back(tensor(r.name, f.program.buffers[r.buffer].type, at.region, at.offset,
+                            f.program.batch, NNC_TENSOR_IO));
+    }
+    count = int64_t(list.size());
+    return array(list, "results");
+  }
+
+  llvm::Constant *function(const CompiledFunction &f, const std::vector<std::string> &symbols) {
+    Fields ops, args;
+    for (const Step &s : f.plan.steps) {
+      ops.push_back(op(f, s, symbols[s.kernel], int64_t(args.size())));
+      for (const PlannedArg &a : s.args) args.push_back(record({number(a.offset), number(regionOf(a.region))}));
+    }
+    int64_t inputCount, resultCount;
+    llvm::Constant *in = inputs(f, inputCount), *out = results(f, resultCount);
+    return record({string(f.program.function->name), number(f.program.batch), array(ops, "ops"),
+                   number(int64_t(ops.size())), array(args, "args"), number(int64_t(args.size())), in,
+                   number(inputCount), out, number(resultCount)});
+  }
+
+  llvm::Constant *persistents(int64_t &count) {
+    Fields list;
+    for (const ir::Persistent &p : tables_.module->persistents)
+      list.push_back(tensor(p.name, p.type, Life::Persistent, tables_.persistent->offset.at(p.name), 1,
+                            kindOf(p)));
+    count = int64_t(list.size());
+    return array(list, "tensors");
+  }
+
+  std::string metadata() {
+    ir::Meta meta = tables_.module->meta, memory = ir::Meta::dict();
+    memory["weights"] = tables_.bill.weights;
+    memory["gradients"] = tables_.bill.gradients;
+    memory["slots"] = tables_.bill.slots;
+    memory["activations"] = tables_.bill.activations;
+    memory["workspace"] = tables_.bill.workspace;
+    meta["memory"] = memory;
+    return ir::toJson(meta);
+  }
+
+  llvm::Constant *model() {
+    Fields functions;
+    int64_t transient = 0, input = 0, scratch = 0, tensorCount;
+    for (size_t i = 0; i < tables_.functions->size(); ++i) {
+      const CompiledFunction &f = (*tables_.functions)[i];
+      functions.push_back(function(f, tables_.symbols[i]));
+      transient = std::max(transient, f.plan.transientBytes);
+      input = std::max(input, f.plan.inputBytes);
+      scratch = std::max(scratch, f.plan.scratchBytes);
+    }
+    std::string meta = metadata();
+    llvm::Constant *tensors = persistents(tensorCount);
+    llvm::Constant *constants =
+        tables_.constants.empty() ? null() : bytes(tables_.constants, false, "constants", 64);
+    std::string cpu = target_.cpu == "native" ? target_.llvmCpu : target_.cpu;
+    return record({number(NNC_ABI_VERSION), bytes(meta, true, "metadata", 1), number(int64_t(meta.size())),
+                   array(functions, "functions"), number(int64_t(functions.size())), tensors,
+                   number(tensorCount), number(tables_.persistent->bytes), number(transient), number(input),
+                   number(scratch), constants, number(target_.requiredFeatures),
+                   string("x86-64 " + cpu)});
+  }
+};
+
+// A change of the contract must be made here, too.
+static_assert(sizeof(NncOp) == 11 * 8 && sizeof(NncTensor) == 10 * 8 && sizeof(NncFunction) == 10 * 8);
+static_assert(sizeof(NncModel) == 14 * 8 && sizeof(NncArg) == 2 * 8 && sizeof(NncDim) == 2 * 8);
+
+} // namespace
+
+void emitTables(llvm::Module &m, const ModelTables &t, const Target &target) {
+  TableEmitter(m, t, target).run();
+}
+
+} // namespace nnc::cg
