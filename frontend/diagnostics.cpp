@@ -135,6 +135,16 @@ struct Cells {
   }
 };
 
+/// The part of a line that can be on screen: no message should cost a megabyte of work. Moves
+/// `lineBegin` to where that part begins.
+std::string_view around(std::string_view line, Span span, uint32_t &lineBegin) {
+  constexpr size_t kNear = 8 * kMaxWidth;
+  size_t cut = span.begin - lineBegin > kNear ? span.begin - lineBegin - kNear : 0;
+  while (cut < line.size() && (line[cut] & 0xC0) == 0x80) ++cut;
+  lineBegin += uint32_t(cut);
+  return line.substr(cut, 2 * kNear);
+}
+
 /// The cells [from, to) of a line, with dots where it was cut.
 std::string visible(const Cells &cells, size_t from, size_t to) {
   std::string out = from > 0 ? "..." : "";
@@ -151,11 +161,12 @@ std::string trimRight(std::string text) {
 std::string drawPlace(const Sources &sources, Span span, size_t gutter, const Style &style,
                       bool primary) {
   Position at = sources.position(span);
-  std::string_view line = sources.lineText(span.file, at.line);
   uint32_t lineBegin = sources.lineBegin(span.file, at.line);
+  std::string_view line = around(sources.lineText(span.file, at.line), span, lineBegin);
   Cells cells(line);
   size_t begin = std::min(cells.at(span.begin - lineBegin), cells.text.size());
-  size_t end = std::max(begin + 1, std::min(cells.at(span.end - lineBegin), cells.text.size()));
+  size_t end = std::min(cells.at(std::max(span.end, span.begin) - lineBegin), cells.text.size());
+  end = std::max(begin + 1, end);
 
   size_t from = end <= kMaxWidth ? 0 : begin - std::min(begin, kLead);
   size_t to = std::min(cells.text.size(), from + kMaxWidth);

@@ -132,12 +132,13 @@ class Scanner {
       end = uint32_t(std::min(text_.find_first_of("\r\n", begin), text_.size()));
       diags_.report({file_, begin, end}, Diag::UnclosedString);
       out_.unclosedString = true;
-    } else if (lastUnexpected_ != begin) { // one message for a run of them
+    } else if (text_.substr(reportedTo_, begin - reportedTo_).find('\n') != text_.npos ||
+               reportedTo_ == 0) { // one message per line: `'a'` is one mistake
       addHelp(begin,
               diags_.report({file_, begin, end}, Diag::UnexpectedCharacter, {shown(begin, end)}));
     }
     stream_.seek(end);
-    return lastUnexpected_ = end;
+    return reportedTo_ = end;
   }
 
   std::string shown(uint32_t begin, uint32_t end) const {
@@ -154,6 +155,7 @@ class Scanner {
     case ';': report.help("statements end with their line"); break;
     case '!': report.help("write `not`"); break;
     case '&': report.help("write `and`"); break;
+    case '?': report.help("write `if a { b } else { c }`"); break;
     case '^': report.help("the power operator is `**`"); break;
     default: break;
     }
@@ -165,7 +167,7 @@ class Scanner {
   ByteStream stream_;
   NNLexer lexer_;
   Lexed out_;
-  uint32_t lastUnexpected_ = UINT32_MAX;
+  uint32_t reportedTo_ = 0; // the end of the last character that began no token
 };
 
 // --- parsing one piece ---------------------------------------------------------------------------
@@ -252,7 +254,7 @@ class PieceParser {
         continue;
       }
       std::string literal = names.getLiteralName(size_t(type));
-      bool quoted = literal.size() > 2 && literal != "'\\n'";
+      bool quoted = literal.size() > 2 && size_t(type) != NNLexer::NL;
       error.expected.insert(quoted ? literal.substr(1, literal.size() - 2)
                                    : std::string(names.getSymbolicName(size_t(type))));
     }
@@ -281,8 +283,13 @@ class PieceParser {
 /// Where a decision between several statements or declarations failed, the word that begins one
 /// says which was meant: reads just that, for a precise message. `state x [n] = 0` is a
 /// `paramStmt`.
-Stuck refine(std::string_view text, const Tokens &tokens, const Stuck &stuck) {
-  if (!stuck.undecided || stuck.begin >= tokens.size()) return stuck;
+/// So it is where such a word was taken for a name, and the next token did not fit: `param 3 = 0`.
+Stuck refine(std::string_view text, const Tokens &tokens, Stuck stuck) {
+  bool first = stuck.at == 1 || (stuck.at > 1 && (tokens[stuck.at - 2].type == NNLexer::NL ||
+                                                  tokens[stuck.at - 2].type == NNLexer::LBRACE));
+  if (!stuck.undecided && !first) return stuck;
+  if (!stuck.undecided) stuck.begin = stuck.at - 1;
+  if (stuck.begin >= tokens.size()) return stuck;
   PieceParser::Rule rule;
   switch (tokens[stuck.begin].type) {
   case NNLexer::PARAM:
@@ -295,7 +302,7 @@ Stuck refine(std::string_view text, const Tokens &tokens, const Stuck &stuck) {
   case NNLexer::METRIC:
   case NNLexer::OPTIMIZER: rule = [](NNParser &p) { return p.decl(); }; break;
   default:
-    if (stuck.rule != NNParser::RuleTop) return stuck;
+    if (!stuck.undecided || stuck.rule != NNParser::RuleTop) return stuck;
     rule = [](NNParser &p) { return p.binding(); };
   }
   Stuck precise;

@@ -6,11 +6,14 @@
 //     |> Embedding(20000, 128, mask_zero = true)
 //     |> Bidirectional(LSTM(64, return_sequences = true))
 //
-// A block of one short statement stays on its line. The text depends on the tree alone, so printing
-// what was parsed from printed text changes nothing.
+// A block of one short statement stays on its line. Whether something fits is tried in a mode that
+// breaks no line and gives up behind the margin; what fails is then printed broken, once, so nested
+// constructs cost no more than their text. The text depends on the tree alone: printing what was
+// parsed from printed text changes nothing.
 #include "frontend/print_ast.h"
 
 #include <charconv>
+#include <optional>
 
 namespace nnc::fe {
 
@@ -122,8 +125,6 @@ std::string number(double value) {
   return out.find_first_of(".e") == out.npos ? out + ".0" : out;
 }
 
-bool oneLine(const std::string &text) { return text.find('\n') == text.npos; }
-
 /// True if `text` begins at `column` and its first line stays inside the page.
 bool fits(const std::string &text, size_t column) {
   return column + std::min(text.find('\n'), text.size()) <= kWidth;
@@ -135,8 +136,10 @@ class Printer {
 
   /// The text of `e` where at least `min` is needed, beginning at `column`.
   std::string expr(const Expr &e, Level min = kLambda, size_t column = 0) {
-    if (levelOf(e) >= min) return bare(e, column);
-    return "(" + bare(e, column + 1) + ")";
+    if (flat_ && tooLong_) return "";
+    std::string text = levelOf(e) >= min ? bare(e, column) : "(" + bare(e, column + 1) + ")";
+    givesUp(text);
+    return text;
   }
 
   std::string bare(const Expr &e, size_t column) {
@@ -185,10 +188,16 @@ class Printer {
   std::string range(const RangeExpr &e) { return expr(*e.begin, kSum) + ".." + expr(*e.end, kSum); }
 
   std::string pipe(const PipeExpr &e, size_t column) {
+    auto flat = onOneLine(column, [&] {
+      std::string text = expr(*e.first, kOr);
+      for (const Expr *stage : e.stages) {
+        if (givesUp(text)) break;
+        text += " |> " + expr(*stage, kOr);
+      }
+      return text;
+    });
+    if (flat) return *flat;
     std::string text = expr(*e.first, kOr, column);
-    std::string flat = text;
-    for (const Expr *stage : e.stages) flat += " |> " + expr(*stage, kOr, 0);
-    if (oneLine(flat) && fits(flat, column)) return flat;
     indent_ += 2;
     for (const Expr *stage : e.stages) text += line() + "|> " + expr(*stage, kOr, indent_ + 3);
     indent_ -= 2;
@@ -201,17 +210,18 @@ class Printer {
   }
 
   std::string ifExpr(const IfExpr &e, size_t column) {
-    std::string flat = ifText(e, true, column);
-    return oneLine(flat) && fits(flat, column) ? flat : ifText(e, false, column);
+    auto flat = onOneLine(column, [&] { return ifText(e, column); });
+    return flat ? *flat : ifText(e, column);
   }
 
-  std::string ifText(const IfExpr &e, bool flat, size_t column) {
+  std::string ifText(const IfExpr &e, size_t column) {
     std::string text;
     for (const IfArm &arm : e.arms) {
+      if (givesUp(text)) return text;
       text += text.empty() ? "if " : " else if ";
-      text += expr(*arm.condition, kLambda, after(text, column)) + " " + block(*arm.body, flat);
+      text += expr(*arm.condition, kLambda, after(text, column)) + " " + block(*arm.body, flat_);
     }
-    return e.otherwise ? text + " else " + block(*e.otherwise, flat) : text;
+    return e.otherwise ? text + " else " + block(*e.otherwise, flat_) : text;
   }
 
   std::string scan(const ScanExpr &e, size_t column) {
@@ -266,19 +276,19 @@ class Printer {
                   : args("(", e.items, ")", column);
   }
 
-  /// Items between brackets, on one line or one per line.
-  std::string args(const char *open, const std::vector<Arg> &items, const char *close,
+  /// Items between brackets: on one line, or one per line, a single one hugged by the brackets.
+  std::string args(const std::string &open, const std::vector<Arg> &items, const char *close,
                    size_t column) {
-    std::string flat = open;
-    bool breaks = false; // a block in the middle: one item per line reads better
-    for (const Arg &a : items) {
-      flat += &a == &items[0] ? "" : ", ";
-      std::string text = arg(a, after(flat, column));
-      breaks = breaks || (!oneLine(text) && items.size() > 1);
-      flat += text;
-    }
-    flat += close;
-    if (items.empty() || (!breaks && fits(flat, column))) return flat;
+    auto flat = onOneLine(column, [&] {
+      std::string text = open;
+      for (const Arg &a : items) {
+        if (givesUp(text)) break;
+        text += (&a == &items[0] ? "" : ", ") + arg(a, 0);
+      }
+      return text + close;
+    });
+    if (flat) return *flat;
+    if (items.size() == 1) return open + arg(items[0], column + 1) + close;
     std::string text = open;
     indent_ += 2;
     for (const Arg &a : items) text += line() + arg(a, indent_) + (&a == &items.back() ? "" : ",");
@@ -346,8 +356,9 @@ class Printer {
     case StmtKind::Param: return paramStmt(as<ParamStmt>(s));
     case StmtKind::For: {
       auto &f = as<ForStmt>(s);
-      std::string head = "for " + names(f.names) + " in " + expr(*f.iterable) + " ";
-      return head + block(*f.body, fits(head + block(*f.body, true), indent_));
+      std::string head =
+          "for " + names(f.names) + " in " + expr(*f.iterable, kLambda, indent_) + " ";
+      return head + block(*f.body, fits(head, indent_ + kInlineBlock));
     }
     case StmtKind::Yield: return "yield " + exprs(as<YieldStmt>(s).values);
     case StmtKind::Report: return report(as<ReportStmt>(s));
@@ -403,12 +414,16 @@ class Printer {
     return text;
   }
 
-  /// `{ … }`, on one line if `flat` and it is one short statement.
-  std::string block(const Block &b, bool flat) {
+  /// `{ … }`; on one line if `inlined` and it is one short statement.
+  std::string block(const Block &b, bool inlined) {
     if (b.stmts.empty()) return "{ }";
-    if (flat && b.stmts.size() == 1) {
-      std::string text = stmt(*b.stmts[0]);
-      if (oneLine(text) && text.size() <= kInlineBlock) return "{ " + text + " }";
+    if (inlined && b.stmts.size() == 1) {
+      auto text = onOneLine(0, [&] { return stmt(*b.stmts[0]); });
+      if (text && text->size() <= kInlineBlock) return "{ " + *text + " }";
+    }
+    if (flat_) {
+      tooLong_ = true;
+      return "";
     }
     std::string text = "{";
     indent_ += 2;
@@ -418,13 +433,16 @@ class Printer {
   }
 
   /// ` = e` or ` { … }` behind the head of a function.
-  std::string body(const Block &b, size_t column, bool flat) {
-    if (b.braces) return " " + block(b, flat);
+  std::string body(const Block &b, size_t column, bool inlined) {
+    if (b.braces) return " " + block(b, inlined);
     const Expr &value = *as<ExprStmt>(*b.stmts[0]).value;
-    std::string text = expr(value, kLambda, column + 3);
-    if (fits(text, column + 3)) return " = " + text;
+    auto flat = onOneLine(column + 3, [&] { return expr(value); });
+    if (flat) return " = " + *flat;
+    // What has brackets of its own breaks inside them.
+    bool breaksInside = levelOf(value) == kPost || levelOf(value) == kLambda;
+    if (breaksInside) return " = " + expr(value, kLambda, column + 3);
     indent_ += 2;
-    text = " =" + line() + expr(value, kLambda, indent_);
+    std::string text = " =" + line() + expr(value, kLambda, indent_);
     indent_ -= 2;
     return text;
   }
@@ -432,15 +450,21 @@ class Printer {
   // --- declarations ------------------------------------------------------------------------------
 
   std::string params(const ParamList &list, size_t column) {
-    std::string flat = "(", broken = "(";
+    auto flat = onOneLine(column, [&] {
+      std::string text = "(";
+      for (const Param &p : list.params) {
+        if (givesUp(text)) break;
+        text += (&p == &list.params[0] ? "" : ", ") + param(p);
+      }
+      return text + ")";
+    });
+    if (flat) return *flat;
+    std::string text = "(";
     indent_ += 2;
-    for (const Param &p : list.params) {
-      std::string text = param(p);
-      flat += (&p == &list.params[0] ? "" : ", ") + text;
-      broken += line() + text + (&p == &list.params.back() ? "" : ",");
-    }
+    for (const Param &p : list.params)
+      text += line() + param(p) + (&p == &list.params.back() ? "" : ",");
     indent_ -= 2;
-    return fits(flat + ")", column) ? flat + ")" : broken + line() + ")";
+    return text + line() + ")";
   }
 
   std::string param(const Param &p) {
@@ -510,13 +534,35 @@ class Printer {
   /// A new line at the current indentation.
   std::string line() const { return "\n" + std::string(indent_, ' '); }
 
-  /// The column behind `text` that began at `column`.
+  /// The column behind `text` that began at `column`. Looks back one page width only: further
+  /// right is too far in any case.
   static size_t after(const std::string &text, size_t column) {
-    size_t newline = text.rfind('\n');
-    return newline == text.npos ? column + text.size() : text.size() - newline - 1;
+    std::string_view tail(text);
+    if (tail.size() > kWidth) tail.remove_prefix(tail.size() - kWidth - 1);
+    size_t newline = tail.rfind('\n');
+    return newline == tail.npos ? column + text.size() : tail.size() - newline - 1;
+  }
+
+  /// What `write` gives if that is one line inside the page from `column` on.
+  template <class Write> std::optional<std::string> onOneLine(size_t column, Write write) {
+    if (flat_) return write(); // the outermost attempt decides
+    flat_ = true;
+    tooLong_ = false;
+    std::string text = write();
+    flat_ = false;
+    if (tooLong_ || column + text.size() > kWidth) return std::nullopt;
+    return text;
+  }
+
+  /// In an attempt: true once it has failed, so that it ends soon.
+  bool givesUp(const std::string &text) {
+    tooLong_ = tooLong_ || text.size() > kWidth;
+    return flat_ && tooLong_;
   }
 
   size_t indent_ = 0;
+  bool flat_ = false;    // in an attempt to print on one line
+  bool tooLong_ = false; // which has failed
 };
 
 /// Bindings and imports stand close together, everything else apart.

@@ -4,6 +4,7 @@
 #include "frontend/syntax_error.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace nnc::fe {
 
@@ -72,6 +73,7 @@ std::string describeExpected(Set set) {
   std::vector<std::string> parts = takeGroups(set);
   bool newline = set.erase("NL");
   set.erase("EOF"); // the end of the file is as good as the end of the line
+  if (set.erase(",")) parts.push_back("`,`"); // before what closes
   for (const std::string &token : set)
     parts.push_back(token == "STRING" ? "a string"
                     : token == "INT"  ? "an integer"
@@ -217,6 +219,8 @@ class Reporter {
       d.help("`or` is the logical operator, `|>` the pipe");
     else if (t == "else" && error_.expected.count("NL"))
       d.help("`if` needs a block `{ ... }`");
+    else if (t == "if" && error_.expected.count("NL"))
+      d.help("a choice is `if c { a } else { b }`");
     else if (t == "gradient")
       d.help("a gradient rule follows the `}` of its function on the same line");
     else if (t == "fn" && error_.expected.count("FLOAT"))

@@ -70,14 +70,25 @@ class Filter {
   /// Keeps or drops the newline before `next`.
   void settleNewline(const Token &next) {
     pending_ = false;
-    std::string_view bracket = innermostBracket();
-    if (bracket == "(" || bracket == "[" || out_.empty()) return;
+    suspect(next);
+    const Open *open = innermostBracket();
+    if (out_.empty() || (open && open->text != "{")) return;
     std::string_view after = textOf(text_, next);
     if (goesOnAfter(textOf(text_, out_.back())) || goesOnBefore(after)) return;
     endKeywords("");
     out_.push_back(newline_);
     // Only a second parameter list begins with `(` at top level; it belongs to what is above.
     if (stack_.empty() && after != "(") pieceBegin_ = out_.size();
+  }
+
+  /// A declaration at the left margin inside a block: if a bracket turns out to be left open, it
+  /// is likely the one that is innermost here.
+  void suspect(const Token &next) {
+    bool margin = next.begin == 0 || text_[next.begin - 1] == '\n';
+    bool declares = oneOf(textOf(text_, next),
+                          {"fn", "layer", "model", "optimizer", "metric", "train", "import"});
+    const Open *open = innermostBracket();
+    if (suspects_.empty() && margin && declares && open) suspects_ = {*open, {"", next}};
   }
 
   /// Follows one token on the stack; false after an error that ends the file.
@@ -124,8 +135,13 @@ class Filter {
   Tokens finish() {
     endKeywords("");
     if (stack_.empty()) return std::move(out_);
-    uint32_t end = uint32_t(text_.size());
-    unclosed({0, end, end}, "the end of the file");
+    if (!suspects_.empty()) {
+      stack_.push_back(suspects_[0]);
+      unclosed(suspects_[1].token, "`" + std::string(textOf(text_, suspects_[1].token)) + "`");
+    } else {
+      uint32_t end = out_.back().end;
+      unclosed({0, end, end}, "the end of the file");
+    }
     return cutOff();
   }
 
@@ -140,10 +156,10 @@ class Filter {
       stack_.pop_back();
   }
 
-  std::string_view innermostBracket() const {
+  const Open *innermostBracket() const {
     for (auto it = stack_.rbegin(); it != stack_.rend(); ++it)
-      if (opens(it->text)) return it->text;
-    return "";
+      if (opens(it->text)) return &*it;
+    return nullptr;
   }
 
   Span spanOf(const Token &token) const { return {file_, token.begin, token.end}; }
@@ -158,6 +174,7 @@ class Filter {
   Token newline_;
   bool pending_ = false;
   size_t pieceBegin_ = 0;
+  std::vector<Open> suspects_; // the open bracket and the declaration, or none
 };
 
 } // namespace
