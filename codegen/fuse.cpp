@@ -88,6 +88,10 @@ std::set<int> Fuser::rootDeps(const Node &node) const {
     ValueId v = work.back();
     work.pop_back();
     if (!seen.insert(v.i).second) continue;
+    if (auto it = facts.rectified.find(v.i); it != facts.rectified.end()) {
+      int g = groupOf[it->second.i];
+      if (facts.root[it->second.i] && g >= 0) deps.insert(g);
+    }
     if (facts.root[v.i]) {
       if (groupOf[v.i] >= 0) deps.insert(groupOf[v.i]);
       continue;
@@ -127,7 +131,10 @@ static bool isElementwise(const ir::Function &f, const Node &n) {
 void Fuser::place(const Node &node) {
   std::set<int> deps = rootDeps(node);
   if (options.fuse) {
-    std::vector<int> order(deps.rbegin(), deps.rend()); // latest first
+    // The kernel that shares most axes first, then the latest.
+    std::vector<int> order(deps.rbegin(), deps.rend());
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return groups[a].dims.size() > groups[b].dims.size(); });
     // Scalars computed from scalars and parameters share the kernel at the head of the step.
     if (f.type(node.result()).isScalar() && isElementwise(f, node))
       for (int g = 0; g < int(groups.size()); ++g)
@@ -190,7 +197,7 @@ static AxisId trailingAxis(Group &g, int position, Dim extent) {
 
 // Parallel points left when only the leading axes stay parallel: enough to share out, or all of it small.
 static bool worthIt(const Fuser &fu, const Dims &parallel, const Dims &all) {
-  return fu.count(parallel) >= 4 || fu.count(all) <= 16384;
+  return fu.count(parallel) >= 4 || fu.count(all) <= 2048;
 }
 
 bool Fuser::mergeElementwise(const Node &node, Group &g, int id) {
@@ -699,6 +706,26 @@ void Fuser::finish() {
       if (l.kernel.cls == KernelClass::Sort && a->arg >= 0 && !needed.count(l.args[a->arg])) a->arg = -1;
     compact(l);
   };
+  // What a kernel waits for is what it reads, now that unneeded values are gone.
+  std::map<BufferId, int> writer;
+  auto launches = [&](int g, auto &&use) {
+    use(groups[g].launch);
+    for (Launch &l : groups[g].extra) use(l);
+  };
+  for (int g = 0; g < int(groups.size()); ++g)
+    launches(g, [&](Launch &l) {
+      prune(l);
+      for (size_t i = 0; i < l.args.size(); ++i)
+        if (l.kernel.args[i].written) writer[l.args[i]] = g;
+    });
+  for (int g = 0; g < int(groups.size()); ++g) {
+    groups[g].deps.clear();
+    launches(g, [&](Launch &l) {
+      for (size_t i = 0; i < l.args.size(); ++i)
+        if (auto it = writer.find(l.args[i]); it != writer.end() && it->second != g && l.kernel.args[i].read)
+          groups[g].deps.insert(it->second);
+    });
+  }
   std::vector<int> order, state(groups.size(), 0);
   auto visit = [&](auto &&self, int g) -> void {
     if (state[g]++) return;
@@ -706,14 +733,12 @@ void Fuser::finish() {
     order.push_back(g);
   };
   for (int g = 0; g < int(groups.size()); ++g) visit(visit, g);
-  for (int g : order) {
-    prune(groups[g].launch);
-    program.launches.push_back(std::move(groups[g].launch));
-    for (Launch &l : groups[g].extra) {
-      prune(l);
-      program.launches.push_back(std::move(l));
-    }
-  }
+  for (int g : order)
+    launches(g, [&](Launch &l) {
+      bool stores = false;
+      for (const KernelArg &a : l.kernel.args) stores |= a.written;
+      if (stores) program.launches.push_back(std::move(l));
+    });
 }
 
 Program Fuser::run() {

@@ -28,6 +28,9 @@ struct Roots {
   std::vector<char> root;     // by ValueId: has memory of its own (parameters included)
   std::vector<int> uses;      // consumers, results included
   std::vector<double> cost;   // scalar operations to recompute one element from roots
+  // Comparison -> the rectified value it decides: for h = select(z <= 0, 0, z), z <= 0 is h <= 0, and for
+  // h = select(z > 0, z, 0), z > 0 is h > 0 (NaN and -0 included). So a backward pass needs h, not z.
+  std::map<int32_t, ir::ValueId> rectified;
 };
 
 class Fuser {

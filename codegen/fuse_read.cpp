@@ -19,6 +19,8 @@ using ir::ValueId;
 
 namespace {
 
+SOp scalarOp(Op o);
+
 DType widened(DType t) { return t == DType::bf16 || t == DType::f16 ? DType::f32 : t; }
 
 ExprId op(Kernel &k, SOp o, DType t, std::vector<ExprId> args) {
@@ -110,6 +112,13 @@ ExprId Reader::compute(ValueId v, const std::vector<Index> &at, const std::vecto
     if (!group_->inlined.count(v.i)) return own(v, at);
   }
   const Node &n = *f_.def(v);
+  if (auto it = facts_.rectified.find(v.i); it != facts_.rectified.end() && fuser_) {
+    ValueId h = it->second; // in memory, and made elsewhere: compare it instead
+    if (facts_.root[h.i] && fuser_->groupOf[h.i] >= 0 && fuser_->groupOf[h.i] != groupId_) {
+      ExprId a = read(h, at, guards), b = read(n.operands[1], at, guards);
+      return a < 0 || b < 0 ? -1 : op(k_, scalarOp(n.op), DType::boolean, {a, b});
+    }
+  }
   if (ir::isPointwise(n.op) || n.op == Op::select_ || n.op == Op::cast_) return pointwise(n, at, guards);
   switch (n.op) {
   case Op::constant_:

@@ -123,6 +123,23 @@ bool isSplat(const ir::Function &f, ValueId v) {
   return n->op == Op::constant_ && std::get<ir::ConstantAttr>(n->attr).data.size() == 1;
 }
 
+bool isZero(const ir::Function &f, ValueId v) {
+  const Node *n = f.def(v);
+  if (n && n->op == Op::broadcast_) return isZero(f, n->operands[0]);
+  if (!n || n->op != Op::constant_) return false;
+  auto &data = std::get<ir::ConstantAttr>(n->attr).data;
+  return data.size() == 1 && data[0] == 0;
+}
+
+void noteRectifier(const ir::Function &f, Roots &r, const Node &n) {
+  if (n.op != Op::select_) return;
+  const Node *c = f.def(n.operands[0]);
+  if (!c || (c->op != Op::le_ && c->op != Op::gt_) || !isZero(f, c->operands[1])) return;
+  int zero = c->op == Op::le_ ? 1 : 2;
+  if (isZero(f, n.operands[zero]) && n.operands[3 - zero] == c->operands[0])
+    r.rectified.emplace(n.operands[0].i, n.result());
+}
+
 struct Chooser {
   const ir::Function &f;
   Roots r;
@@ -188,6 +205,8 @@ Roots chooseRoots(const ir::Module &, const ir::Function &f, const FuseOptions &
   for (const Node &n : f.nodes)
     for (ValueId x : n.operands) ++c.r.uses[x.i];
   for (const ir::Result &x : f.results) ++c.r.uses[x.value.i];
+  if (o.fuse)
+    for (const Node &n : f.nodes) noteRectifier(f, c.r, n);
   for (const Node &n : f.nodes) {
     c.visit(n);
     if (!o.fuse && !isView(f, n))
