@@ -21,6 +21,7 @@ struct CodegenOptions {
   int level = 2; // -O0..-O3
   FuseOptions fuse;
   PlanOptions plan;
+  bool check = false; // verify every kernel and replay every plan; small programs only (tests)
   std::function<void(std::string_view stage, double seconds)> timing; // --time-passes
 };
 

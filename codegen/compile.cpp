@@ -1,0 +1,337 @@
+// From an optimised module to an object file.
+//
+//   function --fuse--> kernels --schedule--> --plan--> step table      for every function
+//   all kernels --dedup by canonical text--> nnc_k0, ..  --LLVM, several threads--> objects --> one object
+//
+// Problem. A network of a thousand equal layers has a handful of different kernels, and LLVM is the
+// slowest part of a compilation by far. The bytes must not depend on how the work was spread.
+//
+// Method. Kernels whose canonical text is equal (it holds all that determines the code) are one function,
+// numbered in the order of first use. They go into modules of at most sixteen by number, each with a context
+// of its own; threads take modules from a counter, the objects are joined in order of number.
+#include "codegen/cpu/llvm_pch.h"
+
+#include "codegen/cpu/emit.h"
+#include "codegen/cpu/module_object.h"
+#include "codegen/objects.h"
+#include "codegen/planning.h"
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <set>
+#include <sstream>
+#include <stdexcept>
+#include <thread>
+
+namespace nnc::cg {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Reports the time since the last report.
+struct Timer {
+  const CodegenOptions &options;
+  Clock::time_point from = Clock::now();
+  void operator()(std::string_view stage) {
+    auto now = Clock::now();
+    if (options.timing) options.timing(stage, std::chrono::duration<double>(now - from).count());
+    from = now;
+  }
+};
+
+// --- which functions -------------------------------------------------------------------------------------
+
+bool isCompiled(const ir::Function &f) {
+  for (const ir::Node &n : f.nodes)
+    if (n.op == ir::Op::grad_ || n.op == ir::Op::call_ || n.op == ir::Op::scan_) return false;
+  return true;
+}
+
+bool isStepFunction(const std::string &name) {
+  static const std::set<std::string> names = {"init", "eval_step", "predict", "metrics_result"};
+  return names.count(name) || name.rfind("train_step", 0) == 0 || name.rfind("adapt", 0) == 0;
+}
+
+// The step functions, and others that nobody refers to.
+std::vector<const ir::Function *> entryPoints(const ir::Module &m) {
+  std::set<std::string> referred;
+  for (auto &f : m.functions)
+    for (const ir::Node &n : f->nodes) {
+      if (auto *a = std::get_if<ir::CallAttr>(&n.attr)) referred.insert(a->callee), referred.insert(a->gradient);
+      if (auto *a = std::get_if<ir::ScanAttr>(&n.attr)) referred.insert(a->body);
+    }
+  std::vector<const ir::Function *> entries;
+  for (auto &f : m.functions) {
+    bool step = isStepFunction(f->name);
+    if (!step && referred.count(f->name)) continue;
+    if (isCompiled(*f)) entries.push_back(f.get());
+    else if (step)
+      throw std::runtime_error("`" + f->name + "` has a `scan`, `call` or `grad` left, which code generation "
+                               "does not take yet");
+  }
+  return entries;
+}
+
+// --- constants -------------------------------------------------------------------------------------------
+
+template <class T> void append(std::string &s, T v) { s.append(reinterpret_cast<const char *>(&v), sizeof v); }
+
+uint16_t toBf16(float v) {
+  uint32_t bits;
+  std::memcpy(&bits, &v, 4);
+  if (v != v) return uint16_t(bits >> 16 | 0x40);
+  return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+uint16_t toF16(double v) {
+  _Float16 h = _Float16(v);
+  uint16_t bits;
+  std::memcpy(&bits, &h, 2);
+  return bits;
+}
+
+void appendElement(std::string &s, ir::DType t, double v) {
+  switch (t) {
+  case ir::DType::f32: return append(s, float(v));
+  case ir::DType::f64: return append(s, v);
+  case ir::DType::bf16: return append(s, toBf16(float(v)));
+  case ir::DType::f16: return append(s, toF16(v));
+  case ir::DType::i64: return append(s, int64_t(v));
+  case ir::DType::i32: return append(s, int32_t(int64_t(v)));
+  case ir::DType::u32: return append(s, uint32_t(int64_t(v)));
+  case ir::DType::u8: return append(s, uint8_t(int64_t(v)));
+  case ir::DType::boolean: return append(s, uint8_t(v != 0));
+  }
+}
+
+// The constant region: equal constants of all functions once.
+struct ConstantPool {
+  std::string bytes;
+  std::map<std::string, int64_t> offsets;
+
+  int64_t add(const Buffer &b, int64_t batch) {
+    int64_t count = ir::elementCount(b.type.dims, std::max<int64_t>(batch, 1));
+    NNC_CHECK(b.data.size() == 1 || int64_t(b.data.size()) == count, "constant " + b.name + " is incomplete");
+    std::string content;
+    for (int64_t i = 0; i < count; ++i)
+      appendElement(content, b.type.dtype, b.data.size() == 1 ? b.data[0] : b.data[i]);
+    auto [it, isNew] = offsets.try_emplace(content, int64_t(bytes.size()));
+    if (isNew) {
+      bytes += content;
+      bytes.resize((bytes.size() + 63) / 64 * 64);
+    }
+    return it->second;
+  }
+
+  // Gives the function's constants their place in the common region.
+  void place(CompiledFunction &f) {
+    for (BufferId b = 0; b < BufferId(f.program.buffers.size()); ++b)
+      if (f.program.buffers[b].life == Life::Constant)
+        f.plan.place[b].offset = add(f.program.buffers[b], f.program.batch);
+    for (Step &s : f.plan.steps) {
+      const std::vector<BufferId> &args = f.program.launches[s.kernel].args;
+      for (size_t a = 0; a < args.size(); ++a) s.args[a] = f.plan.place[args[a]];
+    }
+  }
+};
+
+// --- the bill of the module ------------------------------------------------------------------------------
+
+Plan::Bill billOf(const ir::Module &m, const Plan &plan) {
+  Plan::Bill bill = plan.bill;
+  for (const ir::Persistent &p : m.persistents) {
+    int64_t bytes = ir::elementCount(p.type.dims, 1) * ir::dtypeBytes(p.type.dtype);
+    const ir::Meta *kind = p.meta.find("kind");
+    const std::string *k = kind ? kind->asString() : nullptr;
+    if (k && *k == "slot") bill.slots += bytes;
+    else if (k && (*k == "metric" || *k == "host")) bill.workspace += bytes;
+    else bill.weights += bytes;
+  }
+  return bill;
+}
+
+// Training's, or that of the function that needs most.
+Plan::Bill moduleBill(const std::vector<CompiledFunction> &functions) {
+  const CompiledFunction *most = nullptr;
+  for (const CompiledFunction &f : functions) {
+    if (f.program.function->name.rfind("train_step", 0) == 0) return f.plan.bill;
+    if (!most || f.plan.transientBytes > most->plan.transientBytes) most = &f;
+  }
+  return most ? most->plan.bill : Plan::Bill{};
+}
+
+// --- lowering --------------------------------------------------------------------------------------------
+
+void checkKernels(const Program &p) {
+  for (const Launch &l : p.launches) {
+    std::string e = verify(l.kernel);
+    NNC_CHECK(e.empty(), e + "\n" + print(l.kernel, true));
+  }
+}
+
+CompiledFunction lower(const ir::Module &m, const ir::Function &f, const PersistentLayout &persistent,
+                       const CodegenOptions &o, Timer &timer) {
+  CompiledFunction c;
+  c.program = fuse(m, f, o.fuse);
+  timer("fuse " + f.name);
+  for (Launch &l : c.program.launches) schedule(l.kernel, o.target);
+  timer("schedule " + f.name);
+  c.plan = plan(c.program, persistent, o.plan);
+  c.plan.bill = billOf(m, c.plan);
+  timer("plan " + f.name);
+  if (!o.check) return c;
+  checkKernels(c.program);
+  for (int64_t n : {c.program.batch, int64_t(1)}) {
+    std::string hazard = checkHazards(c.program, c.plan, n);
+    NNC_CHECK(hazard.empty(), f.name + ": " + hazard);
+  }
+  timer("check " + f.name);
+  return c;
+}
+
+// --- distinct kernels ------------------------------------------------------------------------------------
+
+struct Distinct {
+  std::vector<const Kernel *> kernels;
+  std::vector<std::vector<std::string>> symbols; // by function and launch
+};
+
+Distinct distinctKernels(const std::vector<CompiledFunction> &functions) {
+  Distinct d;
+  std::map<std::string, size_t> known;
+  for (const CompiledFunction &f : functions) {
+    d.symbols.emplace_back();
+    for (const Launch &l : f.program.launches) {
+      auto [it, isNew] = known.try_emplace(print(l.kernel, false), d.kernels.size());
+      if (isNew) {
+        if (std::string e = unsupported(l.kernel); !e.empty())
+          throw std::runtime_error("kernel `" + l.kernel.name + "`: " + e);
+        d.kernels.push_back(&l.kernel);
+      }
+      d.symbols.back().push_back("nnc_k" + std::to_string(it->second));
+    }
+  }
+  return d;
+}
+
+// --- machine code ----------------------------------------------------------------------------------------
+
+using Work = std::function<void(llvm::Module &)>;
+
+std::string objectOf(const Work &fill, const CodegenOptions &o) {
+  llvm::LLVMContext context;
+  llvm::Module module("model", context);
+  prepareModule(module, o.target);
+  fill(module);
+  return emitObject(module, o.target, o.level);
+}
+
+// The objects of all pieces of work, in order; several at a time.
+std::vector<std::string> compileAll(const std::vector<Work> &work, const CodegenOptions &o) {
+  std::vector<std::string> objects(work.size());
+  std::vector<std::exception_ptr> failures(work.size());
+  std::atomic<size_t> next{0};
+  auto run = [&] {
+    for (size_t i; (i = next++) < work.size();) {
+      try {
+        objects[i] = objectOf(work[i], o);
+      } catch (...) {
+        failures[i] = std::current_exception();
+      }
+    }
+  };
+  size_t threads = std::min<size_t>(work.size(), std::max(1u, std::thread::hardware_concurrency()));
+  std::vector<std::thread> others;
+  for (size_t t = 1; t < threads; ++t) others.emplace_back(run);
+  run();
+  for (std::thread &t : others) t.join();
+  for (std::exception_ptr &e : failures)
+    if (e) std::rethrow_exception(e);
+  return objects;
+}
+
+constexpr size_t kKernelsPerModule = 16;
+
+std::string makeObject(const Distinct &d, const ModelTables &tables, const CodegenOptions &o) {
+  std::vector<Work> work = {[&](llvm::Module &m) { emitTables(m, tables, o.target); }};
+  size_t count = d.kernels.size();
+  size_t size = std::min(kKernelsPerModule, std::max<size_t>((count + 1) / 2, 1));
+  for (size_t first = 0; first < count; first += size)
+    work.push_back([&, first](llvm::Module &m) {
+      for (size_t i = first; i < std::min(first + size, count); ++i)
+        emitKernel(m, *d.kernels[i], o.target, "nnc_k" + std::to_string(i));
+    });
+  std::string merged, error = mergeObjects(compileAll(work, o), merged);
+  if (!error.empty()) throw std::runtime_error(error);
+  return merged;
+}
+
+// All kernels and tables in one module, as text.
+void makeText(const Distinct &d, const ModelTables &tables, const CodegenOptions &o, bool assembly,
+              Compiled &out) {
+  llvm::LLVMContext context;
+  llvm::Module module("model", context);
+  prepareModule(module, o.target);
+  for (size_t i = 0; i < d.kernels.size(); ++i)
+    emitKernel(module, *d.kernels[i], o.target, "nnc_k" + std::to_string(i));
+  emitTables(module, tables, o.target);
+  if (assembly) {
+    out.asmText = emitAssembly(module, o.target, o.level);
+    return;
+  }
+  optimizeModule(module, o.target, o.level);
+  llvm::raw_string_ostream text(out.llvmText);
+  module.print(text, nullptr);
+}
+
+} // namespace
+
+std::unique_ptr<Compiled> compile(const ir::Module &m, const CodegenOptions &o, Emit upTo) {
+  auto c = std::make_unique<Compiled>();
+  Timer timer{o};
+  c->module = &m;
+  c->persistent = layoutPersistent(m);
+  ConstantPool constants;
+  for (const ir::Function *f : entryPoints(m)) {
+    c->functions.push_back(lower(m, *f, c->persistent, o, timer));
+    constants.place(c->functions.back());
+  }
+  if (upTo <= Emit::Memory) return c;
+
+  Distinct distinct = distinctKernels(c->functions);
+  c->kernelsCompiled = int(distinct.kernels.size());
+  for (const CompiledFunction &f : c->functions) c->kernelsTotal += int(f.program.launches.size());
+  ModelTables tables{&m,  &c->persistent, &c->functions, distinct.symbols, constants.bytes,
+                     moduleBill(c->functions)};
+  timer("distinct kernels");
+  if (upTo == Emit::Object) c->object = makeObject(distinct, tables, o);
+  else makeText(distinct, tables, o, upTo == Emit::Asm, *c);
+  timer("machine code");
+  return c;
+}
+
+// --- texts -----------------------------------------------------------------------------------------------
+
+std::string Compiled::kernelsText() const {
+  std::ostringstream o;
+  for (const CompiledFunction &f : functions) {
+    o << "function " << f.program.function->name << ", batch " << f.program.batch << "\n";
+    for (const Launch &l : f.program.launches) {
+      o << "\n" << print(l.kernel, true);
+      for (size_t a = 0; a < l.args.size(); ++a)
+        o << "  arg" << a << " = " << f.program.buffers[l.args[a]].name << "\n";
+    }
+    o << "\n";
+  }
+  return o.str();
+}
+
+std::string Compiled::memoryText() const {
+  std::ostringstream o;
+  o << "persistent region " << persistent.bytes << " bytes\n\n";
+  for (const CompiledFunction &f : functions) o << printMemory(f.program, f.plan, module) << "\n";
+  return o.str();
+}
+
+} // namespace nnc::cg
