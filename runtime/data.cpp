@@ -175,6 +175,10 @@ const ColumnSpec *find_spec(const Array<ColumnSpec> &specs, const char *name) {
 
 } // namespace
 
+Dataset::~Dataset() {
+  for (Column &column : columns) free(column.owner);
+}
+
 const Column *Dataset::find(const char *name) const {
   for (const Column &column : columns)
     if (same(column.name, name)) return &column;

@@ -53,6 +53,9 @@ struct Dataset {
   Array<Column> columns;
   int64_t rows = 0;
 
+  Dataset() = default;
+  Dataset(Dataset &&) = default;
+  ~Dataset();
   const Column *find(const char *name) const;
 };
 

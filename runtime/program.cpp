@@ -181,9 +181,12 @@ void try_both(Trial &trial, Run &job) {
   else
     run_on_threads(walk, &job);
   double seconds = now_seconds() - started;
+  trial.spent += seconds;
   double &fastest = trial.fastest[alone];
   if (trial.runs >= Trial::Cold && (fastest == 0 || seconds < fastest)) fastest = seconds;
-  if (++trial.runs == Trial::Runs) trial.alone = trial.fastest[1] < trial.fastest[0];
+  if (++trial.runs < Trial::Runs) return;
+  trial.alone = trial.fastest[1] < trial.fastest[0];
+  trial.again = now_seconds() + 100 * trial.spent;
 }
 
 } // namespace
@@ -242,6 +245,8 @@ void Program::run(const NncFunction &function, int64_t n, const Prologue *prolog
   Run job{this, &function, resolved, prologue, n};
   if (options.order != Order::Forward) return run_alone(walk_checking, &job);
   Trial &trial = trials[size_t(&function - model->functions)];
+  bool ripe = trial.runs == Trial::Runs && ++trial.since % 64 == 0 && now_seconds() > trial.again;
+  if (ripe) trial = Trial{};
   bool measures =
       options.adaptive && trial.runs < Trial::Runs && (n == function.batch || !function.batch);
   if (measures) return try_both(trial, job);

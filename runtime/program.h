@@ -20,6 +20,7 @@ enum class Order { Forward, Shuffled, Reversed };
 
 struct ProgramOptions {
   int threads = 1;
+  bool adaptive = false; // use one thread for functions that are faster so
   uint64_t seed = 0;
   Order order = Order::Forward;
   uint64_t order_seed = 0;
@@ -31,6 +32,18 @@ struct Prologue {
   void *context;
 };
 
+// Small steps are faster on one thread, and so are all steps while other programs use the cores. As
+// bits do not depend on it, the first runs of a function try both and the faster way stays, until
+// a hundred times the trial's duration has passed: the load of the machine changes.
+struct Trial {
+  static constexpr int Runs = 16, Cold = 4; // the first ones do not count
+  int runs;
+  double fastest[2]; // all threads, one thread
+  bool alone;
+  uint32_t since;      // runs after the trial
+  double spent, again; // seconds of the trial; when to try again
+};
+
 struct Program {
   const NncModel *model;
   ProgramOptions options;
@@ -40,6 +53,7 @@ struct Program {
 
   // The arguments of each function as addresses, resolved at the first run.
   Array<char **> arguments;
+  Array<Trial> trials; // one for each function
 
   const NncFunction *find(const char *name) const;
   char *address(int64_t region, int64_t offset) const;

@@ -14,7 +14,19 @@ namespace rt {
 namespace {
 
 volatile sig_atomic_t signal_seen;
-void on_signal(int number) { signal_seen = number; }
+double signal_time;
+
+// Tools such as timeout(1) send one interrupt twice, so a second one kills only after a moment.
+void on_signal(int number) {
+  double now = now_seconds();
+  if (!signal_seen) {
+    signal_time = now;
+    signal_seen = number;
+  } else if (now - signal_time > 0.5) {
+    signal(number, SIG_DFL);
+    raise(number);
+  }
+}
 
 DataGroup read_group(const Json *metadata, const char *name, const char *what) {
   DataGroup group{name, what, {}, false, false};
@@ -79,7 +91,7 @@ bool bind_group(DataGroup &group, const DataOption &option) {
 void catch_interrupts() {
   struct sigaction action = {};
   action.sa_handler = on_signal;
-  action.sa_flags = int(SA_RESETHAND | SA_RESTART);
+  action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
 }
@@ -133,6 +145,7 @@ void start(Session &s, const char *weights) {
   const Options &o = s.options;
   ProgramOptions options;
   options.threads = o.threads ? int(o.threads) : usable_cores();
+  options.adaptive = !o.threads && options.threads > 1;
   options.seed = o.seed_given ? o.seed : uint64_t(s.metadata->get("train")->integer("seed", 0));
   options.order = o.shuffle_items   ? Order::Shuffled
                   : o.reverse_items ? Order::Reversed

@@ -44,7 +44,7 @@ Array<Metric> read_metrics(Session &session, const char *prefix);
 // Runs eval_step over `count` rows from `first`; false if interrupted.
 bool evaluate_rows(Session &session, Feed &feed, int64_t first, int64_t count, Progress *progress);
 
-// SIGINT or SIGTERM since the program started: its number, else 0. A second one kills.
+// SIGINT or SIGTERM since the program started: its number, else 0. A later one kills.
 void catch_interrupts();
 int interrupted();
 

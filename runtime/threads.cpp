@@ -83,7 +83,6 @@ void start_threads(int count) {
 int thread_count() { return threads; }
 
 void barrier() {
-  if (threads == 1) return;
   uint32_t seen = __atomic_load_n(&phase.value, __ATOMIC_RELAXED);
   if (__atomic_add_fetch(&arrived, 1, __ATOMIC_ACQ_REL) == uint32_t(threads)) {
     __atomic_store_n(&arrived, 0, __ATOMIC_RELAXED);
@@ -93,12 +92,20 @@ void barrier() {
   }
 }
 
+void run_alone(Work work, void *context) {
+  unsigned control = _mm_getcsr();
+  _mm_setcsr(control | FlushSubnormals);
+  work(context, 0, 1);
+  _mm_setcsr(control);
+}
+
 void run_on_threads(Work work, void *context) {
+  if (threads == 1) return run_alone(work, context);
   unsigned control = _mm_getcsr();
   _mm_setcsr(control | FlushSubnormals);
   current_work = work;
   current_context = context;
-  if (threads > 1) change(start);
+  change(start);
   work(context, 0, threads);
   barrier();
   _mm_setcsr(control);

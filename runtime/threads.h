@@ -24,7 +24,9 @@ int thread_count();
 // Every thread calls work once; the caller is thread 0. Returns when all are done. Subnormal
 // numbers count as zero meanwhile (FTZ and DAZ), as the language defines.
 void run_on_threads(Work work, void *context);
-// All threads of the running work meet.
+// The same on the calling thread alone: work(context, 0, 1).
+void run_alone(Work work, void *context);
+// All threads of the running work meet; not for work that runs alone.
 void barrier();
 
 } // namespace rt

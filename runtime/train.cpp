@@ -315,6 +315,7 @@ int train(Session &s) {
   fit.configure();
   catch_interrupts();
   fit.run();
+  if (validation_feed) validation_feed->~Feed();
   return finish_training(s, path, eval_step, test);
 }
 

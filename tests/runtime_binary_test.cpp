@@ -1,0 +1,470 @@
+// Runs training binaries as a user does: the hand-written models of tests/data/hand_model.c, linked
+// with the runtime by link.txt, on files made here.
+#include "catch2/catch.hpp"
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <pty.h>
+#include <regex>
+#include <sstream>
+#include <string>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <vector>
+#include <zlib.h>
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Outcome {
+  int code;
+  std::string text; // stdout and stderr
+};
+
+// A fresh directory that is the binaries' working directory.
+struct Workplace {
+  fs::path dir;
+
+  Workplace() {
+    char name[] = "/tmp/nnc-runtime-XXXXXX";
+    REQUIRE(mkdtemp(name));
+    dir = name;
+  }
+  ~Workplace() { fs::remove_all(dir); }
+
+  void write(const std::string &name, const std::string &bytes) const {
+    std::ofstream(dir / name, std::ios::binary) << bytes;
+  }
+  std::string read(const std::string &name) const {
+    std::ifstream in(dir / name, std::ios::binary);
+    std::stringstream all;
+    all << in.rdbuf();
+    return all.str();
+  }
+  bool has(const std::string &name) const { return fs::exists(dir / name); }
+
+  // "line train --epochs 3": the first word names the model.
+  Outcome run(const std::string &command) const {
+    std::string all = "cd " + dir.string() + " && " + NNC_HAND_MODELS + "/" + command + " 2>&1";
+    FILE *pipe = popen(all.c_str(), "r");
+    REQUIRE(pipe);
+    std::string text;
+    char buffer[4096];
+    for (size_t got; (got = fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, got);
+    int status = pclose(pipe);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, text};
+  }
+  std::string must(const std::string &command) const {
+    Outcome outcome = run(command);
+    INFO(command << "\n" << outcome.text);
+    REQUIRE(outcome.code == 0);
+    return outcome.text;
+  }
+};
+
+std::string line_csv(int rows) {
+  std::string text = "a,b,c,y\n";
+  unsigned state = 1;
+  auto uniform = [&] {
+    state = state * 1664525 + 1013904223;
+    return double(state >> 8) / (1 << 23) - 1;
+  };
+  for (int i = 0; i < rows; i++) {
+    double a = uniform(), b = uniform(), c = uniform();
+    char line[128];
+    snprintf(line, sizeof line, "%.6f,\"%.6f\", %.4e ,%.6f\n", a, b, c, 2 * a - 3 * b + c / 2 + 1);
+    text += line;
+  }
+  return text;
+}
+
+std::string big_endian(unsigned value) {
+  return {char(value >> 24), char(value >> 16), char(value >> 8), char(value)};
+}
+std::string idx(char type, const std::vector<unsigned> &dims, const std::string &content) {
+  std::string bytes{0, 0, type, char(dims.size())};
+  for (unsigned d : dims) bytes += big_endian(d);
+  return bytes + content;
+}
+std::string gzip(const std::string &bytes) {
+  z_stream stream = {};
+  deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
+  std::string out(bytes.size() + 200, 0);
+  stream.next_in = reinterpret_cast<Bytef *>(const_cast<char *>(bytes.data()));
+  stream.avail_in = uInt(bytes.size());
+  stream.next_out = reinterpret_cast<Bytef *>(out.data());
+  stream.avail_out = uInt(out.size());
+  deflate(&stream, Z_FINISH);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+std::string npy(const std::string &descr, const std::string &shape, const std::string &content) {
+  std::string header =
+      "{'descr': '" + descr + "', 'fortran_order': False, 'shape': " + shape + ", }";
+  while ((11 + header.size()) % 64) header += ' ';
+  header += '\n';
+  std::string bytes = "\x93NUMPY";
+  bytes += {1, 0, char(header.size() & 255), char(header.size() >> 8)};
+  return bytes + header + content;
+}
+
+constexpr int PictureRows = 50;
+std::string pixels() {
+  std::string bytes;
+  unsigned state = 5;
+  for (int i = 0; i < PictureRows; i++)
+    for (int p = 0; p < 16; p++) {
+      state = state * 1664525 + 1013904223;
+      bytes += char((p / 6 == i % 3 ? 200 : 0) + (state >> 16) % 50);
+    }
+  return bytes;
+}
+std::string labels() {
+  std::string bytes;
+  for (int i = 0; i < PictureRows; i++) bytes += char(i % 3);
+  return bytes;
+}
+void write_pictures(const Workplace &w) {
+  w.write("images.idx.gz", gzip(idx(8, {PictureRows, 4, 4}, pixels())));
+  w.write("labels.idx", idx(8, {PictureRows}, labels()));
+}
+
+bool contains(const std::string &text, const std::string &part) {
+  return text.find(part) != std::string::npos;
+}
+
+// The bytes of one tensor of a safetensors file.
+std::string tensor(const std::string &file, const std::string &name) {
+  uint64_t length;
+  memcpy(&length, file.data(), 8);
+  std::string header = file.substr(8, length);
+  std::smatch found;
+  std::regex entry("\"" + name + "\":\\{[^}]*\"data_offsets\":\\[(\\d+),(\\d+)\\]");
+  REQUIRE(std::regex_search(header, found, entry));
+  size_t begin = std::stoul(found[1]), end = std::stoul(found[2]);
+  return file.substr(8 + length + begin, end - begin);
+}
+
+// Runs on a pseudo-terminal.
+std::string on_terminal(const Workplace &w, const std::string &command) {
+  int fd;
+  pid_t child = forkpty(&fd, nullptr, nullptr, nullptr);
+  if (child == 0) {
+    std::string all = "cd " + w.dir.string() + " && exec " + NNC_HAND_MODELS + "/" + command;
+    execl("/bin/sh", "sh", "-c", all.c_str(), nullptr);
+    _exit(127);
+  }
+  std::string text;
+  char buffer[4096];
+  for (ssize_t got; (got = read(fd, buffer, sizeof buffer)) > 0;) text.append(buffer, size_t(got));
+  int status;
+  waitpid(child, &status, 0);
+  close(fd);
+  return text;
+}
+
+} // namespace
+
+TEST_CASE("runtime: a binary trains on a CSV and saves its weights", "[runtime]") {
+  Workplace w;
+  w.write("line.csv", line_csv(203));
+  std::string text = w.must("line");
+  CHECK(std::count(text.begin(), text.end(), '\n') == 5);
+  CHECK(!contains(text, "\033"));
+  std::regex epoch("Epoch 1/3 - 21/21 - 0s - \\d+[um]?s/step - loss: \\d\\.\\d{4} - "
+                   "root_mean_squared_error: \\d\\.\\d{4} - val_loss: \\d\\.\\d{4} - "
+                   "val_root_mean_squared_error: \\d\\.\\d{4}\n");
+  CHECK(std::regex_search(text, epoch));
+  CHECK(contains(text, "Restoring model weights from the end of the best epoch: 3.\n"
+                       "Weights saved to `line.safetensors`\n"));
+  w.must("line --epochs 40 --verbose 0 --save far.safetensors");
+  std::string file = w.read("far.safetensors");
+  CHECK(contains(file, "\"__metadata__\":{\"format\":\"nnc\",\"name\":\"line\"}"));
+  float kernel[3];
+  memcpy(kernel, tensor(file, "line/dense/kernel").data(), 12);
+  CHECK(kernel[0] == Approx(2).margin(0.02));
+  CHECK(kernel[1] == Approx(-3).margin(0.02));
+  CHECK(kernel[2] == Approx(0.5).margin(0.02));
+}
+
+TEST_CASE("runtime: bits depend on the seed, not on threads nor on the order of items",
+          "[runtime]") {
+  Workplace w;
+  write_pictures(w);
+  w.must("image --threads 1 --save one --verbose 0");
+  for (const char *options :
+       {"", "--threads 2", "--threads 3", "--threads 5", "--reverse-items --threads 3",
+        "--shuffle-items 1 --threads 3", "--shuffle-items 2 --threads 5"}) {
+    w.must(std::string("image --verbose 0 --save other ") + options);
+    INFO(options);
+    CHECK(w.read("one") == w.read("other"));
+  }
+  w.must("image --seed 8 --save other --verbose 0");
+  CHECK(w.read("one") != w.read("other"));
+  w.must("image --no-shuffle --save other --verbose 0");
+  CHECK(w.read("one") != w.read("other"));
+}
+
+TEST_CASE("runtime: training goes on where it stopped", "[runtime]") {
+  Workplace w;
+  write_pictures(w);
+  w.must("image --epochs 4 --save whole --verbose 0");
+  w.must("image --epochs 2 --save half --verbose 0");
+  w.must("image --epochs 2 --weights half --save rest --verbose 0");
+  CHECK(w.read("whole") == w.read("rest"));
+  w.must("image --steps 3 --save three --verbose 0");
+  int64_t step;
+  memcpy(&step, tensor(w.read("three"), "nnc/step").data(), 8);
+  CHECK(step == 3);
+}
+
+TEST_CASE("runtime: files are logical row-major, predictions follow from them", "[runtime]") {
+  Workplace w;
+  write_pictures(w);
+  std::string text = w.must("image");
+  std::regex test("Test: loss: \\d\\.\\d{4} - root_mean_squared_error: \\d\\.\\d{4}\n");
+  CHECK(std::regex_search(text, test));
+  CHECK(contains(w.must("image evaluate"), text.substr(text.find("Test:"))));
+
+  std::string file = w.read("picture.safetensors"), x = pixels();
+  float kernel[16][3], bias[3];
+  memcpy(kernel, tensor(file, "line/dense/kernel").data(), sizeof kernel);
+  memcpy(bias, tensor(file, "line/dense/bias").data(), sizeof bias);
+  w.must("image predict --output p.npy");
+  w.must("image predict --output p.csv");
+  std::string written = w.read("p.npy");
+  CHECK(contains(written, "{'descr': '<f4', 'fortran_order': False, 'shape': (50, 3), }"));
+  REQUIRE(written.size() == 128 + PictureRows * 12);
+  std::stringstream expected;
+  expected << "output_0,output_1,output_2\n";
+  for (int row = 0; row < PictureRows; row++) {
+    float found[3];
+    memcpy(found, written.data() + 128 + 12 * row, 12);
+    for (int c = 0; c < 3; c++) {
+      float sum = bias[c];
+      for (int f = 0; f < 16; f++)
+        sum += kernel[f][c] * (float(static_cast<unsigned char>(x[size_t(row * 16 + f)])) / 255.0f);
+      CHECK(found[c] == Approx(sum).margin(1e-6));
+      char number[32];
+      snprintf(number, sizeof number, "%.9g%s", double(found[c]), c < 2 ? "," : "\n");
+      expected << number;
+    }
+  }
+  CHECK(w.read("p.csv") == expected.str());
+  CHECK(w.must("image predict") == expected.str());
+  std::string two = w.must("image predict --limit 2");
+  CHECK(two == expected.str().substr(0, two.size()));
+  CHECK(std::count(two.begin(), two.end(), '\n') == 3);
+  std::string shown = w.must("image predict --show --limit 1");
+  CHECK(contains(shown, "row 0: predicted 0 ("));
+  CHECK(contains(shown, "), target 0\n"));
+  CHECK(!contains(shown, "\033"));
+}
+
+TEST_CASE("runtime: every reader gives the same bits", "[runtime]") {
+  Workplace w;
+  write_pictures(w);
+  w.must("image --verbose 0 --save idx");
+  w.write("images.npy", npy("|u1", "(50, 4, 4, 1)", pixels()));
+  std::string wide, csv = "label,other\n";
+  for (char label : labels()) {
+    wide += label + std::string(7, 0);
+    csv += std::to_string(int(label)) + ",text\n\n";
+  }
+  w.write("labels.npy", npy("<i8", "(50,)", wide));
+  w.write("labels.csv", csv);
+  w.must("image --verbose 0 --save npy --data image=images.npy --data label=labels.npy");
+  w.must("image --verbose 0 --save csv --data image=images.npy --data data.label=labels.csv");
+  CHECK(w.read("idx") == w.read("npy"));
+  CHECK(w.read("idx") == w.read("csv"));
+}
+
+TEST_CASE("runtime: logs of epochs and steps", "[runtime]") {
+  Workplace w;
+  write_pictures(w);
+  w.must("image --log e.csv --log-steps s.csv --verbose 0 --save a");
+  std::string epochs = w.read("e.csv"), steps = w.read("s.csv");
+  CHECK(epochs.rfind("epoch,loss,root_mean_squared_error\n0,", 0) == 0);
+  CHECK(std::count(epochs.begin(), epochs.end(), '\n') == 3);
+  CHECK(steps.rfind("step,loss,root_mean_squared_error\n1,", 0) == 0);
+  CHECK(std::count(steps.begin(), steps.end(), '\n') == 15);
+  w.must("image --log f.csv --verbose 0 --save b");
+  CHECK(w.read("a") == w.read("b"));
+  CHECK(std::stod(w.read("f.csv").substr(epochs.find("\n0,") + 3)) ==
+        Approx(std::stod(epochs.substr(epochs.find("\n0,") + 3))));
+}
+
+TEST_CASE("runtime: the progress bar is Keras'", "[runtime]") {
+  Workplace w;
+  w.write("line.csv", line_csv(203));
+  std::string text = on_terminal(w, "line --epochs 2");
+  std::string full;
+  for (int i = 0; i < 20; i++) full += "━";
+  CHECK(text.rfind("Epoch 1/2\r\n", 0) == 0);
+  CHECK(contains(text, "\r\033[1m21/21\033[0m \033[32m" + full +
+                           "\033[0m\033[37m\033[0m \033[1m0s\033[0m "));
+  CHECK(contains(text, "s/step - loss: "));
+  std::string two = w.must("line --epochs 2 --verbose 2");
+  CHECK(two.rfind("Epoch 1/2\n21/21 - 0s - ", 0) == 0);
+  std::string one = on_terminal(w, "line --epochs 1");
+  CHECK(!contains(one, "Epoch"));
+}
+
+TEST_CASE("runtime: summary", "[runtime]") {
+  Workplace w;
+  std::string text = w.must("line summary");
+  CHECK(contains(text, "Model: \"line\"\n┏━"));
+  CHECK(contains(text, "│ dense (Dense)                        │ (None, 1)                   │"
+                       "           1,234 │\n"));
+  CHECK(contains(text, " Total params: 10 (40.00 B)\n Trainable params: 4 (16.00 B)\n"
+                       " Non-trainable params: 1 (4.00 B)\n Optimizer params: 5 (20.00 B)\n"));
+  CHECK(contains(text, " FLOPs per sample (forward): 2,460\n"));
+  CHECK(contains(text, "   weights             4.82 KB\n"));
+}
+
+TEST_CASE("runtime: an interrupt saves the weights", "[runtime]") {
+  Workplace w;
+  write_pictures(w);
+  std::string all = "cd " + w.dir.string() + " && timeout --preserve-status -s INT 1 " +
+                    NNC_HAND_MODELS + "/image --epochs 100000000 > log";
+  int status = system(all.c_str());
+  CHECK(WEXITSTATUS(status) == 130);
+  CHECK(contains(w.read("log"), "Interrupted after step "));
+  CHECK(w.has("picture.safetensors"));
+  w.must("image evaluate");
+}
+
+TEST_CASE("runtime: mistakes on the command line end with 2 and a hint", "[runtime]") {
+  Workplace w;
+  struct Case {
+    const char *command, *expected;
+  };
+  for (Case c :
+       {Case{"line trian", "unknown command `trian`: did you mean `train`?"},
+        {"line fly", "unknown command `fly`: expected train, evaluate, predict or summary"},
+        {"line --epoch 3", "unknown option `--epoch`: did you mean `--epochs`?"},
+        {"line -x", "unknown option `-x`"},
+        {"line --epochs x", "--epochs: expected a whole number, found `x`"},
+        {"line --epochs 0", "--epochs: expected a number from 1, found 0"},
+        {"line --epochs 3.5", "--epochs: expected a whole number, found `3.5`"},
+        {"line --seed -1", "--seed: expected a whole number, found `-1`"},
+        {"line --seed 99999999999999999999", "--seed: expected a whole number"},
+        {"line --verbose 3", "--verbose: expected a number from 0 to 2, found 3"},
+        {"line --epochs", "--epochs needs a value: N"},
+        {"line --show", "--show does not apply to `train`: it belongs to `predict`"},
+        {"line --data x", "--data: expected NAME=PATH, found `x`"},
+        {"line --data z=f", "the model has no data `z`: it has `data`, `data.x`, `data.y`"},
+        {"line --no-shuffle=1", "--no-shuffle takes no value"},
+        {"line train evaluate", "unexpected argument `evaluate`"}}) {
+    Outcome outcome = w.run(c.command);
+    INFO(c.command << "\n" << outcome.text);
+    CHECK(outcome.code == 2);
+    CHECK(contains(outcome.text, "error: "));
+    CHECK(contains(outcome.text, c.expected));
+  }
+  CHECK(contains(w.must("line --help"), "--epochs N"));
+  CHECK(contains(w.must("line --about"), "line.nn"));
+}
+
+TEST_CASE("runtime: bad data is one clear error and leaves old weights alone", "[runtime]") {
+  Workplace w;
+  w.write("line.safetensors", "old");
+  w.write("picture.safetensors", "old");
+  auto rejected = [&](const std::string &command, const std::string &expected) {
+    Outcome outcome = w.run(command);
+    INFO(command << "\n" << outcome.text);
+    CHECK(outcome.code == 1);
+    CHECK(contains(outcome.text, expected));
+    CHECK(std::count(outcome.text.begin(), outcome.text.end(), '\n') == 1);
+    CHECK(w.read("line.safetensors") == "old");
+    CHECK(w.read("picture.safetensors") == "old");
+  };
+  rejected("line", "cannot read `line.csv` (`x`): No such file or directory");
+  auto csv = [&](const std::string &text, const std::string &expected) {
+    w.write("line.csv", text);
+    rejected("line", expected);
+  };
+  csv("", "`line.csv`: the file is empty: a CSV needs a header line");
+  csv("a,b,c,y\n", "`line.csv` (training data): there are no rows");
+  csv("a,b,d,y\n1,2,3,4\n", "line.csv:1: the header has no column `c`: it has `a`, `b`, `d`, `y`");
+  csv("a,b,c,y\n1,2,3,4\n1,x,3,4\n", "line.csv:3: column 2 (`b`): expected a number, found `x`");
+  csv("a,b,c,y\n1,2,3,\n", "line.csv:2: column 4 (`y`): expected a number, found an empty field");
+  csv("a,b,c,y\n1,2,3\n", "line.csv:2: the header has 4 columns, this line has 3");
+  csv("a,b,c,y\n1,2,\"3,4\n", "line.csv:2: unterminated quote");
+  csv("a,b,c,y\n1,2,3e,4\n", "line.csv:2: column 3 (`c`): expected a number, found `3e`");
+  csv("a,b,c,y\n1,2,3,4\n", "1 rows are too few for a validation split of 0.2");
+  auto images = [&](const std::string &bytes, const std::string &expected) {
+    w.write("images.idx.gz", bytes);
+    rejected("image", expected);
+  };
+  write_pictures(w);
+  std::string good = w.read("images.idx.gz");
+  images(good.substr(0, good.size() / 2),
+         "`images.idx.gz`: the gzip data ends early: the file is truncated");
+  images(idx(8, {50, 4, 4}, pixels()), "`images.idx.gz`: not a gzip file");
+  images(gzip("what is this"), "not an IDX file: expected magic 00 00 and a type byte");
+  images(gzip(idx(8, {50, 4, 4}, pixels().substr(1))),
+         "the header says u8[50,4,4], which takes 800 bytes after the header, found 799");
+  images(gzip(idx(8, {50, 16}, pixels())),
+         "the model takes rows of u8[4,4], the file has rows of u8[16]");
+  images(gzip(idx(8, {25, 4, 4}, pixels().substr(400))),
+         "training data: `image` has 25 rows (images.idx.gz), `label` has 50 (labels.idx)");
+  w.write("images.idx.gz", good);
+  std::string bad = labels();
+  bad[7] = 3;
+  w.write("labels.idx", idx(8, {50}, bad));
+  rejected("image",
+           "`labels.idx` (training data, `label`): row 7: expected a value in [0, 3), found 3");
+  w.write("labels.npy", npy("<f4", "(50,)", std::string(200, 0)));
+  rejected("image --data label=labels.npy", "the model takes i64, the file has f32");
+  w.write("labels.npy", npy(">i8", "(50,)", std::string(400, 0)));
+  rejected("image --data label=labels.npy", "NPY element type '>i8' is not supported");
+  w.write("labels.csv", "l,m\n0,0\n4,0\n");
+  rejected("image --data label=labels.csv", "labels.csv:1: the header has no column `label`");
+  w.write("labels.csv", "label\n0\n4\n");
+  rejected("image --data label=labels.csv",
+           "labels.csv:3: column 1 (`label`): expected a value in [0, 3), found 4");
+  w.write("labels.csv", "label\n0\n1.5\n");
+  rejected("image --data label=labels.csv",
+           "labels.csv:3: column 1 (`label`): expected an integer, found `1.5`");
+}
+
+TEST_CASE("runtime: weights are checked before they are used", "[runtime]") {
+  Workplace w;
+  write_pictures(w);
+  w.write("line.csv", line_csv(50));
+  auto rejected = [&](const std::string &command, const std::string &expected) {
+    Outcome outcome = w.run(command);
+    INFO(command << "\n" << outcome.text);
+    CHECK(outcome.code == 1);
+    CHECK(contains(outcome.text, expected));
+  };
+  rejected("image evaluate", "there are no weights `picture.safetensors`: run `train` first");
+  w.must("image --verbose 0 --save image.w");
+  w.must("line --verbose 0 --save line.w");
+  rejected("image predict --weights line.w",
+           "`line.w`: tensor `line/dense/kernel`: the model has f32[16,3], the file has f32[3]");
+  std::string file = w.read("image.w");
+  w.write("cut", file.substr(0, file.size() - 300));
+  rejected("image predict --weights cut",
+           "its place in the file is wrong or the file is truncated");
+  w.write("cut", file.substr(0, 20));
+  rejected("image predict --weights cut", "not a safetensors file, or truncated");
+  std::string renamed = file;
+  renamed.replace(renamed.find("line/seen"), 9, "line/sean");
+  w.write("renamed", renamed);
+  rejected("image evaluate --weights renamed", "no tensor `line/seen`: the model needs i32");
+  // Slots may be missing: weights from elsewhere are a start.
+  std::string slotless = file;
+  slotless.replace(slotless.find("kernel/momentum"), 15, "kernel/mementum");
+  w.write("slotless", slotless);
+  w.must("image --weights slotless --verbose 0");
+  rejected("image --save /proc/none.safetensors", "cannot write `/proc/none.safetensors`");
+  rejected("image --save .", "cannot write `.`: it is a directory");
+}

@@ -1,0 +1,175 @@
+// The runtime's parts inside the test process: layouts, JSON, numbers, EarlyStopping.
+#include "catch2/catch.hpp"
+
+#include "runtime/json.h"
+#include "runtime/progress.h"
+#include "runtime/random.h"
+#include "runtime/stopping.h"
+#include "runtime/tensor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+TEST_CASE("runtime: pack after unpack is the identity for random layouts", "[runtime]") {
+  std::mt19937 random(1);
+  auto pick = [&](int low, int high) { return int(random() % unsigned(high - low + 1)) + low; };
+  for (int trial = 0; trial < 300; trial++) {
+    int rank = pick(1, 4);
+    std::vector<NncDim> dims;
+    std::vector<NncDigit> digits;
+    for (int d = 0; d < rank; d++) {
+      int64_t extent = pick(1, 9), inner = 1;
+      dims.push_back({0, extent});
+      std::vector<NncDigit> own;
+      for (int k = pick(0, 2); k > 0; k--) {
+        own.insert(own.begin(), NncDigit{d, pick(1, 4)});
+        inner *= own[0].size;
+      }
+      own.insert(own.begin(), NncDigit{d, (extent + inner - 1) / inner + pick(0, 1)});
+      // Digits of different dimensions interleave, those of one dimension keep their order.
+      size_t at = 0;
+      for (NncDigit digit : own) {
+        at = size_t(pick(int(at), int(digits.size())));
+        digits.insert(digits.begin() + long(at), digit);
+        at++;
+      }
+    }
+    int64_t logical = 1, physical = 1;
+    for (NncDim dim : dims) logical *= dim.b;
+    for (NncDigit digit : digits) physical *= digit.size;
+    NncTensor tensor{"t",
+                     NNC_F32,
+                     rank,
+                     dims.data(),
+                     NNC_PERSISTENT,
+                     0,
+                     physical * 4,
+                     int64_t(digits.size()),
+                     digits.data(),
+                     NNC_TENSOR_PARAM};
+    std::vector<float> file(static_cast<size_t>(logical)), back(file), memory(size_t(physical), 5);
+    std::iota(file.begin(), file.end(), 1);
+    rt::pack(tensor, 0, reinterpret_cast<char *>(file.data()),
+             reinterpret_cast<char *>(memory.data()));
+    rt::unpack(tensor, 0, reinterpret_cast<char *>(memory.data()),
+               reinterpret_cast<char *>(back.data()));
+    REQUIRE(file == back);
+    std::vector<float> sorted;
+    for (float value : memory)
+      if (value != 0) sorted.push_back(value);
+    std::sort(sorted.begin(), sorted.end());
+    REQUIRE(sorted == file); // each element once, padding zero
+  }
+}
+
+TEST_CASE("runtime: a panel layout puts elements where its digits say", "[runtime]") {
+  NncDim dims[] = {{0, 2}, {0, 5}};
+  NncDigit digits[] = {{1, 2}, {0, 2}, {1, 3}}; // panels of 3 columns
+  NncTensor tensor{"t", NNC_U8, 2, dims, NNC_PERSISTENT, 0, 12, 3, digits, NNC_TENSOR_PARAM};
+  char memory[13] = {0};
+  rt::pack(tensor, 0, "abcdeABCDE", memory);
+  CHECK(std::string(memory, 12) == std::string("abcABCde\0DE\0", 12));
+}
+
+TEST_CASE("runtime: JSON", "[runtime]") {
+  const char *error = nullptr;
+  std::string good =
+      R"({"a": [1, -2.5e1, true, null, "x\"\u00e9\ud83d\ude00"], "b": {}, "c": 9007199254740993})";
+  const rt::Json *root = rt::parse_json(good.data(), good.size(), &error);
+  REQUIRE(root);
+  const rt::Json *list = root->get("a");
+  CHECK(list->count == 5);
+  CHECK(list->first->next->number == -25);
+  CHECK(std::string(list->first->next->next->next->next->string) == "x\"é😀");
+  CHECK(root->integer("c", 0) == 9007199254740993);
+  CHECK(root->get("none")->get("deeper")->integer("x", 7) == 7);
+  for (std::string bad :
+       {"", "{", "[1,]", "{\"a\" 1}", "tru", "\"abc", "[1] 2", "{\"a\":\"\\q\"}", "-"}) {
+    INFO(bad);
+    CHECK(!rt::parse_json(bad.data(), bad.size(), &error));
+    CHECK(error);
+  }
+  std::string deep(100000, '[');
+  CHECK(!rt::parse_json(deep.data(), deep.size(), &error));
+}
+
+TEST_CASE("runtime: half precision", "[runtime]") {
+  for (uint32_t bits = 0; bits < 65536; bits++) {
+    float value = rt::float_of_half(uint16_t(bits));
+    if (!std::isnan(value)) REQUIRE(rt::half_of_float(value) == bits);
+  }
+  CHECK(rt::half_of_float(65520.0f) == 0x7C00);
+  CHECK(rt::half_of_float(65519.0f) == 0x7BFF);
+  CHECK(rt::half_of_float(1.0f + 1.0f / 2048) == 0x3C00); // ties to even
+  CHECK(rt::half_of_float(1.0f + 3.0f / 2048) == 0x3C02);
+  CHECK(rt::bfloat_of_float(1.0f) == 0x3F80);
+  CHECK(rt::bfloat_of_float(1.0f + 1.0f / 256) == 0x3F80);
+  CHECK(rt::bfloat_of_float(1.0f + 3.0f / 256) == 0x3F82);
+}
+
+TEST_CASE("runtime: shuffling is a permutation keyed by seed and pass", "[runtime]") {
+  std::vector<uint32_t> a(1000), b(1000), sorted(1000);
+  rt::shuffle(a.data(), 1000, 1, 0);
+  rt::shuffle(b.data(), 1000, 1, 1);
+  CHECK(a != b);
+  rt::shuffle(b.data(), 1000, 1, 0);
+  CHECK(a == b);
+  std::sort(a.begin(), a.end());
+  std::iota(sorted.begin(), sorted.end(), 0u);
+  CHECK(a == sorted);
+}
+
+TEST_CASE("runtime: metrics and times print as Keras prints them", "[runtime]") {
+  rt::Array<rt::Metric> metrics;
+  metrics.push({"loss", 0.3});
+  metrics.push({"tiny", 7.1234e-4});
+  metrics.push({"zero", 0});
+  metrics.push({"bad", NAN});
+  rt::Builder out;
+  rt::add_metrics(out, metrics);
+  CHECK(std::string(out.c_str()) ==
+        " - loss: 0.3000 - tiny: 7.1234e-04 - zero: 0.0000e+00 - bad: nan");
+  rt::Builder times;
+  for (double t : {2.0, 0.25, 0.0912, 0.00031}) rt::add_step_time(times, t);
+  CHECK(std::string(times.c_str()) == " 2s/step 250ms/step 91ms/step 310us/step");
+}
+
+namespace {
+// The epoch, from 1, after which training stops; 0 if it does not.
+int stops_at(const std::string &arguments, const std::vector<double> &values,
+             const char *name = "val_loss") {
+  const char *error;
+  rt::EarlyStopping stopping =
+      rt::make_early_stopping(rt::parse_json(arguments.data(), arguments.size(), &error));
+  NncModel model{};
+  rt::Program program{};
+  program.model = &model;
+  for (size_t epoch = 0; epoch < values.size(); epoch++) {
+    rt::Array<rt::Metric> metrics;
+    metrics.push({name, values[epoch]});
+    if (stopping.epoch_end(program, int64_t(epoch), metrics)) return int(epoch) + 1;
+  }
+  return 0;
+}
+} // namespace
+
+TEST_CASE("runtime: EarlyStopping follows Keras", "[runtime]") {
+  CHECK(stops_at(R"({})", {1, 2, 3}) == 2); // patience 0
+  CHECK(stops_at(R"({})", {1, 0.5, 0.4}) == 0);
+  CHECK(stops_at(R"({"patience": 2})", {1, 2, 2, 2}) == 3);
+  CHECK(stops_at(R"({"patience": 2})", {1, 2, 0.9, 2, 2}) == 5);
+  CHECK(stops_at(R"({"min_delta": 0.1})", {1, 0.95}) == 2);
+  CHECK(stops_at(R"({"min_delta": 0.1})", {1, 0.85, 0.7}) == 0);
+  CHECK(stops_at(R"({"mode": "max"})", {1, 2, 3, 2}) == 4);
+  CHECK(stops_at(R"({"monitor": "val_accuracy"})", {0.1, 0.2, 0.1}, "val_accuracy") == 3);
+  CHECK(stops_at(R"({"monitor": "val_accuracy", "mode": "min"})", {0.1, 0.2}, "val_accuracy") == 2);
+  CHECK(stops_at(R"({"start_from_epoch": 2, "patience": 1})", {1, 2, 3, 4}) == 4);
+  CHECK(stops_at(R"({"patience": 2, "baseline": 0.5})", {1, 0.9, 0.8, 0.8}) == 4); // keeps waiting
+  CHECK(stops_at(R"({"monitor": "nothing"})", {1, 2, 3}) == 0);
+  CHECK(stops_at(R"({})", {NAN, NAN}) == 2);
+}
