@@ -150,6 +150,21 @@ struct Chooser {
     r.cost[v.i] = 0.5;
   }
 
+  // Memory for what a product reads: before a reshape rather than after it, so that the value can be the
+  // epilogue of its producer and the reshape stays free. Splats, too: a product needs addresses.
+  void makeOperand(ValueId x) {
+    if (affineOperand(f, r, x)) return;
+    ValueId inner = x;
+    for (const Node *d = f.def(inner); d && !r.root[inner.i] && d->op == Op::reshape_; d = f.def(inner))
+      inner = d->operands[0];
+    if (inner != x && !isSplat(f, inner)) {
+      makeRoot(inner);
+      if (affineOperand(f, r, x)) return;
+    }
+    r.root[x.i] = 1;
+    r.cost[x.i] = 0.5;
+  }
+
   void visit(const Node &n) {
     double cost = ownCost(n);
     for (ValueId x : n.operands) {
@@ -158,11 +173,7 @@ struct Chooser {
       cost += r.cost[x.i];
     }
     if (n.op == Op::contract_)
-      for (ValueId x : n.operands)
-        if (!affineOperand(f, r, x)) {
-          r.root[x.i] = 1; // splats, too: a product needs addresses
-          r.cost[x.i] = 0.5;
-        }
+      for (ValueId x : n.operands) makeOperand(x);
     for (int k = 0; k < n.resultCount; ++k) {
       ValueId v = n.result(k);
       r.cost[v.i] = cost;

@@ -233,16 +233,24 @@ Index modIndex(Kernel &k, const Index &x, int64_t by) {
   return m;
 }
 
+// The quotient that belongs to a remainder: for (y/a) % b it is y/(a*b), for y % b it is y/b.
+static bool isQuotientOf(const Kernel &k, const Atom &d, const Atom &m) {
+  if (d.kind != Atom::Div || m.kind != Atom::Mod) return false;
+  if (d.by == m.by && d.inner == m.inner) return true;
+  const Index &x = m.inner;
+  if (x.terms.size() != 1 || x.terms[0].coef != 1 || x.c0 != 0 || x.cn != 0) return false;
+  const Atom &in = k.atoms[x.terms[0].atom];
+  return in.kind == Atom::Div && d.by == in.by * m.by && d.inner == in.inner;
+}
+
 Index recombine(Kernel &k, Index x) {
   for (bool changed = true; changed;) {
     changed = false;
     for (size_t i = 0; i < x.terms.size() && !changed; ++i) {
       const Atom d = k.atoms[x.terms[i].atom];
-      if (d.kind != Atom::Div) continue;
       for (size_t j = 0; j < x.terms.size(); ++j) {
         const Atom m = k.atoms[x.terms[j].atom];
-        if (m.kind != Atom::Mod || m.by != d.by || m.inner != d.inner) continue;
-        if (x.terms[i].coef != x.terms[j].coef * d.by) continue;
+        if (!isQuotientOf(k, d, m) || x.terms[i].coef != x.terms[j].coef * m.by) continue;
         int64_t c = x.terms[j].coef;
         Index rest = x;
         rest.terms.erase(rest.terms.begin() + std::max(i, j));
