@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+"""Reference values for the standard library, from Keras in double precision.
+
+    KERAS_BACKEND=jax python3 make_vectors.py       # writes *.json next to this file
+
+A case holds the text of an expression in .nn and what Keras gives for it. Inputs and weights are
+formulas (`wave` below, and in tests/library_vectors_test.cpp), so that only results are stored.
+"""
+import json
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ["JAX_ENABLE_X64"] = "1"
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+keras.config.set_floatx("float64")
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def wave(shape, phase=0.0, scale=1.0, shift=0.0):
+    """Element i in row-major order: shift + scale * sin(0.7 * i + phase)."""
+    n = int(np.prod(shape))
+    return (shift + scale * np.sin(0.7 * np.arange(n) + phase)).reshape(shape)
+
+
+def numbers(x):
+    x = np.asarray(x, dtype=np.float64)
+    return [float("%.12g" % v) for v in x.ravel()]
+
+
+def write(name, cases):
+    with open(os.path.join(HERE, name), "w") as out:
+        out.write("[\n" + ",\n".join(json.dumps(c) for c in cases) + "\n]\n")
+
+
+# --- activations ----------------------------------------------------------------------------------
+
+def activations():
+    a = keras.activations
+    x = np.array([[-3, -1, -0.5, 0, 0.5, 1, 3], [-7.5, 2.25, 6.5, -0.001, 0.1, -1.5, 30]], float)
+    calls = [
+        ("linear(x)", a.linear), ("relu(x)", a.relu), ("relu6(x)", a.relu6),
+        ("relu(x, negative_slope = 0.1, max_value = 2.5, threshold = 0.75)",
+         lambda x: a.relu(x, negative_slope=0.1, max_value=2.5, threshold=0.75)),
+        ("leaky_relu(x)", a.leaky_relu), ("elu(x)", a.elu), ("elu(x, alpha = 0.5)",
+         lambda x: a.elu(x, alpha=0.5)), ("celu(x)", a.celu),
+        ("celu(x, alpha = 0.5)", lambda x: a.celu(x, alpha=0.5)), ("selu(x)", a.selu),
+        ("gelu(x)", a.gelu), ("gelu(x, approximate = true)", lambda x: a.gelu(x, approximate=True)),
+        ("silu(x)", a.silu), ("swish(x)", a.silu), ("mish(x)", a.mish), ("sigmoid(x)", a.sigmoid),
+        ("tanh(x)", a.tanh), ("exponential(x)", a.exponential), ("hard_sigmoid(x)", a.hard_sigmoid),
+        ("hard_silu(x)", a.hard_silu), ("hard_swish(x)", a.hard_silu),
+        ("hard_tanh(x)", a.hard_tanh),
+        ("softplus(x)", a.softplus), ("softsign(x)", a.softsign), ("log_sigmoid(x)", a.log_sigmoid),
+        ("softmax(x)", a.softmax), ("log_softmax(x)", a.log_softmax),
+        ("softmax(x, axis = 0)", lambda x: a.softmax(x, axis=0)), ("sparsemax(x)", a.sparsemax),
+        ("squareplus(x)", a.squareplus), ("squareplus(x, b = 1.0)", lambda x: a.squareplus(x, b=1)),
+        ("soft_shrink(x)", a.soft_shrink), ("hard_shrink(x)", a.hard_shrink),
+        ("tanh_shrink(x)", a.tanh_shrink), ("threshold(x, 0.4, -2.0)",
+         lambda x: a.threshold(x, 0.4, -2.0)), ("sparse_plus(x)", a.sparse_plus),
+        ("sparse_sigmoid(x)", a.sparse_sigmoid), ("glu(x[:, :6])", lambda x: a.glu(x[:, :6])),
+    ]
+    layers = keras.layers
+    calls += [
+        ("x |> ReLU(max_value = 2.0)", layers.ReLU(max_value=2.0)),
+        ("x |> LeakyReLU()", layers.LeakyReLU()), ("x |> ELU(alpha = 0.3)", layers.ELU(alpha=0.3)),
+        ("x |> Softmax()", layers.Softmax()), ("x |> Activation(gelu)", layers.Activation("gelu")),
+    ]
+    write("activations.json", [{"nn": nn, "x": numbers(x), "y": numbers(f(keras.ops.array(x)))}
+                               for nn, f in calls])
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+def losses():
+    L = keras.losses
+    one_hot = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], float)
+    p = np.array([[.05, .95, 0], [.1, .8, .1], [.7, .2, .1]])
+    z = np.array([[1, 2, -1], [.5, -.5, 3], [-20, 40, 0.25]])
+    real = np.array([[.5, -1, 2], [3, 0.25, 0], [-.1, .2, .7]])
+    index = np.array([1, 2, 0])
+    ignored = np.array([1, 2, 9])
+    cases = []
+
+    def add(nn, loss, y, q):
+        value = loss(y, q)
+        cases.append({"nn": nn, "sparse": y.ndim == 1, "y_true": numbers(y), "y_pred": numbers(q),
+                      "value": numbers(value)})
+
+    for nn, loss in [
+            ("MeanSquaredError()", L.MeanSquaredError),
+            ("MeanAbsoluteError()", L.MeanAbsoluteError),
+            ("MeanAbsolutePercentageError()", L.MeanAbsolutePercentageError),
+            ("MeanSquaredLogarithmicError()", L.MeanSquaredLogarithmicError), ("Huber()", L.Huber),
+            ("LogCosh()", L.LogCosh), ("CosineSimilarity()", L.CosineSimilarity),
+            ("KLDivergence()", L.KLDivergence), ("Poisson()", L.Poisson), ("Hinge()", L.Hinge),
+            ("SquaredHinge()", L.SquaredHinge), ("CategoricalHinge()", L.CategoricalHinge),
+            ("BinaryCrossentropy()", L.BinaryCrossentropy),
+            ("BinaryFocalCrossentropy()", L.BinaryFocalCrossentropy),
+            ("CategoricalCrossentropy()", L.CategoricalCrossentropy),
+            ("CategoricalFocalCrossentropy()", L.CategoricalFocalCrossentropy)]:
+        add(nn, loss(reduction=None), one_hot, p)
+    add("MeanSquaredError()", L.MeanSquaredError(reduction=None), real, z)
+    add("MeanSquaredLogarithmicError()", L.MeanSquaredLogarithmicError(reduction=None), real, z)
+    add("MeanAbsolutePercentageError()", L.MeanAbsolutePercentageError(reduction=None),
+        one_hot + .5, z)
+    add("Huber(delta = 0.4)", L.Huber(delta=0.4, reduction=None), real, z)
+    add("LogCosh()", L.LogCosh(reduction=None), real, z)
+    add("Hinge()", L.Hinge(reduction=None), 2 * one_hot - 1, z)
+    add("CosineSimilarity(axis = 0)", L.CosineSimilarity(axis=0, reduction=None), real, z)
+    add("BinaryCrossentropy(label_smoothing = 0.1)",
+        L.BinaryCrossentropy(label_smoothing=.1, reduction=None), one_hot, p)
+    add("BinaryCrossentropy(from_logits = true)",
+        L.BinaryCrossentropy(from_logits=True, reduction=None), one_hot, z)
+    add("BinaryFocalCrossentropy(apply_class_balancing = true, gamma = 1.5, from_logits = true)",
+        L.BinaryFocalCrossentropy(apply_class_balancing=True, gamma=1.5, from_logits=True,
+                                  reduction=None), one_hot, real)
+    add("CategoricalCrossentropy(label_smoothing = 0.1)",
+        L.CategoricalCrossentropy(label_smoothing=.1, reduction=None), one_hot, p)
+    add("CategoricalCrossentropy(from_logits = true)",
+        L.CategoricalCrossentropy(from_logits=True, reduction=None), one_hot, z)
+    add("CategoricalFocalCrossentropy(alpha = [0.25, 0.5, 1], from_logits = true)",
+        L.CategoricalFocalCrossentropy(alpha=[.25, .5, 1], from_logits=True, reduction=None),
+        one_hot, real)
+    add("SparseCategoricalCrossentropy()", L.SparseCategoricalCrossentropy(reduction=None),
+        index, p)
+    add("SparseCategoricalCrossentropy(from_logits = true)",
+        L.SparseCategoricalCrossentropy(from_logits=True, reduction=None), index, z)
+    add("CategoricalGeneralizedCrossEntropy()",
+        L.CategoricalGeneralizedCrossEntropy(reduction=None), index, p)
+    add("Dice()", L.Dice(reduction=None), one_hot, p)
+    add("Tversky(alpha = 0.3, beta = 0.7)", L.Tversky(alpha=.3, beta=.7, reduction=None),
+        one_hot, p)
+    # With an ignored class the mean is over the others: stated as per-sample values of that mean.
+    whole = float(L.SparseCategoricalCrossentropy(from_logits=True, ignore_class=9)(ignored, z))
+    each = np.asarray(L.SparseCategoricalCrossentropy(from_logits=True, reduction=None)(
+        np.array([1, 2, 0]), z))
+    rows = np.array([each[0], each[1], 0]) * 1.5
+    assert abs(rows.mean() - whole) < 1e-12, (rows.mean(), whole)
+    cases.append({"nn": "SparseCategoricalCrossentropy(from_logits = true, ignore_class = 9)",
+                  "sparse": True, "y_true": numbers(ignored), "y_pred": numbers(z),
+                  "value": numbers(rows)})
+    write("losses.json", cases)
+
+
+# --- optimizers -----------------------------------------------------------------------------------
+
+def optimizers():
+    O = keras.optimizers
+    S = keras.optimizers.schedules
+    w0 = np.array([[1, -2, 3], [0.5, -0.25, 0.125]])
+    gradients = [wave((2, 3), phase=s, scale=0.4) for s in range(4)]
+    cases = []
+    for nn, make in [
+            ("SGD()", O.SGD), ("SGD(momentum = 0.9)", lambda: O.SGD(momentum=.9)),
+            ("SGD(momentum = 0.9, nesterov = true)", lambda: O.SGD(momentum=.9, nesterov=True)),
+            ("SGD(weight_decay = 0.1)", lambda: O.SGD(weight_decay=.1)),
+            ("SGD(clipnorm = 0.1)", lambda: O.SGD(clipnorm=.1)),
+            ("SGD(clipvalue = 0.15)", lambda: O.SGD(clipvalue=.15)),
+            ("SGD(learning_rate = ExponentialDecay(0.1, 2, 0.5))",
+             lambda: O.SGD(learning_rate=S.ExponentialDecay(.1, 2, .5))),
+            ("RMSprop()", O.RMSprop),
+            ("RMSprop(momentum = 0.9, centered = true)",
+             lambda: O.RMSprop(momentum=.9, centered=True)),
+            ("Adagrad()", O.Adagrad), ("Adadelta()", O.Adadelta),
+            ("Adadelta(learning_rate = 1.0)", lambda: O.Adadelta(learning_rate=1.0)),
+            ("Adam()", O.Adam), ("Adam(amsgrad = true, beta_2 = 0.5)",
+             lambda: O.Adam(amsgrad=True, beta_2=.5)), ("AdamW()", O.AdamW), ("Adamax()", O.Adamax),
+            ("Nadam()", O.Nadam), ("Ftrl()", O.Ftrl),
+            ("Ftrl(learning_rate = 0.1, l1_regularization_strength = 0.01,"
+             " l2_regularization_strength = 0.02, l2_shrinkage_regularization_strength = 0.03,"
+             " beta = 0.04)",
+             lambda: O.Ftrl(learning_rate=.1, l1_regularization_strength=.01,
+                            l2_regularization_strength=.02,
+                            l2_shrinkage_regularization_strength=.03, beta=.04)),
+            ("Lion()", O.Lion), ("Lamb()", O.Lamb)]:
+        w = keras.Variable(w0)
+        optimizer = make()
+        optimizer.build([w])
+        steps = []
+        for g in gradients:
+            optimizer.apply_gradients([(keras.ops.array(g), w)])
+            steps.append(numbers(w.numpy()))
+        cases.append({"nn": nn, "steps": steps})
+    write("optimizers.json", cases)
+
+
+# --- schedules ------------------------------------------------------------------------------------
+
+def schedules():
+    S = keras.optimizers.schedules
+    cases = []
+    for nn, s in [
+            ("ExponentialDecay(0.1, 10, 0.5)", S.ExponentialDecay(.1, 10, .5)),
+            ("ExponentialDecay(0.1, 10, 0.5, staircase = true)",
+             S.ExponentialDecay(.1, 10, .5, staircase=True)),
+            ("InverseTimeDecay(0.1, 10, 0.5)", S.InverseTimeDecay(.1, 10, .5)),
+            ("InverseTimeDecay(0.1, 10, 0.5, staircase = true)",
+             S.InverseTimeDecay(.1, 10, .5, staircase=True)),
+            ("PolynomialDecay(0.1, 100)", S.PolynomialDecay(.1, 100)),
+            ("PolynomialDecay(0.1, 30, power = 2.0, cycle = true)",
+             S.PolynomialDecay(.1, 30, power=2, cycle=True)),
+            ("PiecewiseConstantDecay([10, 50], [1, 0.5, 0.1])",
+             S.PiecewiseConstantDecay([10, 50], [1, .5, .1])),
+            ("CosineDecay(0.1, 100)", S.CosineDecay(.1, 100)),
+            ("CosineDecay(0.0, 100, alpha = 0.1, warmup_target = 0.1, warmup_steps = 10)",
+             S.CosineDecay(0.0, 100, alpha=.1, warmup_target=.1, warmup_steps=10)),
+            ("CosineDecayRestarts(0.1, 30)", S.CosineDecayRestarts(.1, 30)),
+            ("CosineDecayRestarts(0.1, 30, t_mul = 1.0, m_mul = 0.5, alpha = 0.1)",
+             S.CosineDecayRestarts(.1, 30, t_mul=1.0, m_mul=.5, alpha=.1))]:
+        steps = [0, 5, 10, 11, 31, 50, 99, 150]
+        # Keras' schedules compute in the type of the rate: double here.
+        cases.append({"nn": nn, "steps": steps, "values": numbers([float(s(i)) for i in steps])})
+    write("schedules.json", cases)
+
+
+# --- metrics --------------------------------------------------------------------------------------
+
+def metrics():
+    M = keras.metrics
+    y2 = np.array([[0], [1], [1], [0], [1]], float)
+    p2 = np.array([[.2], [.7], [.4], [.6], [.9]])
+    y3 = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]], float)
+    p3 = np.array([[.1, .6, .3], [.4, .5, .1], [.7, .2, .1], [.2, .3, .5]])
+    i3 = np.array([1, 2, 0, 2])
+    real = np.array([[.5, -1], [3, .25], [-.1, .2], [2, 2]])
+    near = real + wave((4, 2), scale=.3)
+    cases = []
+
+    def add(nn, metric, y, p):
+        for k in range(0, len(p), 2):  # in batches of two
+            metric.update_state(y[k:k + 2], p[k:k + 2])
+        cases.append({"nn": nn, "sparse": y.ndim == 1, "width": p.shape[1], "y_true": numbers(y),
+                      "y_pred": numbers(p), "value": numbers(np.mean(metric.result()))[0]})
+
+    for nn, m in [
+            ("BinaryAccuracy()", M.BinaryAccuracy()), ("TruePositives()", M.TruePositives()),
+            ("BinaryAccuracy(threshold = 0.65)", M.BinaryAccuracy(threshold=.65)),
+            ("TrueNegatives()", M.TrueNegatives()), ("FalsePositives()", M.FalsePositives()),
+            ("FalseNegatives()", M.FalseNegatives()), ("Precision()", M.Precision()),
+            ("Recall()", M.Recall()), ("Recall(thresholds = 0.3)", M.Recall(thresholds=.3)),
+            ("AUC()", M.AUC()), ("AUC(curve = \"PR\")", M.AUC(curve="PR")),
+            ("AUC(num_thresholds = 7, summation_method = \"minoring\")",
+             M.AUC(num_thresholds=7, summation_method="minoring")),
+            ("AUC(num_thresholds = 7, curve = \"PR\", summation_method = \"majoring\")",
+             M.AUC(num_thresholds=7, curve="PR", summation_method="majoring")),
+            ("F1Score(threshold = 0.5)", M.F1Score(threshold=.5)),
+            ("BinaryIoU()", M.BinaryIoU()), ("BinaryCrossentropy()", M.BinaryCrossentropy())]:
+        add(nn, m, y2, p2)
+    for nn, m in [
+            ("CategoricalAccuracy()", M.CategoricalAccuracy()),
+            ("TopKCategoricalAccuracy(k = 2)", M.TopKCategoricalAccuracy(k=2)),
+            ("F1Score()", M.F1Score()),
+            ("F1Score(average = \"micro\")", M.F1Score(average="micro")),
+            ("FBetaScore(average = \"weighted\", beta = 2.0)",
+             M.FBetaScore(average="weighted", beta=2.0)),
+            ("Precision(class_id = 1)", M.Precision(class_id=1)),
+            ("OneHotMeanIoU(3)", M.OneHotMeanIoU(3)),
+            ("OneHotIoU(3, [0, 2])", M.OneHotIoU(3, target_class_ids=[0, 2])),
+            ("CategoricalCrossentropy()", M.CategoricalCrossentropy())]:
+        add(nn, m, y3, p3)
+    for nn, m in [
+            ("SparseCategoricalAccuracy()", M.SparseCategoricalAccuracy()),
+            ("SparseTopKCategoricalAccuracy(k = 2)", M.SparseTopKCategoricalAccuracy(k=2)),
+            ("SparseCategoricalCrossentropy()", M.SparseCategoricalCrossentropy())]:
+        add(nn, m, i3, p3)
+    for nn, m in [
+            ("MeanSquaredError()", M.MeanSquaredError()),
+            ("RootMeanSquaredError()", M.RootMeanSquaredError()),
+            ("MeanAbsoluteError()", M.MeanAbsoluteError()), ("LogCoshError()", M.LogCoshError()),
+            ("R2Score()", M.R2Score()), ("R2Score(\"variance_weighted_average\")",
+             M.R2Score(class_aggregation="variance_weighted_average"))]:
+        add(nn, m, real, near)
+    write("metrics.json", cases)
+
+
+# --- layers ---------------------------------------------------------------------------------------
+
+def layers():
+    K = keras.layers
+    cases = []
+
+    def add(nn, layer, *shapes, joined=False, names=None):
+        """A forward pass outside training. Input k is wave(phase k / 2), weight k wave(phase k)."""
+        xs = [keras.ops.array(wave(s, phase=k / 2)) for k, s in enumerate(shapes)]
+        call = (lambda: layer(xs)) if joined else (lambda: layer(*xs))
+        call()
+        weights = []
+        for k, v in enumerate(layer.weights):
+            variance = v.path.endswith("moving_variance")
+            v.assign(wave(v.shape, phase=k, scale=0.5, shift=1.0 if variance else 0.0))
+            weights.append([names[k] if names else v.path.split("/")[-1], list(v.shape)])
+        y = np.asarray(call())
+        cases.append({"nn": nn, "inputs": [list(s) for s in shapes], "joined": joined,
+                      "weights": weights, "shape": list(y.shape), "y": numbers(y)})
+
+    image, row, cube = (2, 5, 4, 2), (2, 6, 2), (1, 3, 4, 3, 2)
+    add("Dense(3, activation = tanh)", K.Dense(3, activation="tanh"), (2, 3, 4))
+    add("Dense(3, use_bias = false)", K.Dense(3, use_bias=False), (2, 4))
+    add("PReLU(shared_axes = [1])", K.PReLU(shared_axes=[1]), (2, 3, 4))
+    add("Flatten()", K.Flatten(), (2, 2, 3))
+    add("Flatten(data_format = \"channels_first\")", K.Flatten(data_format="channels_first"),
+        (2, 2, 3))
+    add("Reshape([3, -1])", K.Reshape((3, -1)), (2, 2, 6))
+    add("Permute([2, 1])", K.Permute((2, 1)), (2, 2, 3))
+    add("RepeatVector(2)", K.RepeatVector(2), (2, 3))
+    add("Dropout(0.5)", K.Dropout(0.5), (2, 3))
+    add("Conv1D(3, 3)", K.Conv1D(3, 3), row)
+    add("Conv1D(3, 2, padding = \"causal\", dilation_rate = 2)",
+        K.Conv1D(3, 2, padding="causal", dilation_rate=2), row)
+    add("Conv1D(4, 3, strides = 2, padding = \"same\", groups = 2)",
+        K.Conv1D(4, 3, strides=2, padding="same", groups=2), row)
+    add("Conv2D(3, 3)", K.Conv2D(3, 3), image)
+    add("Conv2D(2, [2, 3], strides = [2, 1], padding = \"same\", activation = relu)",
+        K.Conv2D(2, (2, 3), strides=(2, 1), padding="same", activation="relu"), image)
+    add("Conv2D(2, 2, dilation_rate = 2, use_bias = false)",
+        K.Conv2D(2, 2, dilation_rate=2, use_bias=False), image)
+    add("Conv2D(3, 2, data_format = \"channels_first\", padding = \"same\")",
+        K.Conv2D(3, 2, data_format="channels_first", padding="same"), (2, 2, 3, 4))
+    add("Conv3D(2, 2, padding = \"same\")", K.Conv3D(2, 2, padding="same"), cube)
+    add("Conv1DTranspose(2, 3, strides = 2)", K.Conv1DTranspose(2, 3, strides=2), row)
+    add("Conv1DTranspose(2, 2, strides = 3, padding = \"same\")",
+        K.Conv1DTranspose(2, 2, strides=3, padding="same"), row)
+    add("Conv2DTranspose(2, 3, strides = 2, padding = \"same\")",
+        K.Conv2DTranspose(2, 3, strides=2, padding="same"), (1, 3, 2, 2))
+    add("Conv2DTranspose(2, [2, 3], strides = [1, 2], output_padding = [0, 1])",
+        K.Conv2DTranspose(2, (2, 3), strides=(1, 2), output_padding=(0, 1)), (1, 3, 2, 2))
+    add("DepthwiseConv1D(3, depth_multiplier = 2)", K.DepthwiseConv1D(3, depth_multiplier=2), row,
+        names=["kernel", "bias"])
+    add("DepthwiseConv2D(2, strides = 2, padding = \"same\")",
+        K.DepthwiseConv2D(2, strides=2, padding="same"), image, names=["kernel", "bias"])
+    add("SeparableConv1D(3, 2)", K.SeparableConv1D(3, 2), row)
+    add("SeparableConv2D(2, 3, padding = \"same\", depth_multiplier = 2)",
+        K.SeparableConv2D(2, 3, padding="same", depth_multiplier=2), image)
+    for name in ["Max", "Average"]:
+        for rank, shape in [(1, row), (2, image), (3, cube)]:
+            cls = getattr(K, f"{name}Pooling{rank}D")
+            add(f"{name}Pooling{rank}D(2)", cls(2), shape)
+            add(f"{name}Pooling{rank}D(3, strides = 2, padding = \"same\")",
+                cls(3, strides=2, padding="same"), shape)
+            cls = getattr(K, f"Global{name}Pooling{rank}D")
+            add(f"Global{name}Pooling{rank}D()", cls(), shape)
+            add(f"Global{name}Pooling{rank}D(keepdims = true)", cls(keepdims=True), shape)
+    add("MaxPooling2D([2, 1], data_format = \"channels_first\")",
+        K.MaxPooling2D((2, 1), data_format="channels_first"), image)
+    add("BatchNormalization()", K.BatchNormalization(), (3, 2, 4))
+    add("BatchNormalization(axis = 1, scale = false)", K.BatchNormalization(axis=1, scale=False),
+        (3, 2, 4))
+    add("LayerNormalization()", K.LayerNormalization(), (2, 3, 4))
+    add("LayerNormalization(axis = [1, 2], center = false)",
+        K.LayerNormalization(axis=[1, 2], center=False), (2, 3, 4))
+    add("GroupNormalization(groups = 2)", K.GroupNormalization(groups=2), (2, 3, 4))
+    add("GroupNormalization(groups = -1)", K.GroupNormalization(groups=-1), (2, 3, 4))
+    add("RMSNormalization()", K.RMSNormalization(), (2, 3, 4))
+    add("UnitNormalization()", K.UnitNormalization(), (2, 4))
+    for name in ["Add", "Multiply", "Subtract", "Average", "Maximum", "Minimum"]:
+        add(f"{name}()", getattr(K, name)(), (2, 3), (2, 3), joined=True)
+    add("Add()", K.Add(), (2, 3), (2, 3), (2, 3), joined=True)
+    add("Concatenate()", K.Concatenate(), (2, 3), (2, 2), joined=True)
+    add("Concatenate(axis = 1)", K.Concatenate(axis=1), (2, 1, 2), (2, 2, 2), joined=True)
+    add("Dot(axes = 1)", K.Dot(axes=1), (2, 3), (2, 3), joined=True)
+    add("Dot(axes = [1, 2], normalize = true)", K.Dot(axes=(1, 2), normalize=True), (2, 3, 2),
+        (2, 4, 3), joined=True)
+    add("ZeroPadding1D([1, 2])", K.ZeroPadding1D((1, 2)), (1, 2, 2))
+    add("ZeroPadding2D([1, 0])", K.ZeroPadding2D((1, 0)), (1, 2, 2, 2))
+    add("ZeroPadding2D([[1, 0], [0, 2]])", K.ZeroPadding2D(((1, 0), (0, 2))), (1, 2, 2, 2))
+    add("ZeroPadding3D()", K.ZeroPadding3D(), (1, 1, 2, 1, 2))
+    add("Cropping1D()", K.Cropping1D(), row)
+    add("Cropping2D([[1, 2], [0, 1]])", K.Cropping2D(((1, 2), (0, 1))), image)
+    add("Cropping3D([1, 1, 0])", K.Cropping3D((1, 1, 0)), cube)
+    add("UpSampling1D()", K.UpSampling1D(), (1, 2, 2))
+    add("UpSampling2D([2, 1])", K.UpSampling2D((2, 1)), (1, 2, 2, 2))
+    add("UpSampling3D()", K.UpSampling3D(), (1, 1, 2, 1, 2))
+    add("Rescaling(0.5, offset = -1.0)", K.Rescaling(.5, offset=-1.0), (2, 3))
+    add("Normalization(mean = [1, 2, 3], variance = [4, 1, 0.25])",
+        K.Normalization(mean=[1, 2, 3], variance=[4, 1, .25]), (2, 3))
+    add("Normalization(axis = none, mean = 0.5, variance = 4.0, invert = true)",
+        K.Normalization(axis=None, mean=.5, variance=4.0, invert=True), (2, 3))
+    add("Attention()", K.Attention(), (2, 3, 2), (2, 4, 2), joined=True)
+    add("Attention(use_scale = true)", K.Attention(use_scale=True), (2, 3, 2), (2, 4, 2), (2, 4, 2),
+        joined=True)
+    add("MultiHeadAttention(2, 3)", K.MultiHeadAttention(2, 3),
+        (2, 3, 4), (2, 5, 4),
+        names=["query/kernel", "query/bias", "key/kernel", "key/bias", "value/kernel", "value/bias",
+               "attention_output/kernel", "attention_output/bias"])
+    write("layers.json", cases)
+
+
+# --- penalties and constraints --------------------------------------------------------------------
+
+def weights():
+    R, C = keras.regularizers, keras.constraints
+    w = wave((3, 4), scale=1.5)
+    cases = []
+    for nn, f in [
+            ("L1(0.1)", R.L1(.1)), ("L2(0.1)", R.L2(.1)), ("L1L2(0.1, 0.2)", R.L1L2(.1, .2)),
+            ("OrthogonalRegularizer()", R.OrthogonalRegularizer()),
+            ("OrthogonalRegularizer(0.1, mode = \"columns\")",
+             R.OrthogonalRegularizer(.1, mode="columns")),
+            ("MaxNorm(1.8)", C.MaxNorm(1.8)), ("MaxNorm(1.8, axis = 1)", C.MaxNorm(1.8, axis=1)),
+            ("NonNeg()", C.NonNeg()), ("UnitNorm()", C.UnitNorm()),
+            ("UnitNorm(axis = [0, 1])", C.UnitNorm(axis=[0, 1])),
+            ("MinMaxNorm(0.5, 1.8, rate = 0.7)", C.MinMaxNorm(.5, 1.8, rate=.7))]:
+        cases.append({"nn": nn, "y": numbers(f(keras.ops.array(w)))})
+    write("weights.json", cases)
+
+
+for part in [activations, losses, optimizers, schedules, metrics, layers, weights]:
+    part()
