@@ -47,7 +47,7 @@ inline bool near(double a, double b, double tol) {
 }
 
 // Positive numbers that differ from place to place, for any type.
-inline V weights(Builder &b, const Type &type, double phase) {
+inline V weights(Builder &b, Type type, double phase) {
   const Type index{DType::i32, type.dims};
   V place = b.constant(0, index);
   for (int d = 0; d < type.rank(); ++d) place = place + b.iota(d, index) * double(3 * d + 1);
