@@ -3,10 +3,11 @@
 // Problem. W' = W - rate * dW should store over W: no second copy of the weights, no copying. But the
 // old value must be dead at the moment of the store, in every other kernel and inside this one:
 //   y[c] = x[c] / sum(x)     two stages over x; safe: the sum is done before the first store
-//   s0: m'[i] = f(m[i])      s1: w'[i] = g(m[i])     not safe: s1 reads m after s0 has stored m'
+//   s0: m'[i] = f(m[i])      s1: w'[i] = g(m[i])     safe: one block, both bodies come before both stores
+//   s0: m'[i] = f(m[i])      s1: t = sum m[i]        not safe: s1 reads m after s0 has stored m'
 //
 // Method (decision 24). A kernel may write result v over operand u iff it reads u only at the index
-// at which it stores v, in the stage of the store or an earlier one; for a contraction only in the
+// at which it stores v, in the block of the store (kernel.h) or an earlier one; for a contraction only in the
 // epilogue, as any item's operand loads may touch any element. Other readers of u must come earlier:
 // edges reader -> writer, added only where no path leads the other way. Then both arguments become one, so the
 // code never sees two pointers to the same bytes. What is not allowed stays a copy at the end of the step.
@@ -68,11 +69,21 @@ bool samePlace(const Access &x, const Access &y) {
   return x.flat == y.flat && x.guards == y.guards;
 }
 
+// The end of the block that `stage` is in: its bodies are evaluated before it stores anything.
+size_t blockEnd(const Kernel &k, size_t stage) {
+  size_t end = stage + 1;
+  if (!k.stages[stage].reduce.empty()) return end;
+  while (end < k.stages.size() && k.stages[end].reduce.empty() && k.stages[end].loop == k.stages[stage].loop)
+    ++end;
+  return end;
+}
+
 // Is every read of `old` done when `stage` stores at `store`?
 bool readsComeFirst(const Kernel &k, int32_t old, size_t stage, const Access &store) {
+  size_t end = blockEnd(k, stage);
   for (size_t s = 0; s < k.stages.size(); ++s)
     for (const Access *load : loadsOfStage(k, k.stages[s]))
-      if (load->arg == old && (s > stage || !samePlace(*load, store))) return false;
+      if (load->arg == old && (s >= end || !samePlace(*load, store))) return false;
   return true;
 }
 
