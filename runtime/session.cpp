@@ -170,8 +170,9 @@ Array<Metric> read_metrics(Session &s, const char *prefix) {
   s.program.run(*function, 1);
   const Json *order = s.metadata->get("metrics");
   auto add = [&](const NncTensor &t) {
-    metrics.push({*prefix ? text("%s%s", prefix, t.name) : t.name,
-                  element_as_double(t.dtype, s.program.address(t))});
+    double value = element_as_double(t.dtype, s.program.address(t));
+    if (value != value) value = __builtin_nan(""); // prints without a sign
+    metrics.push({*prefix ? text("%s%s", prefix, t.name) : t.name, value});
   };
   for (const Json *name = order->first; name; name = name->next)
     for (int64_t i = 0; i < function->result_count; i++)

@@ -1,6 +1,7 @@
 // The runtime's parts inside the test process: layouts, JSON, numbers, EarlyStopping.
 #include "catch2/catch.hpp"
 
+#include "runtime/data.h"
 #include "runtime/json.h"
 #include "runtime/progress.h"
 #include "runtime/random.h"
@@ -9,10 +10,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <numeric>
 #include <random>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 TEST_CASE("runtime: pack after unpack is the identity for random layouts", "[runtime]") {
@@ -157,6 +161,82 @@ int stops_at(const std::string &arguments, const std::vector<double> &values,
   return 0;
 }
 } // namespace
+
+namespace {
+// The first column of a CSV with this text, read as `dtype`.
+std::string read_column(const std::string &text, int64_t dtype) {
+  char path[] = "/tmp/nnc-csv-XXXXXX";
+  close(mkstemp(path));
+  std::ofstream(path, std::ios::binary) << text;
+  rt::ColumnSpec spec;
+  spec.name = "x";
+  spec.file = path;
+  rt::forget_csv();
+  rt::RawArray raw = rt::read_csv(spec, dtype, 1);
+  rt::forget_csv();
+  unlink(path);
+  return {raw.data, size_t(raw.dims[0] * rt::dtype_info(dtype).bytes)};
+}
+template <class T> std::vector<T> values_of(const std::string &bytes) {
+  std::vector<T> values(bytes.size() / sizeof(T));
+  memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+} // namespace
+
+TEST_CASE("runtime: numbers of a CSV are exact", "[runtime]") {
+  std::mt19937_64 random(3);
+  std::string text = "x\n";
+  std::vector<std::string> numbers = {"0",
+                                      "-0",
+                                      "+1",
+                                      ".5",
+                                      "5.",
+                                      "1e5",
+                                      "1e-45",
+                                      "3.4028235e38",
+                                      "16777217",
+                                      "1.00000005960464477539062500001",
+                                      "inf",
+                                      "-Infinity",
+                                      "9007199254740993",
+                                      "123456789012345678901234567890",
+                                      "1e-400"};
+  const char *formats[] = {"%.9g", "%.17g", "%.3f", "%.6e", "%.20f"};
+  for (int i = 0; i < 20000; i++) {
+    uint32_t bits = uint32_t(random());
+    float value;
+    memcpy(&value, &bits, 4);
+    double wide =
+        i % 2 ? double(value) : std::ldexp(double(random() >> 11), -50 + int(random() % 8));
+    char number[400];
+    snprintf(number, sizeof number, formats[random() % 5], wide);
+    if (std::isfinite(wide)) numbers.push_back(number);
+  }
+  for (const std::string &number : numbers) text += number + "\n";
+  std::vector<float> floats = values_of<float>(read_column(text, NNC_F32));
+  std::vector<double> doubles = values_of<double>(read_column(text, NNC_F64));
+  REQUIRE(floats.size() == numbers.size());
+  for (size_t i = 0; i < numbers.size(); i++) {
+    INFO(numbers[i]);
+    float narrow = strtof(numbers[i].c_str(), nullptr);
+    double wide = strtod(numbers[i].c_str(), nullptr);
+    REQUIRE(memcmp(&floats[i], &narrow, 4) == 0);
+    REQUIRE(memcmp(&doubles[i], &wide, 8) == 0);
+  }
+}
+
+TEST_CASE("runtime: line ends, blanks and quotes of a CSV", "[runtime]") {
+  using Floats = std::vector<float>;
+  CHECK(values_of<float>(read_column("x\n1\n2", NNC_F32)) == Floats{1, 2});
+  CHECK(values_of<float>(read_column("x\r\n1\r\n\r\n2\r\n", NNC_F32)) == Floats{1, 2});
+  CHECK(values_of<float>(read_column("\xef\xbb\xbf\"x\"\n \"1\" \n\t2 \n", NNC_F32)) ==
+        Floats{1, 2});
+  CHECK(values_of<float>(read_column("y,\"a \"\"b\"\",\nc\",x\n9,,1\n8,\"text,\n\",2\n",
+                                     NNC_F32)) == Floats{1, 2});
+  CHECK(values_of<int64_t>(read_column("x\n-7\n3.0\n9223372036854775807\n", NNC_I64)) ==
+        std::vector<int64_t>{-7, 3, INT64_MAX});
+}
 
 TEST_CASE("runtime: EarlyStopping follows Keras", "[runtime]") {
   CHECK(stops_at(R"({})", {1, 2, 3}) == 2); // patience 0
