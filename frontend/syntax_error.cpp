@@ -221,7 +221,7 @@ class Reporter {
       d.help("`if` needs a block `{ ... }`");
     else if (t == "if" && error_.expected.count("NL"))
       d.help("a choice is `if c { a } else { b }`");
-    else if (t == "gradient")
+    else if (p == "gradient")
       d.help("a gradient rule follows the `}` of its function on the same line");
     else if (t == "fn" && error_.expected.count("FLOAT"))
       d.help("put the lambda into parentheses");
