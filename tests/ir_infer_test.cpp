@@ -60,7 +60,7 @@ void check(const std::vector<Case> &cases) {
   }
 }
 
-TEST_CASE("pointwise rows have operands of one type and of the row's class", "[ir]") {
+TEST_CASE("types: pointwise rows have operands of one type and of the row's class", "[ir][infer]") {
   check({
       {"f32[n,3]; f32[n,3]", "add %0, %1 : f32[n,3]", ""},
       {"i32[]; i32[]", "mod %0, %1 : i32[]", ""},
@@ -83,7 +83,7 @@ TEST_CASE("pointwise rows have operands of one type and of the row's class", "[i
   });
 }
 
-TEST_CASE("creation", "[ir]") {
+TEST_CASE("types: creation", "[ir][infer]") {
   check({
       {"", "constant {value=-inf} : f32[n,3]", ""},
       {"", "constant {value=[1,2,3,4]} : i64[2,2]", ""},
@@ -113,7 +113,7 @@ TEST_CASE("creation", "[ir]") {
   });
 }
 
-TEST_CASE("select and cast", "[ir]") {
+TEST_CASE("types: select and cast", "[ir][infer]") {
   check({
       {"bool[n]; f32[n]; f32[n]", "select %0, %1, %2 : f32[n]", ""},
       {"f32[n]; f32[n]; f32[n]", "select %0, %1, %2 : f32[n]", "the condition must be bool"},
@@ -125,7 +125,7 @@ TEST_CASE("select and cast", "[ir]") {
   });
 }
 
-TEST_CASE("rearrangement", "[ir]") {
+TEST_CASE("types: rearrangement", "[ir][infer]") {
   check({
       {"f32[3]", "broadcast %0 {dims=[1]} : f32[n,3]", ""},
       {"f32[]", "broadcast %0 {dims=[]} : f32[n,3]", ""},
@@ -169,7 +169,7 @@ TEST_CASE("rearrangement", "[ir]") {
   });
 }
 
-TEST_CASE("windows", "[ir]") {
+TEST_CASE("types: windows", "[ir][infer]") {
   const std::string two = "size=[2,3], stride=[2,1], dilation=[1,2], low=[0,1], high=[0,1]";
   auto one = [](const char *size, const char *stride, const char *extent) {
     return "{dim=1, size=[" + std::string(size) + "], stride=[" + stride +
@@ -193,7 +193,7 @@ TEST_CASE("windows", "[ir]") {
   });
 }
 
-TEST_CASE("operations along dimensions", "[ir]") {
+TEST_CASE("types: operations along dimensions", "[ir][infer]") {
   check({
       {"f32[n,3,4]", "reduce %0 {kind=sum, dims=[0,2]} : f32[3]", ""},
       {"bool[n,3]", "reduce %0 {kind=max, dims=[1]} : bool[n]", ""},
@@ -214,7 +214,7 @@ TEST_CASE("operations along dimensions", "[ir]") {
   });
 }
 
-TEST_CASE("contractions", "[ir]") {
+TEST_CASE("types: contractions", "[ir][infer]") {
   const std::string conv = "contract %0, %1 {x \"n, 2i+u-1, c\", w \"u, c, o\", y \"n, i, o\"";
   check({
       {"f32[n,784]; f32[784,10]",
@@ -252,7 +252,7 @@ TEST_CASE("contractions", "[ir]") {
   });
 }
 
-TEST_CASE("tables", "[ir]") {
+TEST_CASE("types: tables", "[ir][infer]") {
   check({
       {"f32[20,8]; i32[n,6]", "gather %0, %1 {axis=0} : f32[n,6,8]", ""},
       {"f32[n,20]; u8[]", "gather %0, %1 {axis=1} : f32[n]", ""},
@@ -267,7 +267,7 @@ TEST_CASE("tables", "[ir]") {
   });
 }
 
-TEST_CASE("functions and derivatives", "[ir]") {
+TEST_CASE("types: functions and derivatives", "[ir][infer]") {
   const std::string scan = "scan %0, %1, %2 {body=\"body\", carries=1, xs=[1], ys=[0], length=5}";
   check({
       {"f32[n]; f32[n,2]; f32[2]", "call %0, %1, %2 {callee=\"body\"} : f32[n], f32[n,2]", ""},
@@ -302,7 +302,7 @@ TEST_CASE("functions and derivatives", "[ir]") {
   });
 }
 
-TEST_CASE("an attribute of another operation is an error", "[ir]") {
+TEST_CASE("an attribute of another operation is an error", "[ir][infer]") {
   Type x{DType::f32, {2}};
   CHECK(inferTypes(Op::exp_, std::vector<Type>{x}, AxisAttr{}, nullptr).error != "");
   CHECK(inferTypes(Op::reduce_, std::vector<Type>{x}, NoAttr{}, nullptr).error != "");
@@ -310,7 +310,7 @@ TEST_CASE("an attribute of another operation is an error", "[ir]") {
         "there is no function @f");
 }
 
-TEST_CASE("builder: names, peepholes, broadcasts and products", "[ir]") {
+TEST_CASE("builder: names, peepholes, broadcasts and products", "[ir][infer]") {
   Module m;
   Function &f = m.add("f", 4);
   Builder b(m, f);
@@ -347,7 +347,7 @@ TEST_CASE("builder: names, peepholes, broadcasts and products", "[ir]") {
   CHECK(print(*again) == print(m));
 }
 
-TEST_CASE("dimensions as text", "[ir]") {
+TEST_CASE("dimensions as text", "[ir][infer]") {
   for (const char *s : {"0", "784", "n", "2n", "2n+1", "n-1", "-3", "-n", "-2n-7"}) {
     Dim d;
     REQUIRE(parseDim(s, d));

@@ -52,7 +52,7 @@ std::string roundTrip(const Module &m) {
   return text;
 }
 
-TEST_CASE("the hand-written modules verify and read back", "[ir]") {
+TEST_CASE("the hand-written modules verify and read back", "[ir][text]") {
   std::set<std::string> names;
   for (const auto &path : moduleFiles()) {
     INFO(path);
@@ -91,7 +91,7 @@ void addTensorOps(Builder &b, V x, V index, V flag) { // x f32[n,6,4], index i32
   b.reverse(x, {2, 1});
   b.pad(x, {0, 1, 0}, {2, 0, Dim::batch()}, -INFINITY);
   b.concat({flat, flat}, 0);
-  WindowAttr a{1, {2, 3}, {2, 1}, {1, 1}, {0, 1}, {0, 1}, {6, 4}, NAN};
+  WindowAttr a{1, {2, 3}, {2, 1}, {1, 1}, {0, 1}, {0, 1}, {6, 4}, -INFINITY};
   b.unwindow(b.window(x, a), a);
   for (ReduceKind k : {ReduceKind::sum, ReduceKind::prod, ReduceKind::max, ReduceKind::min})
     b.reduce(k, x, {0, 2});
@@ -128,7 +128,7 @@ void addCallees(Module &m) {
   b.result("h", h + xt), b.result("y", xt);
 }
 
-TEST_CASE("every operation prints and parses", "[ir]") {
+TEST_CASE("every operation prints and parses", "[ir][text]") {
   Module m;
   addCallees(m);
   Function &f = m.add("all", 8);
@@ -167,7 +167,7 @@ TEST_CASE("every operation prints and parses", "[ir]") {
   }
 }
 
-TEST_CASE("the text is as documented", "[ir]") {
+TEST_CASE("the text is as documented", "[ir][text]") {
   const std::string text = R"(nnc-ir 1
 meta {"name": "classifier", "rate": 0.001, "big": 1e+300, "deep": [[], {}, null, true, -7, "\u0001é"]}
 persistent "net/kernel" : f32[784,10] {"kind": "param"}
@@ -196,7 +196,7 @@ loc @2 = "dense.nn":9:7 from @1
         std::string::npos);
 }
 
-TEST_CASE("doubles survive the text bit for bit", "[ir]") {
+TEST_CASE("doubles survive the text bit for bit", "[ir][text]") {
   Module m;
   Function &f = m.add("f", 0);
   Builder b(m, f);
@@ -213,7 +213,7 @@ TEST_CASE("doubles survive the text bit for bit", "[ir]") {
   CHECK(again->functions[0]->nodes[0].attr == f.nodes[0].attr); // equality is of bits
 }
 
-TEST_CASE("JSON", "[ir]") {
+TEST_CASE("JSON", "[ir][text]") {
   Meta m;
   std::string error;
   REQUIRE(parseJson(" {\"a\": [1, 2.5, -3e2, \"\\ud83d\\ude00\\t\"], \"b\": {}} ", m, error));
@@ -235,7 +235,7 @@ TEST_CASE("JSON", "[ir]") {
   CHECK(error.find("nested too deeply") == 0);
 }
 
-TEST_CASE("errors have a place and say what is wrong", "[ir]") {
+TEST_CASE("errors have a place and say what is wrong", "[ir][text]") {
   const std::string head = "nnc-ir 1\n", open = head + "func @f batch 4 (%x: f32[n]) {\n  ";
   const std::vector<std::pair<std::string, std::string>> cases{
       {"", "1:1: expected `nnc-ir 1` at the start"},
@@ -285,7 +285,7 @@ void survives(const std::string &text) {
   }
 }
 
-TEST_CASE("truncated modules give a module or an error", "[ir]") {
+TEST_CASE("truncated modules give a module or an error", "[ir][text]") {
   for (const auto &path : moduleFiles()) {
     std::string text = readFile(path);
     for (size_t n = 0; n < text.size(); n += 7) survives(text.substr(0, n));
@@ -293,7 +293,7 @@ TEST_CASE("truncated modules give a module or an error", "[ir]") {
   SUCCEED();
 }
 
-TEST_CASE("damaged modules give a module or an error", "[ir]") {
+TEST_CASE("damaged modules give a module or an error", "[ir][text]") {
   std::mt19937 random(7);
   const std::string likely = "%@\"{}[](),:=#n-+0129exw \n";
   for (const auto &path : moduleFiles()) {
@@ -315,7 +315,7 @@ TEST_CASE("damaged modules give a module or an error", "[ir]") {
   SUCCEED();
 }
 
-TEST_CASE("hostile numbers give an error", "[ir]") {
+TEST_CASE("hostile numbers give an error", "[ir][text]") {
   const std::string head = "nnc-ir 1\nfunc @f batch 2147483647 (%x: f32[n,281474976710656n]) {\n";
   survives(head + "return }");
   survives("nnc-ir 1\nfunc @f batch 9 (%x: f32[281474976710656n-281474976710655]) {\n"
@@ -335,7 +335,7 @@ TEST_CASE("hostile numbers give an error", "[ir]") {
            "1\"} : f32[3]\n");
 }
 
-TEST_CASE("a hundred thousand nodes build, print, parse and verify in linear time", "[ir]") {
+TEST_CASE("a hundred thousand nodes build, print, parse and verify in linear time", "[ir][text]") {
   auto start = std::chrono::steady_clock::now();
   Module m;
   Function &f = m.add("f", 32);

@@ -58,7 +58,7 @@ void breaks(const std::string &expected, const std::function<void(Module &, Func
   CHECK((!e.empty() && e.find(expected) != std::string::npos));
 }
 
-TEST_CASE("invariants of a module", "[ir]") {
+TEST_CASE("invariants of a module", "[ir][verify]") {
   breaks("location 0 must be empty", [](Module &m, Function &) { m.locs[0].line = 1; });
   breaks("location 1: its parent must come before it",
          [](Module &m, Function &) { m.locs[1].parent = {2}; });
@@ -75,7 +75,7 @@ TEST_CASE("invariants of a module", "[ir]") {
          [](Module &m, Function &) { m.functions[0]->name = "small"; });
 }
 
-TEST_CASE("invariants of values", "[ir]") {
+TEST_CASE("invariants of values", "[ir][verify]") {
   breaks("a batch of -1 rows", [](Module &, Function &f) { f.batch = -1; });
   breaks("depends on n in a function without batch", [](Module &, Function &f) { f.batch = 0; });
   breaks("%x is defined twice",
@@ -109,7 +109,7 @@ TEST_CASE("invariants of values", "[ir]") {
   CHECK(verify(*m, *m->functions[0]) == "");
 }
 
-TEST_CASE("invariants of nodes", "[ir]") {
+TEST_CASE("invariants of nodes", "[ir][verify]") {
   breaks("gives f32[n,3], but %y is f64[n,3]",
          [](Module &, Function &f) { f.values[4].type.dtype = DType::f64; });
   breaks("expected 2 operands, found 1",
@@ -122,7 +122,7 @@ TEST_CASE("invariants of nodes", "[ir]") {
          [](Module &, Function &f) { f.nodes[5].operands[0] = f.nodes[1].firstResult; });
 }
 
-TEST_CASE("invariants of bindings", "[ir]") {
+TEST_CASE("invariants of bindings", "[ir][verify]") {
   breaks("there is no persistent value \"v\"",
          [](Module &, Function &f) { f.params[1].bind = "v"; });
   breaks("\"s\" is f32[], but %w is f32[3]", [](Module &, Function &f) { f.params[1].bind = "s"; });
@@ -139,7 +139,7 @@ TEST_CASE("invariants of bindings", "[ir]") {
          [](Module &, Function &f) { f.results[0].value = {50}; });
 }
 
-TEST_CASE("invariants of calls", "[ir]") {
+TEST_CASE("invariants of calls", "[ir][verify]") {
   auto call = [](Function &f) -> CallAttr & { return std::get<CallAttr>(f.nodes[2].attr); };
   breaks("there is no function @none", [&](Module &, Function &f) { call(f).callee = "none"; });
   breaks("there is no function @none", [&](Module &, Function &f) { call(f).gradient = "none"; });
@@ -171,7 +171,7 @@ TEST_CASE("invariants of calls", "[ir]") {
   });
 }
 
-TEST_CASE("recursion through two functions and a scan is found", "[ir]") {
+TEST_CASE("recursion through two functions and a scan is found", "[ir][verify]") {
   const char *text = R"(nnc-ir 1
 func @a (%x: f32[3]) {
   %y = call %x {callee="b"} : f32[3]
@@ -188,7 +188,7 @@ func @b (%x: f32[3]) {
   CHECK(verify(*m).find("is recursive") != std::string::npos);
 }
 
-TEST_CASE("no gradient is left after differentiation", "[ir]") {
+TEST_CASE("no gradient is left after differentiation", "[ir][verify]") {
   auto m = good();
   CHECK(verifyDifferentiated(*m) == "@step: a grad node is left");
   Function &f = *m->functions[0];
