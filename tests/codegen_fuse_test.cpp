@@ -1,0 +1,178 @@
+// Fusion by itself: index arithmetic against brute force, and the shape of the kernels it makes.
+#include "codegen/fuse.h"
+#include "ir/builder.h"
+#include "ir/passes.h"
+#include "ir/text.h"
+#include <catch2/catch.hpp>
+#include <fstream>
+#include <random>
+#include <sstream>
+
+using namespace nnc;
+using cg::Atom;
+using cg::Index;
+using cg::Kernel;
+
+namespace {
+
+int64_t floorDiv(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
+
+int64_t evaluate(const Kernel &k, const Index &x, const std::vector<int64_t> &axes, int64_t n) {
+  int64_t v = x.c0 + x.cn * n;
+  for (const cg::Term &t : x.terms) {
+    const Atom &a = k.atoms[size_t(t.atom)];
+    int64_t inner = a.kind == Atom::Axis ? axes[size_t(a.axis)] : evaluate(k, a.inner, axes, n);
+    if (a.kind == Atom::Div) inner = floorDiv(inner, a.by);
+    if (a.kind == Atom::Mod) inner -= floorDiv(inner, a.by) * a.by;
+    v += t.coef * inner;
+  }
+  return v;
+}
+
+std::unique_ptr<ir::Module> load(const std::string &name) {
+  std::ifstream in(std::string(NNC_SOURCE_DIR) + "/tests/ir/" + name + ".ir");
+  std::stringstream text;
+  text << in.rdbuf();
+  ir::TextError error;
+  auto m = ir::parseModule(text.str(), error);
+  REQUIRE(m);
+  ir::runGradient(*m, {});
+  ir::runOptimize(*m, {});
+  return m;
+}
+
+int storesOf(const Kernel &k) {
+  int n = 0;
+  for (const cg::Stage &s : k.stages) n += int(s.stores.size());
+  return n;
+}
+
+} // namespace
+
+TEST_CASE("index arithmetic agrees with integers") {
+  std::mt19937_64 random(3);
+  auto pick = [&](int64_t lo, int64_t hi) { return lo + int64_t(random() % uint64_t(hi - lo + 1)); };
+  for (int round = 0; round < 2000; ++round) {
+    Kernel k;
+    k.batch = pick(1, 6);
+    std::vector<int64_t> extents;
+    Index x = cg::constIndex(pick(-20, 20));
+    for (int a = 0; a < 3; ++a) {
+      extents.push_back(pick(1, 9));
+      x = x + k.axisIndex(k.axis("", extents.back())) * pick(-6, 12);
+    }
+    int64_t by = pick(1, 12), by2 = pick(1, 7);
+    Index d = cg::divIndex(k, x, by), m = cg::modIndex(k, x, by);
+    Index dd = cg::divIndex(k, d, by2), dm = cg::modIndex(k, d, by2);
+    Index whole = cg::recombine(k, d * by + m);
+    Index nested = cg::recombine(k, dd * (by * by2) + dm * by + m);
+    for (int trial = 0; trial < 10; ++trial) {
+      std::vector<int64_t> at;
+      for (int64_t e : extents) at.push_back(pick(0, e - 1));
+      int64_t v = evaluate(k, x, at, 1), lo, hi;
+      REQUIRE(evaluate(k, d, at, 1) == floorDiv(v, by));
+      REQUIRE(evaluate(k, m, at, 1) == v - floorDiv(v, by) * by);
+      REQUIRE(evaluate(k, whole, at, 1) == v);
+      REQUIRE(evaluate(k, nested, at, 1) == v);
+      REQUIRE(cg::rangeOf(k, x, lo, hi));
+      REQUIRE((lo <= v && v <= hi));
+    }
+  }
+}
+
+TEST_CASE("a reshape of memory and back is the identity on indices") {
+  Kernel k;
+  k.batch = 4;
+  Index n = k.axisIndex(k.axis("n", ir::Dim::batch())), i = k.axisIndex(k.axis("i", 28));
+  Index j = k.axisIndex(k.axis("j", 28));
+  Index flat = cg::flatten(k, {ir::Dim::batch(), 28, 28}, {n, i, j}, 4);
+  Index row = cg::divIndex(k, flat, 784), rest = cg::modIndex(k, flat, 784);
+  REQUIRE(row == n);
+  REQUIRE(cg::divIndex(k, rest, 28) == i);
+  REQUIRE(cg::modIndex(k, rest, 28) == j);
+}
+
+TEST_CASE("the optimizer's update belongs to the weight's gradient") {
+  auto m = load("adam");
+  auto p = cg::fuse(*m, *m->find("train_step"));
+  int updates = 0;
+  for (const cg::Launch &l : p.launches) {
+    if (l.kernel.cls != cg::KernelClass::Contract) continue;
+    if (storesOf(l.kernel) == 3) ++updates; // w, m and v from one tile; no gradient in memory
+  }
+  REQUIRE(updates >= 1);
+}
+
+TEST_CASE("views cost no kernel and no memory") {
+  auto m = load("cnn");
+  auto p = cg::fuse(*m, *m->find("train_step"));
+  const ir::Function &f = *m->find("train_step");
+  for (const cg::Launch &l : p.launches)
+    for (size_t a = 0; a < l.args.size(); ++a) {
+      const cg::Buffer &b = p.buffers[size_t(l.args[a])];
+      if (!l.kernel.args[a].written || !b.value.valid()) continue;
+      const ir::Node *def = f.def(b.value);
+      if (!def) continue;
+      INFO(ir::info(def->op).name << " " << b.name);
+      REQUIRE_FALSE((def->op == ir::Op::window_ || def->op == ir::Op::broadcast_ ||
+                     def->op == ir::Op::transpose_ || def->op == ir::Op::reshape_));
+    }
+}
+
+TEST_CASE("a rectified layer stores its output only") {
+  auto m = load("mlp");
+  auto p = cg::fuse(*m, *m->find("train_step"));
+  for (const cg::Launch &l : p.launches)
+    if (l.kernel.name == "a1.xw" || l.kernel.name == "a2.xw") REQUIRE(storesOf(l.kernel) == 1);
+}
+
+TEST_CASE("kernels hold their invariants and print alike when they are alike") {
+  for (std::string name : {"mlp", "cnn", "bn", "embed", "attention", "gan", "adam"}) {
+    auto m = load(name);
+    for (auto &f : m->functions) {
+      bool lowered = std::none_of(f->nodes.begin(), f->nodes.end(), [](const ir::Node &n) {
+        return n.op == ir::Op::scan_ || n.op == ir::Op::call_ || n.op == ir::Op::grad_;
+      });
+      if (!lowered) continue;
+      auto p = cg::fuse(*m, *f), q = cg::fuse(*m, *f);
+      REQUIRE(p.launches.size() == q.launches.size());
+      for (size_t i = 0; i < p.launches.size(); ++i) {
+        INFO(name << " " << f->name << " " << p.launches[i].kernel.name);
+        REQUIRE(cg::verify(p.launches[i].kernel) == "");
+        REQUIRE(cg::print(p.launches[i].kernel, false) == cg::print(q.launches[i].kernel, false));
+      }
+    }
+  }
+}
+
+TEST_CASE("a strided data gradient becomes one forward form per phase") {
+  ir::Module m;
+  ir::Function &f = m.add("f", 4);
+  ir::Builder b(m, f);
+  auto dy = b.param("dy", {ir::DType::f32, {ir::Dim::batch(), 7, 7, 8}});
+  auto w = b.param("w", {ir::DType::f32, {3, 3, 5, 8}});
+  auto dx = b.contract(dy, w, "n, i, j, o", "u, v, c, o", "n, 2i+u-1, 2j+v-1, c", {},
+                       ir::Dims{ir::Dim::batch(), 14, 14, 5});
+  b.result("dx", dx);
+  auto p = cg::fuse(m, f);
+  REQUIRE(p.launches.size() == 4);
+  for (const cg::Launch &l : p.launches) {
+    REQUIRE(l.kernel.cls == cg::KernelClass::Contract);
+    for (const Atom &a : l.kernel.atoms) REQUIRE(a.kind == Atom::Axis);
+  }
+}
+
+TEST_CASE("a skinny gradient over a long batch is split by shape alone") {
+  ir::Module m;
+  ir::Function &f = m.add("f", 64);
+  ir::Builder b(m, f);
+  auto x = b.param("x", {ir::DType::f32, {ir::Dim::batch(), 28, 28, 1}});
+  auto dy = b.param("dy", {ir::DType::f32, {ir::Dim::batch(), 28, 28, 16}});
+  auto dw = b.contract(x, dy, "n, i+u-1, j+v-1, c", "n, i, j, o", "u, v, c, o", {{"u", 3}, {"v", 3}});
+  b.result("dw", dw);
+  auto p = cg::fuse(m, f);
+  REQUIRE(p.launches.size() == 2);
+  REQUIRE(p.launches[1].kernel.cls == cg::KernelClass::Loops);
+  f.batch = 64;
+  REQUIRE(cg::print(p.launches[0].kernel, true).find("while") != std::string::npos);
+}

@@ -1,0 +1,210 @@
+// See compiled_model.h. The object is loaded with LLVM's in-memory linker; the constants in it are those of
+// runtime/abi.h.
+#include "tests/compiled_model.h"
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <llvm/ExecutionEngine/Orc/LLJIT.h>
+#include <llvm/Support/TargetSelect.h>
+#include <random>
+#include <stdexcept>
+#include <xmmintrin.h>
+
+namespace nnc::test {
+
+struct CompiledModel::Jit {
+  std::unique_ptr<llvm::orc::LLJIT> jit;
+};
+
+namespace {
+
+template <class T> T must(llvm::Expected<T> e) {
+  if (!e) throw std::runtime_error(llvm::toString(e.takeError()));
+  return std::move(*e);
+}
+
+float fromHalfBits(uint16_t h) {
+  _Float16 f;
+  std::memcpy(&f, &h, 2);
+  return float(f);
+}
+
+int64_t elements(const NncTensor &t, int64_t n) {
+  int64_t c = 1;
+  for (int64_t i = 0; i < t.rank; ++i) c *= t.dims[i].a * n + t.dims[i].b;
+  return c;
+}
+
+} // namespace
+
+double loadElement(const char *at, int64_t dtype, int64_t i) {
+  switch (dtype) {
+  case NNC_F32: return reinterpret_cast<const float *>(at)[i];
+  case NNC_F64: return reinterpret_cast<const double *>(at)[i];
+  case NNC_BF16: {
+    uint32_t bits = uint32_t(reinterpret_cast<const uint16_t *>(at)[i]) << 16;
+    float f;
+    std::memcpy(&f, &bits, 4);
+    return f;
+  }
+  case NNC_F16: return fromHalfBits(reinterpret_cast<const uint16_t *>(at)[i]);
+  case NNC_I64: return double(reinterpret_cast<const int64_t *>(at)[i]);
+  case NNC_I32: return reinterpret_cast<const int32_t *>(at)[i];
+  case NNC_U32: return reinterpret_cast<const uint32_t *>(at)[i];
+  default: return reinterpret_cast<const uint8_t *>(at)[i];
+  }
+}
+
+void storeElement(char *at, int64_t dtype, int64_t i, double v) {
+  switch (dtype) {
+  case NNC_F32: reinterpret_cast<float *>(at)[i] = float(v); return;
+  case NNC_F64: reinterpret_cast<double *>(at)[i] = v; return;
+  case NNC_BF16: {
+    float f = float(v);
+    uint32_t bits;
+    std::memcpy(&bits, &f, 4);
+    reinterpret_cast<uint16_t *>(at)[i] = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    return;
+  }
+  case NNC_F16: {
+    _Float16 h = _Float16(float(v));
+    std::memcpy(at + 2 * i, &h, 2);
+    return;
+  }
+  case NNC_I64: reinterpret_cast<int64_t *>(at)[i] = int64_t(v); return;
+  case NNC_I32: reinterpret_cast<int32_t *>(at)[i] = int32_t(v); return;
+  case NNC_U32: reinterpret_cast<uint32_t *>(at)[i] = uint32_t(v); return;
+  default: reinterpret_cast<uint8_t *>(at)[i] = uint8_t(v); return;
+  }
+}
+
+ir::Tensor readTensor(const char *at, const NncTensor &t, int64_t n) {
+  ir::Tensor r;
+  r.dtype = ir::DType(t.dtype);
+  for (int64_t i = 0; i < t.rank; ++i) r.dims.push_back(t.dims[i].a * n + t.dims[i].b);
+  r.data.resize(size_t(elements(t, n)));
+  for (size_t i = 0; i < r.data.size(); ++i) r.data[i] = loadElement(at, t.dtype, int64_t(i));
+  return r;
+}
+
+void writeTensor(char *at, const NncTensor &t, const ir::Tensor &value) {
+  for (size_t i = 0; i < value.data.size(); ++i) storeElement(at, t.dtype, int64_t(i), value.data[i]);
+}
+
+CompiledModel::CompiledModel(const ir::Module &m, const cg::CodegenOptions &o) {
+  compiled_ = cg::compile(m, o, cg::Emit::Object);
+  llvm::InitializeNativeTarget();
+  llvm::InitializeNativeTargetAsmPrinter();
+  jit_ = std::make_unique<Jit>();
+  jit_->jit = must(llvm::orc::LLJITBuilder().create());
+  auto object = llvm::MemoryBuffer::getMemBufferCopy(compiled_->object, "model.o");
+  if (auto e = jit_->jit->addObjectFile(std::move(object))) throw std::runtime_error(toString(std::move(e)));
+  model_ = must(jit_->jit->lookup("nnc_model")).toPtr<const NncModel *>();
+  persistent_.assign(size_t(model_->persistent_bytes) + 64, 0);
+  transient_.assign(size_t(model_->transient_bytes) + 64, 0);
+  input_.assign(size_t(model_->input_bytes) + 64, 0);
+}
+
+CompiledModel::~CompiledModel() = default;
+
+static const NncTensor *find(const NncModel &m, std::string_view name) {
+  for (int64_t i = 0; i < m.tensor_count; ++i)
+    if (name == m.tensors[i].name) return &m.tensors[i];
+  throw std::runtime_error("no persistent value " + std::string(name));
+}
+
+ir::Tensor CompiledModel::persistent(std::string_view name) const {
+  const NncTensor *t = find(*model_, name);
+  return readTensor(base(persistent_) + t->offset, *t, 0);
+}
+
+void CompiledModel::setPersistent(std::string_view name, const ir::Tensor &value) {
+  const NncTensor *t = find(*model_, name);
+  writeTensor(base(persistent_) + t->offset, *t, value);
+}
+
+// The operations between two barriers, shared out to the virtual threads.
+void CompiledModel::runPhase(const NncFunction &f, const std::vector<int64_t> &ops,
+                             const std::vector<char *> &args, int64_t n) {
+  struct Work {
+    int64_t op, begin, end;
+  };
+  std::vector<std::vector<Work>> threads(size_t(options.threads));
+  for (int64_t i : ops) {
+    const NncOp &op = f.ops[i];
+    int64_t items = op.items_const + (op.items_per_n * n + op.items_div - 1) / op.items_div;
+    for (int64_t t = 0; t < options.threads; ++t) {
+      int64_t b = items * t / options.threads, e = items * (t + 1) / options.threads;
+      if (op.flags & NNC_OP_SINGLE) b = 0, e = t == 0 ? items : 0;
+      if (options.order == ItemOrder::forward) {
+        if (b < e) threads[t].push_back({i, b, e});
+      } else {
+        for (int64_t k = b; k < e; ++k) {
+          int64_t item = options.order == ItemOrder::reversed ? e - 1 - (k - b) : k;
+          threads[t].push_back({i, item, item + 1});
+        }
+      }
+    }
+  }
+  std::vector<std::vector<char>> scratch(threads.size());
+  for (auto &s : scratch) s.assign(size_t(model_->scratch_bytes) + 64, char(0xff));
+  std::mt19937_64 random(options.shuffleSeed);
+  std::vector<size_t> at(threads.size(), 0);
+  for (bool more = true; more;) {
+    more = false;
+    std::vector<size_t> ready;
+    for (size_t t = 0; t < threads.size(); ++t)
+      if (at[t] < threads[t].size()) ready.push_back(t);
+    if (ready.empty()) break;
+    more = true;
+    size_t t = options.order == ItemOrder::shuffled ? ready[random() % ready.size()]
+               : options.order == ItemOrder::reversed ? ready.back()
+                                                      : ready.front();
+    const Work &w = threads[t][at[t]++];
+    NncStepEnv env{n, step, seed, base(scratch[t])};
+    f.ops[w.op].kernel(args.data() + f.ops[w.op].first_arg, &env, w.begin, w.end);
+  }
+}
+
+void CompiledModel::walk(const NncFunction &f, int64_t n) {
+  char *bases[4] = {base(persistent_), base(transient_), base(input_), const_cast<char *>(model_->constants)};
+  std::vector<char *> args;
+  for (int64_t i = 0; i < f.arg_count; ++i) args.push_back(bases[f.args[i].region] + f.args[i].offset);
+  unsigned mode = _mm_getcsr();
+  _mm_setcsr(mode | 0x8040); // flush subnormals, as the runtime does
+  std::vector<int64_t> phase;
+  for (int64_t i = 0; i <= f.op_count; ++i) {
+    bool barrier = i == f.op_count || (f.ops[i].flags & NNC_OP_BARRIER) || after;
+    if (barrier && !phase.empty()) {
+      runPhase(f, phase, args, n);
+      if (after) after(f, phase.back(), bases, n);
+      phase.clear();
+    }
+    if (i < f.op_count) phase.push_back(i);
+  }
+  _mm_setcsr(mode);
+}
+
+std::vector<ir::Tensor> CompiledModel::run(std::string_view name, const std::vector<ir::Tensor> &inputs) {
+  const NncFunction *f = nullptr;
+  for (int64_t i = 0; i < model_->function_count; ++i)
+    if (name == model_->functions[i].name) f = &model_->functions[i];
+  if (!f) throw std::runtime_error("no function " + std::string(name));
+  if (int64_t(inputs.size()) != f->input_count) throw std::runtime_error("wrong number of inputs");
+  int64_t n = f->batch;
+  for (int64_t i = 0; i < f->input_count; ++i)
+    for (int64_t d = 0; d < f->inputs[i].rank; ++d)
+      if (f->inputs[i].dims[d].a == 1 && f->inputs[i].dims[d].b == 0) n = inputs[size_t(i)].dims[size_t(d)];
+  if (options.poison) std::fill(transient_.begin(), transient_.end(), char(0xff));
+  if (options.poison) std::fill(input_.begin(), input_.end(), char(0xff));
+  for (int64_t i = 0; i < f->input_count; ++i)
+    writeTensor(base(input_) + f->inputs[i].offset, f->inputs[i], inputs[size_t(i)]);
+  walk(*f, n);
+  std::vector<ir::Tensor> out;
+  char *bases[4] = {base(persistent_), base(transient_), base(input_), const_cast<char *>(model_->constants)};
+  for (int64_t i = 0; i < f->result_count; ++i)
+    out.push_back(readTensor(bases[f->results[i].region] + f->results[i].offset, f->results[i], n));
+  return out;
+}
+
+} // namespace nnc::test
