@@ -285,6 +285,38 @@ TEST_CASE("runtime: every reader gives the same bits", "[runtime]") {
   CHECK(w.read("idx") == w.read("csv"));
 }
 
+TEST_CASE("runtime: epochs of a number of steps, validation data, a missing monitor", "[runtime]") {
+  Workplace w;
+  w.write("line.csv", line_csv(60)); // 8 steps make a pass
+  w.write("held.csv", line_csv(20));
+  std::string text = w.must("steps --log-steps s.csv --log e.csv");
+  CHECK(contains(text, "Epoch 3/3 - 5/5 - "));
+  CHECK(contains(text, " - val_loss: "));
+  std::string warning =
+      "warning: Early stopping conditioned on metric `val_acuracy` which is not available. "
+      "Available metrics are: loss,root_mean_squared_error,val_loss,"
+      "val_root_mean_squared_error\n";
+  CHECK(contains(text, warning));
+  CHECK(text.find(warning) == text.rfind(warning));
+  std::string steps = w.read("s.csv");
+  CHECK(std::count(steps.begin(), steps.end(), '\n') == 16); // 15 steps: the second pass goes on
+  CHECK(contains(w.read("e.csv"),
+                 "epoch,loss,root_mean_squared_error,val_loss,val_root_mean_squared_error\n"));
+  std::string held = w.must("steps evaluate");
+  CHECK(held == w.must("steps evaluate --data validation=held.csv --verbose 0"));
+  CHECK(held != w.must("steps evaluate --data validation=line.csv"));
+  CHECK(held != w.must("steps evaluate --data x=line.csv --data y=line.csv"));
+  Outcome missing = w.run("steps --data validation=none.csv");
+  CHECK(missing.code == 1);
+  CHECK(contains(missing.text, "cannot read `none.csv` (`x`)"));
+  // Data that overflows is worth a warning, once, and does not end training.
+  w.write("line.csv", "a,b,c,y\n1e30,1e30,1,1\n1,1,1,1\n");
+  std::string wild = w.must("steps --epochs 20");
+  CHECK(contains(wild, "warning: the loss or a metric became infinite at step 1 (epoch 1)\n"));
+  CHECK(wild.find("warning: the loss") == wild.rfind("warning: the loss"));
+  CHECK(contains(wild, "loss: nan"));
+}
+
 TEST_CASE("runtime: logs of epochs and steps", "[runtime]") {
   Workplace w;
   write_pictures(w);

@@ -1,9 +1,10 @@
 // A model written by hand, as the compiler would emit it: linear regression trained with momentum.
 //
-// It lets the runtime be tested without the compiler. Two variants from one text:
+// It lets the runtime be tested without the compiler. Three variants from one text:
 //
 //   LINE (default)  x f32[n,3], y f32[n]          -> output f32[n]
 //   IMAGE           image u8[n,4,4], label i64[n] -> output f32[n,3], one score per class
+//   STEPS           as LINE, with epochs of 5 steps, validation data and a wrong monitor
 //
 //   e = x W + b - y,  g = 2/n x^T e,  v = 0.9 v + g,  W -= lr v,  loss = mean of e^2
 //
@@ -190,6 +191,15 @@ static const char metadata[] =
     "{\"name\": \"picture\", \"source\": \"picture.nn\", \"train\": {\"epochs\": 2, \"batch_size\": 8, "
     "\"shuffle\": true, \"seed\": 7}, \"data\": " COLUMNS("images.idx.gz", "labels.idx") ", "
     "\"test\": " COLUMNS("images.idx.gz", "labels.idx") ", " COMMON;
+#elif defined(STEPS)
+#define COLUMNS(file)                                                                              \
+  "[{\"name\": \"x\", \"reader\": \"csv\", \"file\": \"" file "\", \"columns\": [0, 1, 2], \"line\": 3}, " \
+  "{\"name\": \"y\", \"reader\": \"csv\", \"file\": \"" file "\", \"columns\": [3], \"line\": 3}], "
+static const char metadata[] =
+    "{\"name\": \"steps\", \"source\": \"steps.nn\", \"train\": {\"epochs\": 3, \"batch_size\": 8, "
+    "\"steps_per_epoch\": 5, \"shuffle\": false, \"seed\": 1, \"callbacks\": [{\"type\": \"EarlyStopping\", "
+    "\"monitor\": \"val_acuracy\", \"patience\": 3}]}, "
+    "\"data\": " COLUMNS("line.csv") "\"validation\": " COLUMNS("held.csv") COMMON;
 #else
 static const char metadata[] =
     "{\"name\": \"line\", \"source\": \"line.nn\", \"train\": {\"epochs\": 3, \"batch_size\": 8, "
