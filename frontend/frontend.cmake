@@ -38,6 +38,7 @@ add_custom_command(
   VERBATIM)
 
 file(GLOB FRONTEND_SOURCES CONFIGURE_DEPENDS frontend/*.cpp)
+list(FILTER FRONTEND_SOURCES EXCLUDE REGEX "/driver_") # the nnc command: nnc.cmake
 list(REMOVE_ITEM FRONTEND_SOURCES
   ${CMAKE_SOURCE_DIR}/frontend/main.cpp ${CMAKE_SOURCE_DIR}/frontend/parse.cpp)
 add_library(nnc_frontend STATIC

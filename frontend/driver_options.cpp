@@ -1,0 +1,256 @@
+// The command line of `nnc`.
+//
+//   nnc model.nn -o net --emit=ir        nnc run model.nn -- --epochs 1
+//
+// One table names every option, its value and its help; parsing, suggestions for misspelt names and
+// `--help` are made from it. Values stand behind `=` or in the next word.
+#include "frontend/driver.h"
+
+#include "frontend/diagnostics.h"
+
+#include <cstdio>
+#include <iterator>
+#include <unistd.h>
+
+namespace nnc::fe {
+
+const char *const kStageNames[kStageCount] = {"tokens",  "ast",    "ir",   "grad", "opt", "dot",
+                                              "kernels", "memory", "llvm", "asm",  "obj", "bin"};
+
+namespace {
+
+struct Row {
+  const char *name;  // "--emit"
+  const char *value; // "STAGE"; null: a switch
+  const char *group; // heading in the help; null: not shown
+  const char *help;
+};
+
+const Row kRows[] = {
+    {"-o", "FILE", "Output", "where to write; `-` is standard output"},
+    {"--emit", "STAGE", "Output", "stop after a stage and write it (see below)"},
+    {"--train", "NAME", "Output", "which `train` block, if the file has several"},
+    {"-O0", nullptr, "Code", "quick to compile: no simplification, no fusion"},
+    {"-O1", nullptr, "Code", "as -O2 for now"},
+    {"-O2", nullptr, "Code", "the default"},
+    {"-O3", nullptr, "Code", "as -O2 for now"},
+    {"--mcpu", "CPU", "Code", "native (default), x86-64-v3, x86-64-v4, sapphirerapids"},
+    {"--print-after", "PASS", "Looking inside", "print the IR after a pass, or after `all` of them"},
+    {"--dump-dir", "DIR", "Looking inside", "write every stage into numbered files"},
+    {"--time-passes", nullptr, "Looking inside", "print how long each stage took"},
+    {"--help", nullptr, "Else", "print this text"},
+    {"--version", nullptr, "Else", "print the version"},
+    {"-h", nullptr, nullptr, ""},
+    {"--roundtrip", nullptr, nullptr, ""},
+};
+
+const char *const kCommands[] = {"check", "run"};
+const char *const kLater[] = {"fmt", "doc", "new", "lsp"};
+
+const Row *rowOf(const std::string &name) {
+  for (const Row &r : kRows)
+    if (name == r.name) return &r;
+  return nullptr;
+}
+
+std::string suggestion(const std::string &name) {
+  std::vector<std::string> names;
+  for (const Row &r : kRows)
+    if (r.group) names.push_back(r.name);
+  std::string best = suggest(name, names);
+  return best.empty() ? "`nnc --help` lists the options" : "did you mean `" + best + "`?";
+}
+
+class Parser {
+public:
+  Parser(int argc, char **argv, Options &out) : words_(argv + 1, argv + argc), out_(out) {}
+
+  std::optional<UsageError> run() {
+    if (words_.empty()) {
+      out_.command = Command::Help;
+      return std::nullopt;
+    }
+    if (auto e = command()) return e;
+    while (at_ < words_.size()) {
+      if (words_[at_] == "--") {
+        if (auto e = rest()) return e;
+        break;
+      }
+      if (auto e = word(words_[at_++])) return e;
+    }
+    return finish();
+  }
+
+private:
+  std::vector<std::string> words_;
+  Options &out_;
+  size_t at_ = 0;
+
+  // A command is a first word that is no file.
+  std::optional<UsageError> command() {
+    const std::string &first = words_[0];
+    if (first == "check") out_.command = Command::Check, ++at_;
+    else if (first == "run") out_.command = Command::Run, ++at_;
+    else if (first == "help") out_.command = Command::Help, ++at_;
+    else
+      for (const char *later : kLater)
+        if (first == later && access(later, F_OK) != 0)
+          return UsageError{"`nnc " + first + "` is not there yet", "`nnc --help` lists what is"};
+    return std::nullopt;
+  }
+
+  // Behind `--`: the arguments of the model, or files whatever their names.
+  std::optional<UsageError> rest() {
+    ++at_;
+    if (out_.command == Command::Run && !out_.input.empty()) {
+      out_.runArgs.assign(words_.begin() + long(at_), words_.end());
+      at_ = words_.size();
+      return std::nullopt;
+    }
+    while (at_ < words_.size())
+      if (auto e = file(words_[at_++])) return e;
+    return std::nullopt;
+  }
+
+  std::optional<UsageError> file(const std::string &w) {
+    if (!out_.input.empty()) {
+      if (out_.command == Command::Run)
+        return UsageError{"unexpected argument `" + w + "`", "arguments of the model stand behind `--`: nnc run " +
+                                                                 out_.input + " -- " + w};
+      return UsageError{"one model at a time: found `" + out_.input + "` and `" + w + "`", ""};
+    }
+    out_.input = w;
+    return std::nullopt;
+  }
+
+  std::optional<UsageError> word(const std::string &w) {
+    if (w.empty() || w[0] != '-' || w == "-") return file(w);
+    size_t equals = w.find('=');
+    std::string name = w.substr(0, equals);
+    const Row *row = rowOf(name);
+    // `-oFILE` in one word.
+    if (!row && w.rfind("-o", 0) == 0 && w.size() > 2 && equals == std::string::npos)
+      return set("-o", w.substr(2));
+    if (!row) {
+      if (out_.command == Command::Run && !out_.input.empty())
+        return UsageError{"unknown option `" + name + "`",
+                          "arguments of the model stand behind `--`: nnc run " + out_.input + " -- " + w};
+      return UsageError{"unknown option `" + name + "`", suggestion(name)};
+    }
+    if (!row->value) {
+      if (equals != std::string::npos) return UsageError{"`" + name + "` takes no value", ""};
+      return set(name, "");
+    }
+    std::string value;
+    if (equals != std::string::npos) value = w.substr(equals + 1);
+    else if (at_ < words_.size()) value = words_[at_++];
+    if (value.empty())
+      return UsageError{"`" + name + "` needs a value", name + (name == "-o" ? " " : "=") + row->value};
+    return set(name, value);
+  }
+
+  std::optional<UsageError> set(const std::string &name, const std::string &value) {
+    if (name == "-o") out_.output = value;
+    else if (name == "--emit") return stage(value);
+    else if (name == "--train") out_.train = value;
+    else if (name.size() == 3 && name.rfind("-O", 0) == 0) out_.level = name[2] - '0';
+    else if (name == "--mcpu") out_.cpu = value;
+    else if (name == "--print-after") out_.printAfter = value;
+    else if (name == "--dump-dir") out_.dumpDir = value;
+    else if (name == "--time-passes") out_.timePasses = true;
+    else if (name == "--roundtrip") out_.roundtrip = true;
+    else if (name == "--version") out_.command = Command::Version;
+    else out_.command = Command::Help;
+    return std::nullopt;
+  }
+
+  std::optional<UsageError> stage(const std::string &value) {
+    for (int i = 0; i < kStageCount; ++i)
+      if (value == kStageNames[i]) {
+        out_.emit = Stage(i);
+        return std::nullopt;
+      }
+    std::vector<std::string> names(std::begin(kStageNames), std::end(kStageNames));
+    std::string best = suggest(value, names), all;
+    for (const std::string &n : names) all += (all.empty() ? "" : ", ") + n;
+    return UsageError{"unknown stage `" + value + "` in `--emit`",
+                      best.empty() ? "the stages are " + all : "did you mean `" + best + "`?"};
+  }
+
+  std::optional<UsageError> finish() {
+    if (out_.command == Command::Help || out_.command == Command::Version) return std::nullopt;
+    if (out_.input.empty()) return UsageError{"no model given", "nnc model.nn"};
+    if (out_.command == Command::Compile && out_.emit == Stage::Bin && out_.output == "-")
+      return UsageError{"an executable needs a file to be written to", "use `-o FILE`"};
+    if (out_.command == Command::Run && out_.emit != Stage::Bin)
+      return UsageError{"`nnc run` takes no `--emit`", ""};
+    std::string error;
+    if (!cg::resolveTarget(out_.cpu, error)) return UsageError{error, ""};
+    return std::nullopt;
+  }
+};
+
+} // namespace
+
+std::optional<UsageError> parseOptions(int argc, char **argv, Options &out) {
+  return Parser(argc, argv, out).run();
+}
+
+// --- help ------------------------------------------------------------------------------------------
+
+std::string helpText() {
+  std::string text = R"(nnc compiles a neural network, written in a .nn file, to one program that trains it.
+
+First steps:
+  nnc model.nn                 writes a program named after the model, say ./classifier
+  ./classifier train           trains it, with a progress line, and keeps the weights in a file
+  ./classifier evaluate        loss and metrics on the test data
+  ./classifier predict         outputs for new data
+  ./classifier summary         the layers, their shapes and sizes
+  ./classifier --help          everything that the program can do
+
+Commands:
+  nnc FILE                     compile
+  nnc check FILE               report mistakes, write nothing
+  nnc run FILE -- ARGUMENTS    compile to a temporary file and run it
+  nnc fmt, doc, new, lsp       not there yet
+
+FILE is a .nn file, a file with the textual IR (its first line is `nnc-ir 1`), or `-`: standard input.
+)";
+  const char *group = "";
+  for (const Row &r : kRows) {
+    if (!r.group) continue;
+    if (std::string(group) != r.group) text += std::string("\n") + r.group + ":\n";
+    group = r.group;
+    std::string name = r.name;
+    if (r.value) name += (name == "-o" ? " " : "=") + std::string(r.value);
+    if (name.size() < 29) name.resize(29, ' ');
+    text += "  " + name + r.help + "\n";
+  }
+  text += R"(
+Stages, in the order of the road; all but the last two are text on standard output unless -o is given:
+  tokens ast                   the source text
+  ir grad opt dot              the tensor IR, with derivatives, simplified; as a picture for Graphviz
+  kernels memory               what runs, and where its data lies
+  llvm asm obj bin             machine code; bin is the default
+
+  nnc model.nn --emit=ir -o - | nnc - -o model2       builds the same bytes as nnc model.nn
+
+Exit codes: 0 done, 1 mistakes in the model, 2 mistakes on the command line.
+)";
+  return text;
+}
+
+#ifndef NNC_VERSION
+#define NNC_VERSION "?"
+#endif
+
+std::string versionText() { return "nnc " NNC_VERSION "\n"; }
+
+void complain(const std::string &message, const std::string &help) {
+  bool color = isatty(2) && !getenv("NO_COLOR");
+  std::fprintf(stderr, "%serror:%s %s\n", color ? "\033[1;31m" : "", color ? "\033[0m" : "", message.c_str());
+  if (!help.empty()) std::fprintf(stderr, "  help: %s\n", help.c_str());
+}
+
+} // namespace nnc::fe

@@ -1,0 +1,26 @@
+// The `nnc` command: compiles .nn files to programs that train their model.
+//
+//   nnc model.nn && ./classifier train
+//
+// Exit codes: 0 done, 1 mistakes in the model, 2 mistakes on the command line.
+#include "frontend/driver.h"
+
+#include <cstdio>
+
+using namespace nnc::fe;
+
+int main(int argc, char **argv) {
+  Options options;
+  if (auto mistake = parseOptions(argc, argv, options)) {
+    complain(mistake->message, mistake->help);
+    return 2;
+  }
+  switch (options.command) {
+  case Command::Help: std::fputs(helpText().c_str(), stdout); return argc < 2 ? 2 : 0;
+  case Command::Version: std::fputs(versionText().c_str(), stdout); return 0;
+  case Command::Check: return checkCommand(options);
+  case Command::Run: return runCommand(options);
+  case Command::Compile: return compileCommand(options);
+  }
+  return 2;
+}
