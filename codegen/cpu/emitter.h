@@ -1,0 +1,203 @@
+// The inside of the emitter: the state of one kernel's function while it is written.
+//
+// An expression is emitted in a context: every axis that stands for a loop around it is bound to a scalar,
+// and at most one of them, the lane axis, also to the lanes of a vector. What does not depend on the lane
+// axis is emitted as a scalar and spread late, so that LLVM hoists it.
+//
+//   bias[c] * x[r] with c the lane axis:   fmul <16 x float> (load <16 x float> bias + c), splat (load x + r)
+//
+// The files: emit_expr (expressions, loads, stores), emit_loops (items, loops, reductions), emit_contract,
+// emit_scatter, emit_sort.
+#pragma once
+#include "codegen/cpu/emit.h"
+#include "codegen/cpu/llvm_pch.h"
+#include <functional>
+#include <unordered_map>
+
+namespace nnc::cg {
+
+// A value: one scalar for all lanes, or one per lane.
+struct Val {
+  llvm::Value *v = nullptr;
+  bool lanes = false;
+};
+
+// An index: base + plus + stride * lane + rest[lane].
+struct IndexVal {
+  llvm::Value *base = nullptr; // i64; null: 0
+  int64_t plus = 0, stride = 0;
+  llvm::Value *rest = nullptr; // <width x indexType>; null: 0
+  bool lanes() const { return stride != 0 || rest; }
+};
+
+// What holds the value of an axis: base + plus, and + lane for the lane axis.
+struct Binding {
+  llvm::Value *base = nullptr; // i64; null: the axis is not bound
+  int64_t plus = 0;
+};
+
+struct Range {
+  llvm::Value *lo = nullptr, *hi = nullptr; // lo <= hi
+};
+
+class Emitter {
+public:
+  Emitter(llvm::Module &m, const Kernel &k, const Target &t, const std::string &name);
+  void run();
+
+private:
+  using Values = std::vector<Val>;
+  using Body = std::function<void()>;
+
+  llvm::Module &m_;
+  Kernel k; // a copy: elementary functions are expanded in it
+  const Target &target_;
+  llvm::IRBuilder<> b;
+  llvm::Function *fn_ = nullptr;
+  llvm::Value *begin_ = nullptr, *end_ = nullptr; // items
+  llvm::Value *n_ = nullptr, *step_ = nullptr, *seed_ = nullptr, *scratch_ = nullptr;
+  std::vector<llvm::Value *> args_;
+  std::vector<llvm::MDNode *> aliasScope_, noAlias_;
+  llvm::IntegerType *indexType_ = nullptr; // of the lanes of an index: i32 if all of them fit
+
+  // The context.
+  int width_ = 1;                // lanes; 1: scalar code
+  AxisId laneAxis_ = -1;
+  llvm::Value *mask_ = nullptr;  // <width x i1>: lanes that exist; null: all
+  bool guardsHold_ = false;      // operands of a contraction whose guards were tested outside
+  std::vector<Binding> axis_;
+  std::vector<Range> range_;     // of each axis in this item
+  Val acc_;                      // Contract epilogue
+  std::vector<Values> locals_;   // by stage
+
+  // Values already emitted, innermost scope last. A value is found while the scope it was emitted in lives.
+  struct Scope {
+    std::unordered_map<ExprId, Val> exprs;
+    std::unordered_map<AtomId, IndexVal> atoms;
+  };
+  std::vector<Scope> scopes_;
+  std::vector<uint64_t> reads_; // by ExprId: arguments it loads from, as bits (modulo 64)
+
+  // --- setup (emit_loops.cpp)
+  void openFunction(const std::string &name);
+  void aliasInfo();
+  void chooseIndexType();
+  void findReads();
+  void emitItems(const Body &item);
+
+  // --- types and small things (emit_expr.cpp)
+  llvm::Type *type(DType t, bool lanes = false);  // of a value
+  llvm::Type *memoryType(DType t);                // of an element in memory
+  llvm::Value *i64(int64_t v) { return b.getInt64(uint64_t(v)); }
+  llvm::Value *dim(Dim d); // at run time
+  llvm::Value *add(llvm::Value *x, llvm::Value *y);
+  llvm::Value *addConst(llvm::Value *x, int64_t c);
+  llvm::Value *scaled(llvm::Value *x, int64_t c);
+  llvm::Value *spread(llvm::Value *scalar);
+  llvm::Value *spread(const Val &v) { return v.lanes ? v.v : spread(v.v); }
+  llvm::Value *laneNumbers(llvm::IntegerType *t); // <0, 1, 2, ..>
+  llvm::Value *firstLanes(llvm::Value *count);    // mask: lane < count
+  llvm::Value *zeros();                           // address of 128 zero bytes
+  llvm::AllocaInst *slot(llvm::Type *t, const char *name);
+  llvm::Value *both(llvm::Value *x, llvm::Value *y); // and; null: true
+
+  // --- expressions (emit_expr.cpp)
+  Val expr(ExprId e);
+  Val compute(const Expr &e);
+  Val unary(const Expr &e, const Val &x);
+  Val binary(const Expr &e, Val x, Val y);
+  Val divideInt(const Expr &e, const Val &x, const Val &y);
+  Val compare(const Expr &e, const Val &x, const Val &y);
+  Val convert(const Val &x, DType from, DType to);
+  Val constant(double v, DType t);
+  Val random(const Expr &e);
+  Val indexValue(const Index &x, DType t);
+  IndexVal index(const Index &x);
+  IndexVal atom(AtomId a);
+  IndexVal divMod(const Atom &a);
+  IndexVal loadedIndex(const Atom &a);
+  llvm::Value *scalarIndex(const IndexVal &x);                          // i64
+  llvm::Value *laneIndex(const IndexVal &x, llvm::IntegerType *t);      // vector
+  struct Condition {
+    llvm::Value *uniform = nullptr, *lanes = nullptr; // null: true
+  };
+  Condition guards(const std::vector<Guard> &gs);
+  Val load(const Access &a);
+  Val loadUniform(const Access &a, const IndexVal &x, const Condition &c);
+  llvm::Value *loadContiguous(const Access &a, const IndexVal &x, const Condition &c);
+  llvm::Value *loadReversed(const Access &a, const IndexVal &x, const Condition &c);
+  llvm::Value *gather(const Access &a, const IndexVal &x, llvm::Value *mask);
+  llvm::Value *address(int arg, const IndexVal &x); // of lane 0 without `rest`
+  llvm::Value *widen(llvm::Value *memory, DType t);
+  llvm::Value *narrow(llvm::Value *value, DType t);
+  void store(const Access &a, const Val &v);
+  void storeScalar(const Access &a, const IndexVal &x, const Condition &c, llvm::Value *v);
+  void storeLanes(const Access &a, const IndexVal &x, const Condition &c, llvm::Value *v);
+  void noteAlias(llvm::Value *access, int arg);
+  void forgetLoads(int arg); // the argument was written
+
+  // --- loops (emit_loops.cpp)
+  void forRange(llvm::Value *lo, llvm::Value *hi, int64_t step,
+                const std::function<void(llvm::Value *)> &body);
+  void ifThen(llvm::Value *condition, const Body &body);
+  Range extentOf(AxisId a); // range_, and the bound of a bounded axis
+  void forAxis(AxisId a, const Body &body);
+  void forAxes(const std::vector<AxisId> &list, size_t from, const Body &body);
+  void forLanes(AxisId a, const Body &body);
+  void lanesAt(AxisId a, llvm::Value *at, llvm::Value *mask, const Body &body);
+  void emitLoops();
+  void emitStages();
+  void emitStage(size_t i);
+  void finishStage(size_t i, const Values &results);
+  AxisId chooseLaneAxis(const Stage &s);
+  double laneCost(const Stage &s, AxisId a);
+
+  // --- reductions (emit_loops.cpp)
+  Values reduce(const Stage &s, AxisId lane);
+  Val reduceInSequence(const Stage &s);
+  Val reduceRotating(const Stage &s, AxisId lane);
+  Val reduceInMemory(const Stage &s);
+  Values reduceArg(const Stage &s, AxisId lane);
+  void cumsum(const Stage &s);
+  llvm::Value *combine(Combine c, DType t, llvm::Value *x, llvm::Value *y);
+  llvm::Constant *identity(Combine c, llvm::Type *t, DType d);
+  void undoRotation(std::vector<llvm::AllocaInst *> &acc, llvm::Value *steps, llvm::Type *t);
+  llvm::Value *foldLanes(Combine c, DType t, llvm::Value *v);
+  struct Best {
+    llvm::Value *value, *index;
+  };
+  Best better(DType t, const Best &x, const Best &y, bool later, llvm::Value *mask);
+  Val reducedIndex(const Stage &s);
+
+  // --- contraction (emit_contract.cpp)
+  struct Tile {
+    int rows = 1, vectors = 1;
+    llvm::Value *row = nullptr;     // first row whose results count
+    llvm::Value *rowBase = nullptr; // first row that is loaded
+    llvm::Value *rowEnd = nullptr;
+    llvm::Value *col = nullptr, *colBase = nullptr;
+    llvm::Value *lastMask = nullptr; // of the last vector; null: all lanes
+    std::vector<llvm::AllocaInst *> acc; // [row][vector]
+  };
+  void emitContract();
+  void emitPanels();
+  void emitTiles(Tile t);
+  void emitMicrokernel(Tile &t);
+  void emitInner(Tile &t, AxisId k);
+  void emitProducts(Tile &t);
+  llvm::Value *operandGuards(const Tile &t, AxisId innermost);
+  void emitEpilogue(Tile &t);
+  void epilogueAt(Tile &t, llvm::Value *buffer, llvm::Value *r, int v);
+  void emitDotPanels();
+  void emitDotTile(Tile &t);
+  void emitDotEpilogue(Tile &t);
+  llvm::Value *foldDot(const std::vector<llvm::Value *> &acc);
+  llvm::Value *multiplyAdd(DType t, llvm::Value *x, llvm::Value *y, llvm::Value *z);
+  llvm::Value *shiftedBase(AxisId a, llvm::Value *at, int64_t tile);
+
+  // --- others
+  void emitScatter(); // emit_scatter.cpp
+  void emitSort();    // emit_sort.cpp
+};
+
+} // namespace nnc::cg
