@@ -1,0 +1,85 @@
+// The passes in the order in which they run, with the reasons.
+//
+//   runGradient:  differentiate, dce                                     what --emit=grad prints
+//   runOptimize:  differentiate, inline, (fold, simplify, cse, dce)*     what --emit=opt prints
+//
+// Every pass is a row of passes.def. After each one the module is verified if asked for, and `after` is
+// told the pass's name and time; a broken module aborts with the name of the pass that broke it.
+#include "ir/gradient.h"
+#include "ir/passes.h"
+#include "ir/verify.h"
+#include <chrono>
+
+namespace nnc::ir {
+
+namespace {
+
+enum class Pass {
+#define MODULE_PASS(name, function, what) name##_,
+#define FUNCTION_PASS(name, function, what) name##_,
+#include "ir/passes.def"
+};
+
+struct PassInfo {
+  const char *name;
+  void (*onModule)(Module &);
+  void (*onFunction)(Function &, Module &);
+};
+constexpr PassInfo kPasses[] = {
+#define MODULE_PASS(name, function, what) {#name, function, nullptr},
+#define FUNCTION_PASS(name, function, what) {#name, nullptr, function},
+#include "ir/passes.def"
+};
+
+void run(Pass which, Module &m, const PipelineOptions &o) {
+  const PassInfo &pass = kPasses[size_t(which)];
+  const auto begin = std::chrono::steady_clock::now();
+  if (pass.onModule) pass.onModule(m);
+  else
+    for (size_t k = 0; k < m.functions.size(); ++k) pass.onFunction(*m.functions[k], m);
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+  if (o.verifyEach) {
+    const std::string error = verify(m);
+    NNC_CHECK(error.empty(), std::string("after pass ") + pass.name + ": " + error);
+  }
+  if (o.after) o.after({pass.name, time.count(), m});
+}
+
+// Changes when a pass changed something: operations, operands and attributes of all functions.
+size_t fingerprint(const Module &m) {
+  size_t h = m.functions.size();
+  const auto mix = [&](size_t v) { h = (h ^ v) * 0x9e3779b97f4a7c15u, h ^= h >> 29; };
+  for (const auto &f : m.functions) {
+    for (const Node &node : f->nodes) {
+      mix(size_t(node.op)), mix(hashAttr(node.attr));
+      for (const ValueId v : node.operands) mix(size_t(v.i));
+    }
+    for (const Result &r : f->results) mix(size_t(r.value.i));
+  }
+  return h;
+}
+
+constexpr int kRounds = 4; // each round only shrinks; further ones find next to nothing
+
+} // namespace
+
+void runGradient(Module &m, const PipelineOptions &o) {
+  run(Pass::differentiate_, m, o);
+  run(Pass::dce_, m, o); // rules build partials that a neighbour made unnecessary
+}
+
+void runOptimize(Module &m, const PipelineOptions &o) {
+  runGradient(m, o);
+  run(Pass::inline_, m, o); // code generation sees no calls
+  if (o.level == 0) return run(Pass::dce_, m, o);
+  for (int round = 0; round < kRounds; ++round) {
+    const size_t before = fingerprint(m);
+    run(Pass::fold_, m, o);     // first: the rules look for constants
+    run(Pass::simplify_, m, o); // before cse: rules make nodes that exist already
+    run(Pass::cse_, m, o);
+    run(Pass::dce_, m, o);      // last: the others leave their dead nodes to it
+    if (fingerprint(m) == before) break;
+  }
+}
+
+} // namespace nnc::ir
