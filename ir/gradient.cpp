@@ -193,15 +193,20 @@ bool hasNoGradient(const CallAttr &call) { return call.gradient.empty(); }
 namespace {
 
 void expandGrad(Copier &c, Builder &b, Names &names, const Node &node, bool again) {
-  std::vector<ValueId> operands = c.mapped(node.operands);
+  const std::vector<ValueId> operands = c.mapped(node.operands);
+  const int32_t firstNew = int32_t(c.to.values.size());
   b.loc = node.loc;
   Reverse sweep(b, names, {operands.begin() + 1, operands.end()}, again);
   sweep.tables.push_back(&c.map);
   sweep.flow(operands[0], b.like(1.0, operands[0]));
   sweep.run();
   b.loc = node.loc;
-  for (int k = 0; k < node.resultCount; ++k)
-    c.map[size_t(node.result(k).i)] = sweep.cotangentOrZero(sweep.xs[size_t(k)]);
+  for (int k = 0; k < node.resultCount; ++k) {
+    const ValueId g = sweep.cotangentOrZero(sweep.xs[size_t(k)]);
+    c.map[size_t(node.result(k).i)] = g;
+    const std::string &name = c.from.values[size_t(node.result(k).i)].name; // free: no node has it now
+    if (!name.empty() && g.i >= firstNew) c.to.values[size_t(g.i)].name = name;
+  }
 }
 
 void differentiate(Function &f, Module &m) {
