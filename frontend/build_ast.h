@@ -254,7 +254,7 @@ class AstBuilder {
     return node;
   }
 
-  /// The element of `list[…]` was read as an expression: `int`, `f32[n]`, `list[int]`, `lib.Block`.
+  /// The element of `list[…]` was read as an expression: `int`, `f32[n]`, `list[int]`, `b.Block`.
   const TypeExpr *typeOfExpr(const Expr *e) {
     if (e->kind == ExprKind::None) return make<NoneType>(e->span);
     if (e->kind == ExprKind::String) {

@@ -68,10 +68,10 @@ Diagnostic &Diagnostics::report(Span span, Diag kind, const std::vector<std::str
   bool repeated = std::any_of(items_.begin(), items_.end(), [&](const Diagnostic &d) {
     return d.kind == kind && d.span == span && d.message == made.message;
   });
-  bool isError = info(kind).severity == Severity::Error;
-  if (isError && full() && !repeated) capped_ = true;
-  if (repeated || (isError && full())) return dropped_ = Diagnostic{};
-  errorCount_ += isError;
+  int &count = info(kind).severity == Severity::Error ? errorCount_ : warningCount_;
+  if (count >= kMaxErrors && !repeated) capped_ = true;
+  if (repeated || count >= kMaxErrors) return dropped_ = Diagnostic{};
+  ++count;
   items_.push_back(std::move(made));
   return items_.back();
 }
@@ -222,10 +222,10 @@ std::string Diagnostics::render(bool color) const {
   Style style{color};
   std::string out;
   for (const Diagnostic *d : sorted()) out += drawDiagnostic(sources_, *d, style) + "\n";
-  size_t warnings = items_.size() - size_t(errorCount_);
   std::string count = errorCount_ ? plural(size_t(errorCount_), "error") : "";
-  if (warnings) count += (count.empty() ? "" : ", ") + plural(warnings, "warning");
-  return out + count + (capped_ ? ", further errors are not shown" : "") + "\n";
+  if (warningCount_)
+    count += (count.empty() ? "" : ", ") + plural(size_t(warningCount_), "warning");
+  return out + count + (capped_ ? ", further ones are not shown" : "") + "\n";
 }
 
 void Diagnostics::print() const {

@@ -16,7 +16,7 @@
 //   help: did you mean `Dense`?
 //
 // Every message is a row of diagnostics.def. Messages are collected, sorted by place and printed
-// once; after kMaxErrors errors further ones are counted but not kept.
+// once; after kMaxErrors errors, or as many warnings, further ones are not kept.
 #pragma once
 
 #include "frontend/source.h"
@@ -68,7 +68,7 @@ struct Diagnostic {
 
 class Diagnostics {
  public:
-  static constexpr int kMaxErrors = 20;
+  static constexpr int kMaxErrors = 20; // and as many warnings
 
   explicit Diagnostics(const Sources &sources) : sources_(sources) {}
 
@@ -93,6 +93,7 @@ class Diagnostics {
   std::deque<Diagnostic> items_;
   Diagnostic dropped_{}; // what `report` returns for messages that are not kept
   int errorCount_ = 0;
+  int warningCount_ = 0;
   bool capped_ = false;
 };
 

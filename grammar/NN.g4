@@ -2,11 +2,11 @@
 //
 //   model Tiny(x: [batch, 4]) -> [batch, 2] { x |> Dense(8, activation = relu) |> Dense(2) }
 //
-// Read behind the newline filter of frontend/parse.cpp: a newline inside brackets or next to an
+// Read behind the newline filter of frontend/token_filter.h: a newline inside brackets or next to an
 // operator never reaches these rules, so NL here always ends something. No rule is left recursive
-// and none has an action; alternatives that begin alike are factored (`list`, `arg`, `simpleStmt`), so
-// that one token decides nearly everywhere and cheap SLL prediction every file that is correct. Only the words under
-// "reserved" are; the other keywords are names everywhere else (rule `name`).
+// and none has an action; alternatives that begin alike are factored (`list`, `arg`, `simpleStmt`),
+// so that one token decides nearly everywhere and cheap SLL prediction every file that is correct.
+// Only the words under "reserved" are; the other keywords are names everywhere else (rule `name`).
 grammar NN;
 
 file       : NL* (top (NL+ top)* NL*)? EOF ;
@@ -82,8 +82,8 @@ indices    : '[' index (',' index)* ','? ']' ;
 index      : '...' | expr slice? | slice ;
 slice      : ':' expr? (':' expr?)? ;
 
-name       : NAME | 'layer' | 'model' | 'optimizer' | 'metric' | 'train' | 'step' | 'param' | 'state'
-           | 'report' | 'minimize' | 'over' | 'with' | 'every' | 'along' | 'gradient' | 'as' ;
+name       : NAME | 'layer' | 'model' | 'optimizer' | 'metric' | 'train' | 'step' | 'param'
+           | 'state' | 'report' | 'minimize' | 'over' | 'with' | 'every' | 'along' | 'gradient' | 'as' ;
 
 // --- tokens ---------------------------------------------------------------------------------------
 
@@ -95,7 +95,8 @@ TRUE : 'true' ; FALSE : 'false' ; NONE : 'none' ;
 // Words at their place, names elsewhere.
 LAYER : 'layer' ; MODEL : 'model' ; OPTIMIZER : 'optimizer' ; METRIC : 'metric' ; TRAIN : 'train' ;
 STEP : 'step' ; PARAM : 'param' ; STATE : 'state' ; REPORT : 'report' ; MINIMIZE : 'minimize' ;
-OVER : 'over' ; WITH : 'with' ; EVERY : 'every' ; ALONG : 'along' ; GRADIENT : 'gradient' ; AS : 'as' ;
+OVER : 'over' ; WITH : 'with' ; EVERY : 'every' ; ALONG : 'along' ;
+GRADIENT : 'gradient' ; AS : 'as' ;
 
 LPAREN : '(' ; RPAREN : ')' ; LBRACKET : '[' ; RBRACKET : ']' ; LBRACE : '{' ; RBRACE : '}' ;
 COMMA : ',' ; COLON : ':' ; DOT : '.' ; DOTDOT : '..' ; ELLIPSIS : '...' ;

@@ -128,7 +128,7 @@ TEST_CASE("messages are sorted, not repeated, and capped", "[diagnostics]") {
   auto order = diags.sorted();
   CHECK(std::is_sorted(order.begin(), order.end(),
                        [](auto *a, auto *b) { return a->span.begin < b->span.begin; }));
-  CHECK(diags.render().find("20 errors, further errors are not shown\n") != std::string::npos);
+  CHECK(diags.render().find("20 errors, further ones are not shown\n") != std::string::npos);
 }
 
 TEST_CASE("a message without a place is one line", "[diagnostics]") {
