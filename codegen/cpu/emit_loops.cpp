@@ -12,12 +12,11 @@
 // places every step (a register renaming), so one body serves them all; where vectors run along another
 // axis, the 64 accumulators are vectors in memory.
 #include "codegen/cpu/emitter.h"
+#include "codegen/cpu/schedule.h"
 #include "codegen/math.h"
 #include "runtime/abi.h"
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
-#include <set>
 
 namespace nnc::cg {
 
@@ -299,7 +298,7 @@ void Emitter::emitStages() {
 
 void Emitter::emitStage(size_t i) {
   const Stage &s = k.stages[i];
-  const AxisId lane = width_ == 1 && k.schedule.lanes > 1 ? chooseLaneAxis(s) : -1;
+  const AxisId lane = width_ == 1 ? stageLaneAxis(k, s, k.schedule.lanes) : -1;
   std::vector<AxisId> loops;
   for (AxisId a : s.loop)
     if (a != lane) loops.push_back(a);
@@ -318,55 +317,6 @@ void Emitter::finishStage(size_t i, const Values &results) {
   const Stage &s = k.stages[i];
   for (const Store &st : s.stores) store(st.access, results[size_t(st.slot)]);
   if (s.loop.empty()) locals_[i] = results;
-}
-
-namespace {
-
-// Every expression that `e` needs.
-void collect(const Kernel &k, ExprId e, std::set<ExprId> &seen) {
-  if (!seen.insert(e).second) return;
-  for (ExprId a : k.exprs[size_t(e)].args) collect(k, a, seen);
-}
-
-} // namespace
-
-// Relative cost of a stage with vectors along the axis (-1: scalar), per element.
-double Emitter::laneCost(const Stage &s, AxisId a) {
-  std::set<ExprId> used;
-  if (s.body >= 0) collect(k, s.body, used);
-  const double lanes = a < 0 ? 1 : k.schedule.lanes;
-  double work = 0;
-  auto touch = [&](const Access &x) {
-    if (a < 0) return work += 1;
-    auto stride = strideAlong(k, x.flat, a);
-    return work += stride && std::abs(*stride) <= 1 ? 1 : lanes;
-  };
-  for (ExprId e : used) {
-    if (k.exprs[size_t(e)].op == SOp::load) touch(k.exprs[size_t(e)].access);
-    else work += 1;
-  }
-  for (const Store &st : s.stores) touch(st.access);
-  if (a < 0) return work;
-  const double extent = double(std::max<int64_t>(1, k.axes[size_t(a)].extent.at(k.batch)));
-  const double vectors = std::ceil(extent / lanes);
-  const bool folds = std::find(s.reduce.begin(), s.reduce.end(), a) != s.reduce.end();
-  const bool inMemory = !folds && !s.reduce.empty() && s.order.lanes > 1;
-  return (work * vectors + (folds ? 12 : 0) + (inMemory ? 3 * vectors : 0)) / extent;
-}
-
-// The axis of this stage that its vectors run along; -1 for scalar code. Never changes bits.
-AxisId Emitter::chooseLaneAxis(const Stage &s) {
-  AxisId best = -1;
-  double least = laneCost(s, -1);
-  auto consider = [&](AxisId a) {
-    const double cost = laneCost(s, a);
-    if (cost < least) least = cost, best = a;
-  };
-  for (auto a = s.loop.rbegin(); a != s.loop.rend(); ++a) consider(*a);
-  if (s.reduce.empty() || s.combine == Combine::cumsum) return best;
-  const bool anyOrder = s.combine == Combine::max || s.combine == Combine::min || s.combine == Combine::argmax;
-  if (anyOrder || (s.order.lanes > 1 && s.order.lanes % k.schedule.lanes == 0)) consider(s.reduce.back());
-  return best;
 }
 
 // --- reductions ----------------------------------------------------------------------------------------

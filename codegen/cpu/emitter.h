@@ -149,8 +149,6 @@ private:
   void emitStages();
   void emitStage(size_t i);
   void finishStage(size_t i, const Values &results);
-  AxisId chooseLaneAxis(const Stage &s);
-  double laneCost(const Stage &s, AxisId a);
 
   // --- reductions (emit_loops.cpp)
   Values reduce(const Stage &s, AxisId lane);
