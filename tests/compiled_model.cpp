@@ -132,7 +132,8 @@ void CompiledModel::runPhase(const NncFunction &f, const std::vector<int64_t> &o
   std::vector<std::vector<Work>> threads(size_t(options.threads));
   for (int64_t i : ops) {
     const NncOp &op = f.ops[i];
-    int64_t items = op.items_const + (op.items_per_n * n + op.items_div - 1) / op.items_div;
+    int64_t blocks = (op.items_per_n * n + op.items_add + op.items_div - 1) / op.items_div;
+    int64_t items = op.items_const + (op.items_times ? op.items_times : 1) * blocks;
     for (int64_t t = 0; t < options.threads; ++t) {
       int64_t b = items * t / options.threads, e = items * (t + 1) / options.threads;
       if (op.flags & NNC_OP_SINGLE) b = 0, e = t == 0 ? items : 0;
