@@ -48,6 +48,10 @@ foreach(file ${NNC_TEST_FILES})
   endif()
 endforeach()
 
+if(TARGET nnc_codegen)
+  list(APPEND NNC_TEST_SOURCES ${CMAKE_SOURCE_DIR}/tests/compiled_model.cpp)
+endif()
+
 add_executable(nnc_tests ${NNC_TEST_SOURCES})
 target_link_libraries(nnc_tests PRIVATE ${NNC_TEST_LIBRARIES} Catch2::Catch2)
 target_compile_definitions(nnc_tests PRIVATE NNC_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
