@@ -175,8 +175,9 @@ void CompiledModel::walk(const NncFunction &f, int64_t n) {
   _mm_setcsr(mode | 0x8040); // flush subnormals, as the runtime does
   std::vector<int64_t> phase;
   for (int64_t i = 0; i <= f.op_count; ++i) {
-    bool barrier = i == f.op_count || (f.ops[i].flags & NNC_OP_BARRIER) || after;
+    bool barrier = i == f.op_count || (f.ops[i].flags & NNC_OP_BARRIER) || before || after;
     if (barrier && !phase.empty()) {
+      if (before) before(f, phase.back(), bases, n);
       runPhase(f, phase, args, n);
       if (after) after(f, phase.back(), bases, n);
       phase.clear();

@@ -38,9 +38,10 @@ public:
   void setPersistent(std::string_view name, const ir::Tensor &value);
   std::vector<char> persistentBytes() const { return persistent_; }
 
-  // After each operation of a run: its index, and the bases of the regions (persistent, transient, input,
-  // constant). For the oracle that checks every kernel.
-  std::function<void(const NncFunction &, int64_t op, char *const *bases, int64_t n)> after;
+  // Before and after each operation of a run: its index, and the bases of the regions (persistent, transient,
+  // input, constant). For the oracle that checks every kernel.
+  using Hook = std::function<void(const NncFunction &, int64_t op, char *const *bases, int64_t n)>;
+  Hook before, after;
   const cg::Compiled &compiled() const { return *compiled_; }
   const NncModel &model() const { return *model_; }
 
