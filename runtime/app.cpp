@@ -11,8 +11,8 @@ namespace rt {
 
 static void print_about(const Session &s) {
   printf("model    %s\nsource   %s\ntarget   %s\nseed     %lld\nruntime  interface %d\n", s.name,
-         s.metadata->text("source", "?"), s.model->target ? s.model->target : "?",
-         static_cast<long long>(s.metadata->get("train")->integer("seed", 0)), NNC_ABI_VERSION);
+         s.metadata.text("source", "?"), s.model->target ? s.model->target : "?",
+         static_cast<long long>(s.metadata.get("train").integer("seed", 0)), NNC_ABI_VERSION);
 }
 
 int run_app(const NncModel &model, int argc, char **argv) {

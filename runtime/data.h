@@ -19,7 +19,7 @@ namespace rt {
 // What metadata.md calls a COLUMN, after `--data`.
 struct ColumnSpec {
   const char *name = nullptr, *reader = nullptr, *file = nullptr;
-  const Json *columns = nullptr; // CSV: a list or one of names and indices
+  Json columns; // CSV: a list or one of names and indices
   bool has_range = false;
   int64_t low = 0, high = 0;
   bool replaced = false; // by --data

@@ -102,36 +102,33 @@ const char *name_list(const Array<const char *> &names) {
   return text_copy(out.c_str(), out.length());
 }
 
-int64_t find_column(const ColumnSpec &spec, const Array<const char *> &names, const Json *wanted) {
-  if (wanted->kind == Json::Number) {
-    if (wanted->value < 0 || wanted->value >= int64_t(names.count))
-      fail(
-          "`%s` (`%s`): the header has %zu columns, there is no column %lld (columns count from 0)",
-          spec.file, spec.name, names.count, static_cast<long long>(wanted->value));
-    return wanted->value;
-  }
+int64_t find_column(const ColumnSpec &spec, const Array<const char *> &names, const char *wanted) {
   for (size_t i = 0; i < names.count; i++)
-    if (same(names[i], wanted->string)) return int64_t(i);
-  fail("%s:1: the header has no column `%s`: it has %s", spec.file, wanted->string,
-       name_list(names));
+    if (same(names[i], wanted)) return int64_t(i);
+  fail("%s:1: the header has no column `%s`: it has %s", spec.file, wanted, name_list(names));
+}
+
+int64_t find_column(const ColumnSpec &spec, const Array<const char *> &names, Json wanted) {
+  if (!wanted.is_number()) return find_column(spec, names, wanted.as_text(""));
+  int64_t index = wanted.as_integer(-1);
+  if (index < 0 || index >= int64_t(names.count))
+    fail("`%s` (`%s`): the header has %zu columns, there is no column %lld (columns count from 0)",
+         spec.file, spec.name, names.count, static_cast<long long>(index));
+  return index;
 }
 
 // Without `columns`: the column of the input's own name, or all of them if their number fits.
 Array<int64_t> choose_columns(const ColumnSpec &spec, const Array<const char *> &names,
                               int64_t width) {
   Array<int64_t> chosen;
-  if (spec.columns && spec.columns->kind == Json::List) {
-    for (const Json *c = spec.columns->first; c; c = c->next)
-      chosen.push(find_column(spec, names, c));
-  } else if (spec.columns && spec.columns->present()) {
+  if (spec.columns.is_list()) {
+    for (Json c : spec.columns) chosen.push(find_column(spec, names, c));
+  } else if (spec.columns.present()) {
     chosen.push(find_column(spec, names, spec.columns));
   } else if (int64_t(names.count) == width) {
     for (int64_t i = 0; i < width; i++) chosen.push(i);
   } else {
-    Json own;
-    own.kind = Json::String;
-    own.string = spec.name;
-    chosen.push(find_column(spec, names, &own));
+    chosen.push(find_column(spec, names, spec.name));
   }
   if (int64_t(chosen.count) != width)
     fail("`%s` (`%s`): a row of the input takes %lld values, %zu columns are bound to it",

@@ -28,19 +28,19 @@ void on_signal(int number) {
   }
 }
 
-DataGroup read_group(const Json *metadata, const char *name, const char *what) {
+DataGroup read_group(Json metadata, const char *name, const char *what) {
   DataGroup group{name, what, {}, false, false};
-  const Json *list = metadata->get(name);
-  group.present = list->kind == Json::List && list->count > 0;
-  for (const Json *c = list->first; c; c = c->next) {
+  Json list = metadata.get(name);
+  group.present = list.count() > 0;
+  for (Json c : list) {
     ColumnSpec spec;
-    spec.name = c->text("name", "");
-    spec.reader = c->text("reader", "");
-    spec.file = c->text("file", "");
-    spec.columns = c->get("columns");
-    const Json *range = c->get("range");
-    spec.has_range = range->count == 2;
-    if (spec.has_range) spec.low = range->first->value, spec.high = range->first->next->value;
+    spec.name = c.text("name", "");
+    spec.reader = c.text("reader", "");
+    spec.file = c.text("file", "");
+    spec.columns = c.get("columns");
+    Json range = c.get("range");
+    spec.has_range = range.count() == 2;
+    if (spec.has_range) spec.low = range[0].as_integer(0), spec.high = range[1].as_integer(0);
     group.specs.push(spec);
   }
   return group;
@@ -99,11 +99,11 @@ int interrupted() { return signal_seen; }
 
 Session make_session(const NncModel &model, Options &&options) {
   const char *error = nullptr;
-  const Json *metadata = parse_json(model.metadata, size_t(model.metadata_bytes), &error);
-  if (!metadata) fail("internal: malformed metadata: %s", error);
+  Json metadata = parse_json(model.metadata, size_t(model.metadata_bytes), &error);
+  if (!metadata.present()) fail("internal: malformed metadata: %s", error);
   Session session{&model,
                   metadata,
-                  metadata->text("name", "model"),
+                  metadata.text("name", "model"),
                   static_cast<Options &&>(options),
                   {},
                   read_group(metadata, "data", "training data"),
@@ -146,7 +146,7 @@ void start(Session &s, const char *weights) {
   ProgramOptions options;
   options.threads = o.threads ? int(o.threads) : usable_cores();
   options.adaptive = !o.threads && options.threads > 1;
-  options.seed = o.seed_given ? o.seed : uint64_t(s.metadata->get("train")->integer("seed", 0));
+  options.seed = o.seed_given ? o.seed : uint64_t(s.metadata.get("train").integer("seed", 0));
   options.order = o.shuffle_items   ? Order::Shuffled
                   : o.reverse_items ? Order::Reversed
                                     : Order::Forward;
@@ -168,16 +168,16 @@ Array<Metric> read_metrics(Session &s, const char *prefix) {
   const NncFunction *function = s.program.find("metrics_result");
   if (!function) return metrics;
   s.program.run(*function, 1);
-  const Json *order = s.metadata->get("metrics");
+  Json order = s.metadata.get("metrics");
   auto add = [&](const NncTensor &t) {
     double value = element_as_double(t.dtype, s.program.address(t));
     if (value != value) value = __builtin_nan(""); // prints without a sign
     metrics.push({*prefix ? text("%s%s", prefix, t.name) : t.name, value});
   };
-  for (const Json *name = order->first; name; name = name->next)
+  for (Json name : order)
     for (int64_t i = 0; i < function->result_count; i++)
-      if (same(function->results[i].name, name->string)) add(function->results[i]);
-  if (order->count == 0)
+      if (same(function->results[i].name, name.as_text(""))) add(function->results[i]);
+  if (order.count() == 0)
     for (int64_t i = 0; i < function->result_count; i++) add(function->results[i]);
   return metrics;
 }

@@ -20,7 +20,7 @@ struct DataGroup {
 
 struct Session {
   const NncModel *model;
-  const Json *metadata;
+  Json metadata;
   const char *name; // of the model
   Options options;
   Program program;

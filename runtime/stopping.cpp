@@ -12,18 +12,18 @@ static bool grows_better(const char *monitor) {
   return false;
 }
 
-EarlyStopping make_early_stopping(const Json *a) {
+EarlyStopping make_early_stopping(Json a) {
   EarlyStopping s{};
-  s.monitor = a->text("monitor", "val_loss");
-  const char *mode = a->text("mode", "auto");
+  s.monitor = a.text("monitor", "val_loss");
+  const char *mode = a.text("mode", "auto");
   s.higher_is_better = same(mode, "max") || (!same(mode, "min") && grows_better(s.monitor));
-  double delta = a->real("min_delta", 0);
+  double delta = a.real("min_delta", 0);
   s.min_delta = (delta < 0 ? -delta : delta) * (s.higher_is_better ? 1 : -1);
-  s.patience = a->integer("patience", 0);
-  s.start_from_epoch = a->integer("start_from_epoch", 0);
-  s.has_baseline = a->get("baseline")->kind == Json::Number;
-  s.baseline = a->real("baseline", 0);
-  s.restore_best_weights = a->flag("restore_best_weights", false);
+  s.patience = a.integer("patience", 0);
+  s.start_from_epoch = a.integer("start_from_epoch", 0);
+  s.has_baseline = a.get("baseline").is_number();
+  s.baseline = a.real("baseline", 0);
+  s.restore_best_weights = a.flag("restore_best_weights", false);
   return s;
 }
 

@@ -37,7 +37,7 @@ struct EarlyStopping {
   void keep(const Program &program);
 };
 
-EarlyStopping make_early_stopping(const Json *arguments);
+EarlyStopping make_early_stopping(Json arguments);
 // Bytes of all parameters and state, one after the other, to or from `copy`.
 int64_t copy_weights(const Program &program, char *copy, bool restore);
 

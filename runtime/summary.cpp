@@ -95,47 +95,45 @@ const char *readable_bytes(int64_t bytes) {
   return text("%.2f %s", value, units[unit]);
 }
 
-const char *shape_text(const Json *shape) {
-  if (shape->kind != Json::List) return "?";
+const char *shape_text(Json shape) {
+  if (!shape.is_list()) return "?";
   Builder out;
   out.add("(");
-  for (const Json *d = shape->first; d; d = d->next) {
-    if (d->kind == Json::Number)
-      out.add("%lld", static_cast<long long>(d->value));
+  for (Json d : shape) {
+    if (out.length() > 1) out.add(", ");
+    if (d.is_number())
+      out.add("%lld", static_cast<long long>(d.as_integer(0)));
     else
       out.add("None");
-    if (d->next) out.add(", ");
   }
   out.add(")");
   return text_copy(out.c_str(), out.length());
 }
 
-const char *join(const Json *list) {
+const char *join(Json list) {
   Builder out;
-  for (const Json *item = list->first; item; item = item->next)
-    out.add("%s%s", item == list->first ? "" : ",\n", item->string);
+  for (Json item : list) out.add("%s%s", out.length() ? ",\n" : "", item.as_text("?"));
   return out.length() ? text_copy(out.c_str(), out.length()) : "-";
 }
 
-void print_layers(const Json *layers, bool nested) {
+void print_layers(Json layers, bool nested) {
   bool connected = false;
-  for (const Json *l = layers->first; l; l = l->next)
-    connected |= l->get("connected_to")->count > 0;
+  for (Json l : layers) connected |= l.get("connected_to").count() > 0;
   const Table &t = connected ? graph : plain;
   add_line(t, "┏", "━", "┳", "┓");
   const char *titles[] = {"Layer (type)", "Output Shape", "Param #", "Connected to"};
   print_row(t, titles, "┃");
   add_line(t, "┡", "━", "╇", "┩");
   bool first = true;
-  for (const Json *l = layers->first; l; l = l->next) {
-    int64_t depth = l->integer("depth", 0);
+  for (Json l : layers) {
+    int64_t depth = l.integer("depth", 0);
     if (depth > 0 && !nested) continue;
     if (!first) add_line(t, "├", "─", "┼", "┤");
     first = false;
     const char *cells[] = {text("%*s%s%s (%s)", int(4 * depth), "", depth ? "└ " : "",
-                                l->text("name", ""), l->text("type", "")),
-                           shape_text(l->get("output")), thousands(l->integer("params", 0)),
-                           join(l->get("connected_to"))};
+                                l.text("name", ""), l.text("type", "")),
+                           shape_text(l.get("output")), thousands(l.integer("params", 0)),
+                           join(l.get("connected_to"))};
     print_row(t, cells, "│");
   }
   add_line(t, "└", "─", "┴", "┘");
@@ -171,20 +169,23 @@ void print_totals(const NncModel &model) {
   if (slots.elements) print_count("Optimizer", slots);
 }
 
-void print_flops(const Json *layers) {
+void print_flops(Json layers) {
   int64_t flops = 0;
-  for (const Json *l = layers->first; l; l = l->next)
-    if (l->integer("depth", 0) == 0) flops += l->integer("flops", 0);
+  for (Json l : layers)
+    if (l.integer("depth", 0) == 0) flops += l.integer("flops", 0);
   printf("\n FLOPs per sample (forward): %s\n", thousands(flops));
 }
 
-void print_memory(const NncModel &model, const Json *memory) {
+void print_memory(const NncModel &model, Json memory) {
   int64_t total = 0;
-  if (memory->present()) {
+  if (memory.present()) {
     Builder parts;
-    for (const Json *part = memory->first; part; part = part->next) {
-      total += part->value;
-      parts.add("   %-13s%14s\n", part->key, readable_bytes(part->value));
+    const char *name;
+    json_t *part;
+    json_object_foreach(memory.node, name, part) {
+      int64_t bytes = Json{part}.as_integer(0);
+      total += bytes;
+      parts.add("   %-13s%14s\n", name, readable_bytes(bytes));
     }
     printf(" Memory of a training step: %s\n%s", readable_bytes(total), parts.c_str());
     return;
@@ -197,12 +198,12 @@ void print_memory(const NncModel &model, const Json *memory) {
 
 } // namespace
 
-void print_summary(const NncModel &model, const Json *metadata, bool nested) {
-  printf("Model: \"%s\"\n", metadata->text("name", "model"));
-  print_layers(metadata->get("layers"), nested);
+void print_summary(const NncModel &model, Json metadata, bool nested) {
+  printf("Model: \"%s\"\n", metadata.text("name", "model"));
+  print_layers(metadata.get("layers"), nested);
   print_totals(model);
-  print_flops(metadata->get("layers"));
-  print_memory(model, metadata->get("memory"));
+  print_flops(metadata.get("layers"));
+  print_memory(model, metadata.get("memory"));
 }
 
 } // namespace rt

@@ -17,7 +17,7 @@
 namespace rt {
 
 // `nested` also lists layers inside layers.
-void print_summary(const NncModel &model, const Json *metadata, bool nested);
+void print_summary(const NncModel &model, Json metadata, bool nested);
 
 } // namespace rt
 

@@ -113,23 +113,23 @@ struct Fit {
 };
 
 void Fit::configure() {
-  const Json *train = session.metadata->get("train");
+  Json train = session.metadata.get("train");
   const Options &options = session.options;
-  epochs = options.epochs > 0 ? options.epochs : train->integer("epochs", 1);
+  epochs = options.epochs > 0 ? options.epochs : train.integer("epochs", 1);
   steps_per_pass = feed.slots.count ? feed.call_count(rows) : 1;
   if (steps_per_pass == 0)
     fail("training data: a step takes %lld rows, there are %lld",
          static_cast<long long>(feed.batch), static_cast<long long>(rows));
-  steps_per_epoch = train->integer("steps_per_epoch", steps_per_pass);
+  steps_per_epoch = train.integer("steps_per_epoch", steps_per_pass);
   step_limit = options.steps;
-  shuffles = train->flag("shuffle", true) && !options.no_shuffle && feed.slots.count;
+  shuffles = train.flag("shuffle", true) && !options.no_shuffle && feed.slots.count;
   if (shuffles) order.resize(size_t(rows));
   terminal = isatty(STDOUT_FILENO);
   epoch_log.open(options.log);
   step_log.open(options.log_steps);
-  for (const Json *c = train->get("callbacks")->first; c; c = c->next) {
-    if (!same(c->text("type", ""), "EarlyStopping"))
-      fail("internal: the callback %s is not known at run time", c->text("type", "?"));
+  for (Json c : train.get("callbacks")) {
+    if (!same(c.text("type", ""), "EarlyStopping"))
+      fail("internal: the callback %s is not known at run time", c.text("type", "?"));
     stoppings.push(make_early_stopping(c));
   }
   for (int64_t i = 0; i < program.model->tensor_count; i++) {
@@ -232,7 +232,7 @@ void Fit::run() {
 
 // As Keras: floor(rows * (1 - split)) rows train, the last ones validate.
 int64_t split_rows(const Session &s, int64_t rows) {
-  double split = s.metadata->get("train")->real("validation_split", 0);
+  double split = s.metadata.get("train").real("validation_split", 0);
   if (split <= 0) return rows;
   int64_t first = int64_t(floor(double(rows) * (1.0 - split)));
   if (first <= 0 || first >= rows)
@@ -278,7 +278,7 @@ int finish_training(Session &s, const char *path, const NncFunction *eval_step,
 } // namespace
 
 int train(Session &s) {
-  if (!s.metadata->get("train")->present())
+  if (!s.metadata.get("train").present())
     fail("`%s` has no `train` block: its commands are predict and summary", s.name);
   const NncFunction &step = need_function(s, "train_step", "train");
   const char *path = s.options.save ? s.options.save : text("%s.safetensors", s.name);
@@ -303,7 +303,7 @@ int train(Session &s) {
     load_columns(test, s.test.specs, eval_step->inputs, eval_step->input_count, s.test.what);
 
   start(s,
-        s.options.weights ? s.options.weights : s.metadata->get("train")->text("weights", nullptr));
+        s.options.weights ? s.options.weights : s.metadata.get("train").text("weights", nullptr));
   const Dataset &held_out = splits ? data : validation;
   bool validates = splits || validation.columns.count;
   alignas(Feed) char place[sizeof(Feed)];

@@ -19,21 +19,25 @@ bool is_required(const NncTensor &t) {
 }
 int64_t file_bytes(const NncTensor &t) { return element_count(t, 0) * dtype_info(t.dtype).bytes; }
 
-void add_entry(Builder &header, const char *name, const char *dtype, const NncTensor *shape,
-               int64_t begin, int64_t end) {
-  header.add(",");
-  add_json_string(header, name);
-  header.add(":{\"dtype\":\"%s\",\"shape\":[", dtype);
-  for (int64_t d = 0; shape && d < shape->rank; d++)
-    header.add("%s%lld", d ? "," : "", static_cast<long long>(shape->dims[d].b));
-  header.add("],\"data_offsets\":[%lld,%lld]}", static_cast<long long>(begin),
-             static_cast<long long>(end));
+// jansson refuses names that are not UTF-8.
+void add_member(json_t *object, const char *name, json_t *value) {
+  if (json_object_set_new(object, name, value) != 0)
+    fail("internal: `%s` cannot be written to a file of weights", name);
 }
 
-void build_header(Builder &header, const NncModel &model, const char *model_name) {
-  header.add("{\"__metadata__\":{\"format\":\"nnc\",\"name\":");
-  add_json_string(header, model_name);
-  header.add("}");
+void add_entry(json_t *header, const char *name, const char *dtype, const NncTensor *tensor,
+               int64_t begin, int64_t end) {
+  json_t *shape = json_array();
+  for (int64_t d = 0; tensor && d < tensor->rank; d++)
+    json_array_append_new(shape, json_integer(tensor->dims[d].b));
+  add_member(header, name,
+             json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype, "shape", shape, "data_offsets",
+                       json_int_t{begin}, json_int_t{end}));
+}
+
+void build_header(Builder &text, const NncModel &model, const char *model_name) {
+  json_t *header = new_json_object();
+  add_member(header, "__metadata__", json_pack("{s:s, s:s}", "format", "nnc", "name", model_name));
   int64_t offset = 0;
   for (int64_t i = 0; i < model.tensor_count; i++) {
     const NncTensor &t = model.tensors[i];
@@ -42,8 +46,8 @@ void build_header(Builder &header, const NncModel &model, const char *model_name
     offset += file_bytes(t);
   }
   add_entry(header, StepName, "I64", nullptr, offset, offset + 8);
-  header.add("}");
-  while (header.length() % 8) header.add(" "); // the tensors begin aligned
+  text.add("%s", json_dumps(header, JSON_COMPACT));
+  while (text.length() % 8) text.add(" "); // the tensors begin aligned
 }
 
 // --- reading -------------------------------------------------------------------------------------
@@ -51,54 +55,52 @@ void build_header(Builder &header, const NncModel &model, const char *model_name
 struct WeightsFile {
   const char *path;
   Array<char> bytes;
-  const Json *header;
+  Json header;
   const char *content; // after the header
   int64_t content_bytes;
 
-  // The bytes of an entry; checks that it lies inside the file and has the size of its shape.
-  const char *locate(const Json *entry) const {
-    const Json *range = entry->get("data_offsets");
-    int64_t begin = range->first ? range->first->value : -1;
-    int64_t end = range->count == 2 ? range->first->next->value : -1;
-    int64_t dtype = dtype_of_stored(entry->text("dtype", ""));
-    int64_t bytes = dtype < 0 ? -1 : dtype_info(dtype).bytes;
-    for (const Json *d = entry->get("shape")->first; d; d = d->next)
-      if (d->value < 0 || __builtin_mul_overflow(bytes, d->value, &bytes)) bytes = -1;
+  // A tensor in the file; checks that it has this many bytes, all of them inside the file.
+  const char *locate(const char *name, int64_t bytes) const {
+    Json range = header.get(name).get("data_offsets");
+    for (size_t i = 0; i < 2; i++)
+      if (range.count() != 2 || !json_is_integer(range[i].node))
+        fail("`%s`: tensor `%s`: `data_offsets` should be two whole numbers", path, name);
+    int64_t begin = range[0].as_integer(-1), end = range[1].as_integer(-1);
     if (begin < 0 || end < begin || end > content_bytes || end - begin != bytes)
       fail("`%s`: tensor `%s`: its place in the file is wrong or the file is truncated", path,
-           entry->key);
+           name);
     return content + begin;
   }
 };
 
 WeightsFile open_weights(const char *path) {
-  WeightsFile file{path, read_file(path, "weights"), nullptr, nullptr, 0};
+  WeightsFile file{path, read_file(path, "weights"), {}, nullptr, 0};
   uint64_t length = 0;
   if (file.bytes.count >= 8) memcpy(&length, file.bytes.data, 8);
   if (file.bytes.count < 8 || length > file.bytes.count - 8 || length < 2 || file.bytes[8] != '{')
     fail("`%s`: not a safetensors file, or truncated", path);
   const char *error = nullptr;
   file.header = parse_json(file.bytes.data + 8, length, &error);
-  if (!file.header) fail("`%s`: malformed safetensors header: %s", path, error);
+  if (!file.header.present()) fail("`%s`: malformed safetensors header: %s", path, error);
   file.content = file.bytes.data + 8 + length;
   file.content_bytes = int64_t(file.bytes.count - 8 - length);
   return file;
 }
 
-const char *stored_type(const Json *entry) {
+const char *stored_type(Json entry) {
   Builder out;
-  int64_t dtype = dtype_of_stored(entry->text("dtype", ""));
-  out.add("%s", dtype < 0 ? entry->text("dtype", "?") : dtype_info(dtype).name);
-  const Json *shape = entry->get("shape");
-  for (const Json *d = shape->first; d; d = d->next)
-    out.add("%s%lld", d == shape->first ? "[" : ",", static_cast<long long>(d->value));
-  if (shape->count) out.add("]");
+  int64_t dtype = dtype_of_stored(entry.text("dtype", ""));
+  out.add("%s", dtype < 0 ? entry.text("dtype", "?") : dtype_info(dtype).name);
+  Json shape = entry.get("shape");
+  for (size_t d = 0; d < shape.count(); d++)
+    out.add("%s%lld", d ? "," : "[", static_cast<long long>(shape[d].as_integer(-1)));
+  if (shape.count()) out.add("]");
   return text_copy(out.c_str(), out.length());
 }
 
 void check_entry(const WeightsFile &file, const NncTensor &tensor) {
-  const Json *entry = file.header->get(tensor.name);
-  if (!entry->present()) {
+  Json entry = file.header.get(tensor.name);
+  if (!entry.present()) {
     if (is_required(tensor))
       fail("`%s`: no tensor `%s`: the model needs %s", file.path, tensor.name,
            type_text(tensor, 0));
@@ -108,7 +110,7 @@ void check_entry(const WeightsFile &file, const NncTensor &tensor) {
   if (!same(expected, found))
     fail("`%s`: tensor `%s`: the model has %s, the file has %s", file.path, tensor.name, expected,
          found);
-  file.locate(entry);
+  file.locate(tensor.name, file_bytes(tensor));
 }
 
 } // namespace
@@ -138,14 +140,13 @@ void load_weights(Program &program, const char *path) {
   WeightsFile file = open_weights(path);
   for (int64_t i = 0; i < model.tensor_count; i++)
     if (is_saved(model.tensors[i])) check_entry(file, model.tensors[i]);
-  const Json *step = file.header->get(StepName);
-  if (step->present() && same(stored_type(step), "i64"))
-    memcpy(&program.step, file.locate(step), 8);
+  Json step = file.header.get(StepName);
+  if (step.present() && same(stored_type(step), "i64"))
+    memcpy(&program.step, file.locate(StepName, 8), 8);
   for (int64_t i = 0; i < model.tensor_count; i++) {
     const NncTensor &tensor = model.tensors[i];
-    const Json *entry = file.header->get(tensor.name);
-    if (is_saved(tensor) && entry->present())
-      pack(tensor, 0, file.locate(entry), program.address(tensor));
+    if (is_saved(tensor) && file.header.get(tensor.name).present())
+      pack(tensor, 0, file.locate(tensor.name, file_bytes(tensor)), program.address(tensor));
   }
 }
 

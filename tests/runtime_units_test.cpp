@@ -84,22 +84,33 @@ TEST_CASE("runtime: JSON", "[runtime]") {
   const char *error = nullptr;
   std::string good =
       R"({"a": [1, -2.5e1, true, null, "x\"\u00e9\ud83d\ude00"], "b": {}, "c": 9007199254740993})";
-  const rt::Json *root = rt::parse_json(good.data(), good.size(), &error);
-  REQUIRE(root);
-  const rt::Json *list = root->get("a");
-  CHECK(list->count == 5);
-  CHECK(list->first->next->number == -25);
-  CHECK(std::string(list->first->next->next->next->next->string) == "x\"é😀");
-  CHECK(root->integer("c", 0) == 9007199254740993);
-  CHECK(root->get("none")->get("deeper")->integer("x", 7) == 7);
+  rt::Json root = rt::parse_json(good.data(), good.size(), &error);
+  REQUIRE(root.present());
+  rt::Json list = root.get("a");
+  CHECK(list.count() == 5);
+  CHECK(list[1].as_real(0) == -25);
+  CHECK(std::string(list[4].as_text("")) == "x\"é😀");
+  CHECK(root.integer("c", 0) == 9007199254740993);
+  CHECK(root.get("none").get("deeper").integer("x", 7) == 7);
+  CHECK(root.flag("a", true));
+  CHECK(list[1].as_integer(0) == -25);
+  std::string reals = "[2.5, 1e300]";
+  for (rt::Json real : rt::parse_json(reals.data(), reals.size(), &error))
+    CHECK(real.as_integer(7) == 7);
+  size_t items = 0;
+  for (rt::Json item : list) items += item.present();
+  CHECK(items == 4); // null is as good as absent
+  for (rt::Json item : root.get("b")) items += item.present() + 1;
+  CHECK(items == 4);
   for (std::string bad :
-       {"", "{", "[1,]", "{\"a\" 1}", "tru", "\"abc", "[1] 2", "{\"a\":\"\\q\"}", "-"}) {
+       {"", "{", "[1,]", "{\"a\" 1}", "tru", "\"abc", "[1] 2", "{\"a\":\"\\q\"}", "-",
+        "{\"a\":1,\"a\":1}", "[9223372036854775808]", "[1e999]", "[\"\xff\"]"}) {
     INFO(bad);
-    CHECK(!rt::parse_json(bad.data(), bad.size(), &error));
+    CHECK(!rt::parse_json(bad.data(), bad.size(), &error).present());
     CHECK(error);
   }
   std::string deep(100000, '[');
-  CHECK(!rt::parse_json(deep.data(), deep.size(), &error));
+  CHECK(!rt::parse_json(deep.data(), deep.size(), &error).present());
 }
 
 TEST_CASE("runtime: half precision", "[runtime]") {
