@@ -24,6 +24,12 @@ void emitKernel(llvm::Module &m, const Kernel &k, const Target &t, const std::st
   Emitter(m, k, t, name).run();
 }
 
+std::string unsupported(const Kernel &k) {
+  for (const Expr &e : k.exprs)
+    if (e.op == SOp::erf && e.type == DType::f64) return "erf of f64 has no code yet; convert to f32";
+  return "";
+}
+
 // --- setup -------------------------------------------------------------------------------------------
 
 Emitter::Emitter(llvm::Module &m, const Kernel &kernel, const Target &t, const std::string &name)
