@@ -1,9 +1,11 @@
 // Copying nodes between functions, inlining, and the order of functions by their calls.
 //
-// Problem. Every pass that replaces, drops or inserts nodes would otherwise renumber values in place.
-// Example: inlining `%y = call @f(%x)` puts f's nodes where the call stood and maps %y to f's result.
+// Problem. Every pass that replaces, drops or inserts nodes would otherwise renumber values in
+// place. Example: inlining `%y = call @f(%x)` puts f's nodes where the call stood and maps %y to
+// f's result.
 //
-// Method. A Copier per pair of functions holds the map; node() is the only place that copies a node.
+// Method. A Copier per pair of functions holds the map; node() is the only place that copies a
+// node.
 #include "ir/copy.h"
 #include <set>
 #include <unordered_set>
@@ -80,17 +82,17 @@ void rebuild(Function &f, const std::function<void(Copier &)> &body) {
   f = std::move(fresh);
 }
 
-// --- inlining ------------------------------------------------------------------------------------------
+// --- inlining -----------------------------------------------------------------------------------
 
-void copyOrInline(const Module &m, Copier &c, const Node &node, Names &names, const Expand &expand) {
+void copyOrInline(const Module &m, Copier &c, const Node &node, Names &names,
+                  const Expand &expand) {
   const auto *call = std::get_if<CallAttr>(&node.attr);
   if (!call || !expand(*call)) return c.node(node);
   const Function *f = m.find(call->callee);
   NNC_CHECK(f, "no function @" + call->callee);
   const auto results =
       inlineFunction(m, *f, c.mapped(node.operands), c.to, names, expand, node.loc);
-  for (int k = 0; k < node.resultCount; ++k)
-    c.map[size_t(node.result(k).i)] = results[size_t(k)];
+  for (int k = 0; k < node.resultCount; ++k) c.map[size_t(node.result(k).i)] = results[size_t(k)];
 }
 
 std::vector<ValueId> inlineFunction(const Module &m, const Function &callee,
@@ -112,7 +114,7 @@ std::vector<ValueId> inlineFunction(const Module &m, const Function &callee,
   return results;
 }
 
-// --- functions -----------------------------------------------------------------------------------------
+// --- functions ----------------------------------------------------------------------------------
 
 std::vector<std::string> calleesOf(const Node &node) {
   if (const auto *call = std::get_if<CallAttr>(&node.attr)) {

@@ -5,8 +5,9 @@
 //       if (wanted(node)) c.node(node);        // maps its operands, keeps types, names and Loc
 //   });
 //
-// `map` takes old values to new ones; a pass that replaces a node sets map[old result] to any value of
-// the new function. Parameters and results carry over. Linear, and nothing is moved behind a reader.
+// `map` takes old values to new ones; a pass that replaces a node sets map[old result] to any value
+// of the new function. Parameters and results carry over. Linear, and nothing is moved behind a
+// reader.
 #pragma once
 #include "ir/module.h"
 #include <functional>
@@ -17,16 +18,16 @@ namespace nnc::ir {
 
 // Unique names of a function that grows.
 class Names {
-public:
+ public:
   void take(const Function &f); // all names of f are taken
   std::string unique(const std::string &name);
 
-private:
+ private:
   std::unordered_map<std::string, int> next_; // name -> suffix to try next
 };
 
 class Copier {
-public:
+ public:
   Copier(const Function &from, Function &to) : from(from), to(to), map(from.values.size()) {}
   const Function &from;
   Function &to;
@@ -56,11 +57,11 @@ std::vector<std::string> calleesOf(const Node &node);
 std::vector<Function *> calleesFirst(const Module &m);
 // Removes the functions that were called before and are not reachable now.
 class UnusedFunctions {
-public:
+ public:
   explicit UnusedFunctions(const Module &m);
   void drop(Module &m) const;
 
-private:
+ private:
   std::unordered_map<std::string, bool> isEntry_;
 };
 

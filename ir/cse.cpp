@@ -2,10 +2,10 @@
 //
 //   %a = mul %x, %y; %b = mul %y, %x; %c = add %a, %b     ->     %a = mul %x, %y; %c = add %a, %a
 //
-// Value numbering in one walk: a node's key is its operation, attributes and (already merged) operands,
-// in sorted order if it is commutative. Functions are free of effects, so calls, scans and random draws
-// of one site are equal by definition. A `remat` node is a copy that memory planning asked for: it is
-// merged with nothing.
+// Value numbering in one walk: a node's key is its operation, attributes and (already merged)
+// operands, in sorted order if it is commutative. Functions are free of effects, so calls, scans
+// and random draws of one site are equal by definition. A `remat` node is a copy that memory
+// planning asked for: it is merged with nothing.
 #include "ir/copy.h"
 #include "ir/passes.h"
 #include <algorithm>
@@ -16,8 +16,14 @@ namespace {
 
 bool isCommutative(Op op) {
   switch (op) {
-  case Op::add_: case Op::mul_: case Op::max_: case Op::min_: case Op::eq_: case Op::ne_:
-  case Op::and_: case Op::or_: return true;
+  case Op::add_:
+  case Op::mul_:
+  case Op::max_:
+  case Op::min_:
+  case Op::eq_:
+  case Op::ne_:
+  case Op::and_:
+  case Op::or_: return true;
   default: return false;
   }
 }

@@ -2,8 +2,8 @@
 //
 //   %a = exp %x; %b = log %x; return %b     ->     %b = log %x; return %b
 //
-// Functions are free of effects, so need is the only reason to compute. One backward walk marks, one
-// forward walk copies. Parameters stay: they are the function's interface.
+// Functions are free of effects, so need is the only reason to compute. One backward walk marks,
+// one forward walk copies. Parameters stay: they are the function's interface.
 #include "ir/copy.h"
 #include "ir/passes.h"
 

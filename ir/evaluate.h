@@ -1,5 +1,5 @@
-// Inside the interpreter: what one node's evaluation sees, shared by interpret.cpp (functions, control,
-// pointwise rows) and interpret_tensor.cpp (one eval_<op> per TENSOR row of ops.def).
+// Inside the interpreter: what one node's evaluation sees, shared by interpret.cpp (functions,
+// control, pointwise rows) and interpret_tensor.cpp (one eval_<op> per TENSOR row of ops.def).
 #pragma once
 #include "ir/interpret.h"
 #include "ir/scalar_math.h"
@@ -44,8 +44,10 @@ std::vector<int64_t> stridesOf(const std::vector<int64_t> &dims);
 
 // Accumulates as compiled code does: calls f with a zero of the type that sums of `t` are taken in.
 template <class F> void withAccumulator(DType t, Precision p, F &&f) {
-  if (p == Precision::f32 && isFloat(t) && t != DType::f64) f(float(0));
-  else f(double(0));
+  if (p == Precision::f32 && isFloat(t) && t != DType::f64)
+    f(float(0));
+  else
+    f(double(0));
 }
 
 // All index tuples of `extents` in row-major order; K offsets advance by their strides.
@@ -56,8 +58,10 @@ void nest(const std::vector<int64_t> &extents, const std::array<std::vector<int6
   if (d == extents.size()) return void(f(at));
   const bool last = d + 1 == extents.size();
   for (int64_t i = 0; i < extents[d]; ++i) {
-    if (last) f(at);
-    else nest<K>(extents, strides, at, f, d + 1);
+    if (last)
+      f(at);
+    else
+      nest<K>(extents, strides, at, f, d + 1);
     for (size_t k = 0; k < K; ++k) at[k] += strides[k][d];
   }
 }

@@ -2,10 +2,11 @@
 //
 //   %a = constant 2 : f32[n,300]; %b = exp %a     ->     %b = constant 7.389056 : f32[n,300]
 //
-// Two cases. Pointwise rows and operations that only move elements take splats to splats: one element is
-// evaluated, whatever the shape. Other nodes are evaluated whole if the result is small. The evaluation
-// is the interpreter's in f32 mode, so folding rounds and flushes as compiled code does. Random draws
-// and sizes are no constants; a constant that the text would print in thousands of digits is not made.
+// Two cases. Pointwise rows and operations that only move elements take splats to splats: one
+// element is evaluated, whatever the shape. Other nodes are evaluated whole if the result is small.
+// The evaluation is the interpreter's in f32 mode, so folding rounds and flushes as compiled code
+// does. Random draws and sizes are no constants; a constant that the text would print in thousands
+// of digits is not made.
 #include "ir/copy.h"
 #include "ir/interpret.h"
 #include "ir/passes.h"
@@ -29,14 +30,22 @@ bool isSplat(const ConstantAttr &c) { return c.data.size() == 1; }
 // The result has the operand's elements, all of them if it is not empty, and no others.
 bool movesElements(Op op) {
   switch (op) {
-  case Op::broadcast_: case Op::reshape_: case Op::transpose_: case Op::slice_: case Op::reverse_:
-    return true;
+  case Op::broadcast_:
+  case Op::reshape_:
+  case Op::transpose_:
+  case Op::slice_:
+  case Op::reverse_: return true;
   default: return false;
   }
 }
 bool isEvaluable(Op op) {
   switch (op) {
-  case Op::constant_: case Op::iota_: case Op::size_: case Op::random_: case Op::call_: case Op::scan_:
+  case Op::constant_:
+  case Op::iota_:
+  case Op::size_:
+  case Op::random_:
+  case Op::call_:
+  case Op::scan_:
   case Op::grad_: return false;
   default: return true;
   }
@@ -51,7 +60,8 @@ Tensor evaluated(const Node &node, Type result, const std::vector<Tensor> &opera
 }
 
 // On splats: the value of any element.
-std::optional<double> foldSplat(const Node &node, const Type &type, const std::vector<const ConstantAttr *> &in) {
+std::optional<double> foldSplat(const Node &node, const Type &type,
+                                const std::vector<const ConstantAttr *> &in) {
   if (!std::all_of(in.begin(), in.end(), [](auto *c) { return isSplat(*c); })) return {};
   if (movesElements(node.op)) return in[0]->data[0];
   if (node.op == Op::concat_ || node.op == Op::pad_) return {};
@@ -80,8 +90,11 @@ std::optional<ConstantAttr> evaluate(const Function &f, const Node &node, const 
     operands.push_back(std::move(t));
   }
   ConstantAttr out{evaluated(node, type, operands).data, type};
-  const auto differs = [&](double v) { return v != out.data[0] || std::signbit(v) != std::signbit(out.data[0]); };
-  if (!out.data.empty() && std::none_of(out.data.begin(), out.data.end(), differs)) out.data.resize(1);
+  const auto differs = [&](double v) {
+    return v != out.data[0] || std::signbit(v) != std::signbit(out.data[0]);
+  };
+  if (!out.data.empty() && std::none_of(out.data.begin(), out.data.end(), differs))
+    out.data.resize(1);
   if (out.data.empty()) out.data = {0};
   return out;
 }

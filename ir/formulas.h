@@ -1,16 +1,19 @@
-// The names of ops.def's formulas for ir::V: writing `y * cos(x)` appends the nodes that compute it.
+// The names of ops.def's formulas for ir::V: writing `y * cos(x)` appends the nodes that compute
+// it.
 //
-// One function per pointwise row (generated), and the helpers that are no rows of their own. For the
-// differentiation and the rewrite rules; scalar_math.h has the same names for numbers.
+// One function per pointwise row (generated), and the helpers that are no rows of their own. For
+// the differentiation and the rewrite rules; scalar_math.h has the same names for numbers.
 #pragma once
 #include "ir/builder.h"
 
 namespace nnc::ir {
 
-#define FORMULA1_F(name) inline V name(V x) { return x.b->unary(Op::name##_, x); }
+#define FORMULA1_F(name)                                                                           \
+  inline V name(V x) { return x.b->unary(Op::name##_, x); }
 #define FORMULA1_N(name) FORMULA1_F(name)
 #define FORMULA1_B(name) // `not`, `and`, `or` are words of C++: see the operators below
-#define FORMULA2_F(name) inline V name(V a, V b) { return a.b->binary(Op::name##_, a, b); }
+#define FORMULA2_F(name)                                                                           \
+  inline V name(V a, V b) { return a.b->binary(Op::name##_, a, b); }
 #define FORMULA2_N(name) FORMULA2_F(name)
 #define FORMULA2_B(name)
 #define UNARY(name, cls, ...) FORMULA1_##cls(name)

@@ -7,11 +7,12 @@
 //   %g = grad %l, %x                       %1 = constant 1; %y.d = broadcast %1
 //                                          %2 = mul %y.d, %x; %x.d = add %2, %2
 //
-// Method. Reverse mode on static single assignment: walk the nodes from the loss back to the x's; each
-// node turns the cotangent of its results into cotangents of its operands, which are added up. What a
-// rule references of the forward pass is what has to be kept, so there is no tape. A function is copied
-// node by node and every grad node expands where it stands: a grad of a grad finds ordinary nodes
-// behind it. Pointwise rules are the partials of ops.def, the others are in gradient_rules.cpp.
+// Method. Reverse mode on static single assignment: walk the nodes from the loss back to the x's;
+// each node turns the cotangent of its results into cotangents of its operands, which are added up.
+// What a rule references of the forward pass is what has to be kept, so there is no tape. A
+// function is copied node by node and every grad node expands where it stands: a grad of a grad
+// finds ordinary nodes behind it. Pointwise rules are the partials of ops.def, the others are in
+// gradient_rules.cpp.
 #include "ir/gradient.h"
 #include "ir/reverse.h"
 #include <algorithm>
@@ -19,7 +20,7 @@
 
 namespace nnc::ir {
 
-// --- pointwise rows --------------------------------------------------------------------------------------
+// --- pointwise rows -----------------------------------------------------------------------------
 
 namespace {
 
@@ -37,17 +38,17 @@ Flows vjpPointwise(Site &s) {
   const V g = *s.g[0], y = s.y[0];
   (void)y;
   switch (s.node.op) {
-#define UNARY(name, cls, lo, hi, fwd, dx)                                                            \
-  case Op::name##_: {                                                                                \
-    const V x = s.x[0];                                                                              \
-    (void)x;                                                                                         \
-    return {scale(g, dx)};                                                                           \
+#define UNARY(name, cls, lo, hi, fwd, dx)                                                          \
+  case Op::name##_: {                                                                              \
+    const V x = s.x[0];                                                                            \
+    (void)x;                                                                                       \
+    return {scale(g, dx)};                                                                         \
   }
-#define BINARY(name, cls, loA, hiA, loB, hiB, fwd, da, db)                                           \
-  case Op::name##_: {                                                                                \
-    const V a = s.x[0], b = s.x[1];                                                                  \
-    (void)a, (void)b;                                                                                \
-    return {s.wanted[0] ? scale(g, da) : Flow{}, s.wanted[1] ? scale(g, db) : Flow{}};               \
+#define BINARY(name, cls, loA, hiA, loB, hiB, fwd, da, db)                                         \
+  case Op::name##_: {                                                                              \
+    const V a = s.x[0], b = s.x[1];                                                                \
+    (void)a, (void)b;                                                                              \
+    return {s.wanted[0] ? scale(g, da) : Flow{}, s.wanted[1] ? scale(g, db) : Flow{}};             \
   }
 #include "ir/ops.def"
   default: return {};
@@ -56,16 +57,14 @@ Flows vjpPointwise(Site &s) {
 
 } // namespace
 
+// clang-format off
 bool hasDerivative(Op op) {
   switch (op) {
-#define UNARY(name, cls, lo, hi, fwd, dx)                                                            \
-  case Op::name##_: return !isZero(#dx);
-#define BINARY(name, cls, loA, hiA, loB, hiB, fwd, da, db)                                           \
+#define UNARY(name, cls, lo, hi, fwd, dx) case Op::name##_: return !isZero(#dx);
+#define BINARY(name, cls, loA, hiA, loB, hiB, fwd, da, db) \
   case Op::name##_: return !isZero(#da) || !isZero(#db);
-#define COMPARE(name, fwd)                                                                           \
-  case Op::name##_: return false;
-#define TENSOR(name, arity, Attr)                                                                    \
-  case Op::name##_: return true;
+#define COMPARE(name, fwd) case Op::name##_: return false;
+#define TENSOR(name, arity, Attr) case Op::name##_: return true;
 #include "ir/ops.def"
   }
   return false;
@@ -76,14 +75,14 @@ bool hasDerivative(Op op) {
 
 Flows vjp(Site &s) {
   switch (s.node.op) {
-#define TENSOR(name, arity, Attr)                                                                    \
-  case Op::name##_: return vjp_##name(s);
+#define TENSOR(name, arity, Attr) case Op::name##_: return vjp_##name(s);
 #include "ir/ops.def"
   default: return vjpPointwise(s);
   }
 }
+// clang-format on
 
-// --- the sweep ---------------------------------------------------------------------------------------------
+// --- the sweep ----------------------------------------------------------------------------------
 
 std::vector<bool> variedFrom(const Function &f, const std::vector<ValueId> &xs) {
   std::vector<bool> varied(f.values.size(), false);
@@ -123,7 +122,8 @@ void Reverse::run() {
     b.loc = b.f.nodes[size_t(i)].loc;
     Site s = site({i});
     const Flows flows = vjp(s);
-    NNC_CHECK(flows.size() <= s.x.size(), std::string("too many cotangents of ") + info(s.node.op).name);
+    NNC_CHECK(flows.size() <= s.x.size(),
+              std::string("too many cotangents of ") + info(s.node.op).name);
     for (size_t k = 0; k < flows.size(); ++k) {
       if (!flows[k] || !s.wanted[k]) continue;
       NNC_CHECK(flows[k]->type() == s.x[k].type(),
@@ -186,7 +186,7 @@ void Reverse::extendResults(NodeId id, std::vector<Type> more) {
   for (int32_t k = 0; k < count; ++k) cot_[size_t(first + k)] = cot_[size_t(old + k)];
 }
 
-// --- functions ---------------------------------------------------------------------------------------------
+// --- functions ----------------------------------------------------------------------------------
 
 bool hasNoGradient(const CallAttr &call) { return call.gradient.empty(); }
 
@@ -204,7 +204,8 @@ void expandGrad(Copier &c, Builder &b, Names &names, const Node &node, bool agai
   for (int k = 0; k < node.resultCount; ++k) {
     const ValueId g = sweep.cotangentOrZero(sweep.xs[size_t(k)]);
     c.map[size_t(node.result(k).i)] = g;
-    const std::string &name = c.from.values[size_t(node.result(k).i)].name; // free: no node has it now
+    const std::string &name =
+        c.from.values[size_t(node.result(k).i)].name; // free: no node has it now
     if (!name.empty() && g.i >= firstNew) c.to.values[size_t(g.i)].name = name;
   }
 }
@@ -218,8 +219,10 @@ void differentiate(Function &f, Module &m) {
   rebuild(f, [&](Copier &c) {
     Builder b(m, c.to);
     for (const Node &node : c.from.nodes) {
-      if (isGrad(node)) expandGrad(c, b, names, node, --left > 0);
-      else copyOrInline(m, c, node, names, hasNoGradient);
+      if (isGrad(node))
+        expandGrad(c, b, names, node, --left > 0);
+      else
+        copyOrInline(m, c, node, names, hasNoGradient);
     }
   });
   // A scan that got more results left its old ones behind: number the values anew.

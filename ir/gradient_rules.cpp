@@ -7,9 +7,9 @@
 //   broadcast <-> sum     slice <-> pad       concat <-> slices    window <-> unwindow
 //   gather <-> scatter_add    transpose, reshape, reverse, cast, cumsum: themselves, turned around
 //   contract: the other two permutations of its triple
-// No rule adds up cotangents or asks what is differentiated: that is the sweep's part. Rules are made
-// of operations that have rules, so derivatives have derivatives. A comparison decides ties between
-// saved values only (the operand and the result of one node), never with a recomputed one.
+// No rule adds up cotangents or asks what is differentiated: that is the sweep's part. Rules are
+// made of operations that have rules, so derivatives have derivatives. A comparison decides ties
+// between saved values only (the operand and the result of one node), never with a recomputed one.
 #include "ir/reverse.h"
 #include <algorithm>
 #include <numeric>
@@ -24,7 +24,9 @@ Ints range(int64_t count) {
   std::iota(r.begin(), r.end(), 0);
   return r;
 }
-bool contains(const Ints &dims, int64_t d) { return std::find(dims.begin(), dims.end(), d) != dims.end(); }
+bool contains(const Ints &dims, int64_t d) {
+  return std::find(dims.begin(), dims.end(), d) != dims.end();
+}
 Ints without(int rank, const Ints &dims) {
   Ints rest;
   for (int64_t d = 0; d < rank; ++d)
@@ -40,7 +42,7 @@ Type indexType(const Dims &dims) { return {DType::i32, dims}; }
 
 } // namespace
 
-// --- sources: nothing to flow to ---------------------------------------------------------------------------
+// --- sources: nothing to flow to ----------------------------------------------------------------
 
 Flows vjp_constant(Site &) { return {}; }
 Flows vjp_iota(Site &) { return {}; }
@@ -48,12 +50,14 @@ Flows vjp_size(Site &) { return {}; }
 Flows vjp_random(Site &) { return {}; }
 Flows vjp_grad(Site &) { internalError(__FILE__, __LINE__, "a grad node inside a sweep"); }
 
-// --- moving elements ---------------------------------------------------------------------------------------
+// --- moving elements ----------------------------------------------------------------------------
 
 // The zeros go in before any multiplication, so that a NaN of the side not taken stays out.
 Flows vjp_select(Site &s) {
   const V g = *s.g[0], c = s.x[0];
-  return {{}, s.wanted[1] ? Flow(select(c, g, 0.0)) : Flow{}, s.wanted[2] ? Flow(select(c, 0.0, g)) : Flow{}};
+  return {{},
+          s.wanted[1] ? Flow(select(c, g, 0.0)) : Flow{},
+          s.wanted[2] ? Flow(select(c, 0.0, g)) : Flow{}};
 }
 
 Flows vjp_cast(Site &s) { return {s.b.cast(*s.g[0], s.x[0].type().dtype)}; }
@@ -130,7 +134,7 @@ Flows vjp_unwindow(Site &s) {
   return {s.b.window(*s.g[0], a)};
 }
 
-// --- reductions --------------------------------------------------------------------------------------------
+// --- reductions ---------------------------------------------------------------------------------
 
 namespace {
 
@@ -142,8 +146,8 @@ V shareExtremum(Site &s, const Ints &dims) {
   return select(hit, spread(share, x, dims), 0.0);
 }
 
-// d prod / d x_i is the product of all others: prod over j of (i = j ? 1 : x_j). Dividing the product
-// by x_i would fail at zeros. x [.., D..] is repeated to [.., D.., D'..].
+// d prod / d x_i is the product of all others: prod over j of (i = j ? 1 : x_j). Dividing the
+// product by x_i would fail at zeros. x [.., D..] is repeated to [.., D.., D'..].
 V productOfOthers(Site &s, const Ints &dims) {
   const V x = s.x[0];
   Builder &b = s.b;
@@ -152,9 +156,12 @@ V productOfOthers(Site &s, const Ints &dims) {
   for (const int64_t d : dims) square.push_back(dimsOf(x)[size_t(d)]);
   V same = b.constant(1, {DType::boolean, square});
   for (size_t k = 0; k < dims.size(); ++k)
-    same = same && eq(b.iota(dims[k], indexType(square)), b.iota(rank + int64_t(k), indexType(square)));
-  const V others = b.reduce(ReduceKind::prod, select(same, 1.0, b.broadcast(x, range(rank), square)), dims);
-  Ints order = without(int(rank), dims), perm(size_t(rank), 0); // others has the dimensions kept.., dims..
+    same = same &&
+           eq(b.iota(dims[k], indexType(square)), b.iota(rank + int64_t(k), indexType(square)));
+  const V others =
+      b.reduce(ReduceKind::prod, select(same, 1.0, b.broadcast(x, range(rank), square)), dims);
+  Ints order = without(int(rank), dims),
+       perm(size_t(rank), 0); // others has the dimensions kept.., dims..
   order.insert(order.end(), dims.begin(), dims.end());
   for (int64_t i = 0; i < rank; ++i) perm[size_t(order[size_t(i)])] = i;
   return b.transpose(others, perm);
@@ -183,7 +190,8 @@ Flows vjp_max_index(Site &s) {
   for (const int64_t d : dims) {
     const Dim size = dimsOf(x)[size_t(d)];
     const V i = b.iota(d, indexType(dimsOf(x)));
-    const V count = size.isConst() ? b.like(double(size.b), i) : b.broadcast(b.size(size), {}, dimsOf(x));
+    const V count =
+        size.isConst() ? b.like(double(size.b), i) : b.broadcast(b.size(size), {}, dimsOf(x));
     place = place ? *place * count + i : i;
   }
   return {select(eq(*place, spread(s.y[1], x, dims)), spread(*s.g[0], x, dims), 0.0)};
@@ -194,8 +202,8 @@ Flows vjp_cumsum(Site &s) {
   return {s.b.cumsum(*s.g[0], a.dim, !a.reverse, a.exclusive)};
 }
 
-// dx[j] = sum over k of (index[k] = j ? dy[k] : 0): the permutation as a comparison of indices, with
-// the new dimension j last and then moved to its place.
+// dx[j] = sum over k of (index[k] = j ? dy[k] : 0): the permutation as a comparison of indices,
+// with the new dimension j last and then moved to its place.
 Flows vjp_sort(Site &s) {
   const int64_t d = s.attr<SortAttr>().dim, rank = s.x[0].type().rank();
   Builder &b = s.b;
@@ -208,7 +216,7 @@ Flows vjp_sort(Site &s) {
   return {b.transpose(placed, perm)};
 }
 
-// --- contraction and tables ----------------------------------------------------------------------------------
+// --- contraction and tables ---------------------------------------------------------------------
 
 namespace {
 
@@ -226,16 +234,19 @@ V transposed(Site &s, int to) {
 } // namespace
 
 Flows vjp_contract(Site &s) {
-  return {s.wanted[0] ? Flow(transposed(s, 0)) : Flow{}, s.wanted[1] ? Flow(transposed(s, 1)) : Flow{}};
+  return {s.wanted[0] ? Flow(transposed(s, 0)) : Flow{},
+          s.wanted[1] ? Flow(transposed(s, 1)) : Flow{}};
 }
 
 Flows vjp_gather(Site &s) {
   return {s.b.scatterAdd(s.x[1], *s.g[0], s.attr<GatherAttr>().axis, s.x[0].type())};
 }
 
-Flows vjp_scatter_add(Site &s) { return {{}, s.b.gather(*s.g[0], s.x[0], s.attr<ScatterAttr>().axis)}; }
+Flows vjp_scatter_add(Site &s) {
+  return {{}, s.b.gather(*s.g[0], s.x[0], s.attr<ScatterAttr>().axis)};
+}
 
-// --- calls -----------------------------------------------------------------------------------------------------
+// --- calls --------------------------------------------------------------------------------------
 
 // @g(operands.., results.., cotangents of results..) -> cotangents of operands. Calls without a
 // gradient were inlined when the function was copied.
@@ -248,10 +259,12 @@ Flows vjp_call(Site &s) {
   for (const V y : s.y) args.push_back(y);
   for (size_t k = 0; k < s.y.size(); ++k) args.push_back(s.g[k] ? *s.g[k] : zeroLike(s.y[k]));
   NNC_CHECK(gradient->params.size() == args.size() && gradient->results.size() == s.x.size(),
-            "@" + a.gradient + " must take operands, results and cotangents, and give a cotangent per operand");
+            "@" + a.gradient +
+                " must take operands, results and cotangents, and give a cotangent per operand");
   Flows flows;
   if (s.sweep.inlineGradients) {
-    for (const ValueId v : inlineFunction(s.b.module, *gradient, args, s.b.f, s.sweep.names, hasNoGradient, s.node.loc))
+    for (const ValueId v : inlineFunction(s.b.module, *gradient, args, s.b.f, s.sweep.names,
+                                          hasNoGradient, s.node.loc))
       flows.push_back(s.b.value(v));
     return flows;
   }

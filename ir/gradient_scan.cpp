@@ -6,11 +6,11 @@
 //   %dh0, %dw, %dx = scan @f.d reverse (%h.d, 0; %s, %x, %ys.d; %w)
 //
 // Method. The body and its own backward sweep are built as one function, `work`. Its forward half
-// becomes @f.r, its backward half @f.d: cotangents of carries and of invariants are carries (the latter
-// start at zero), cotangents of the sequences are stacked results. A forward value that the backward
-// half references is computed again there if that is cheap and possible from slices, invariants and
-// saved values; otherwise it is saved, as a stacked result on axis 0. Both halves are ordinary
-// functions, so scans nest and have second derivatives.
+// becomes @f.r, its backward half @f.d: cotangents of carries and of invariants are carries (the
+// latter start at zero), cotangents of the sequences are stacked results. A forward value that the
+// backward half references is computed again there if that is cheap and possible from slices,
+// invariants and saved values; otherwise it is saved, as a stacked result on axis 0. Both halves
+// are ordinary functions, so scans nest and have second derivatives.
 #include "ir/reverse.h"
 #include <algorithm>
 
@@ -64,7 +64,8 @@ Roles findRoles(const Site &s, const Function &body) {
     const std::vector<bool> varied = variedFrom(body, from);
     std::vector<bool> useful(body.values.size(), false);
     for (size_t k = 0; k < s.g.size(); ++k)
-      if (k < r.carries ? carryHelps[k] : s.g[k].has_value()) useful[size_t(body.results[k].value.i)] = true;
+      if (k < r.carries ? carryHelps[k] : s.g[k].has_value())
+        useful[size_t(body.results[k].value.i)] = true;
     useful = usefulTo(body, useful);
     for (size_t k = 0; k < s.x.size(); ++k) {
       helps[k] = useful[size_t(body.params[k].value.i)];
@@ -83,9 +84,9 @@ Roles findRoles(const Site &s, const Function &body) {
 // The body and its sweep in one function.
 struct Work {
   Function f;
-  size_t forward = 0;            // nodes before this one are the body's
-  std::vector<ValueId> params;   // of the body
-  std::vector<ValueId> results;  // of the body
+  size_t forward = 0;                          // nodes before this one are the body's
+  std::vector<ValueId> params;                 // of the body
+  std::vector<ValueId> results;                // of the body
   std::vector<ValueId> dCarry, dInvariant, dY; // parameters: cotangents that come in
   std::vector<size_t> yWithCotangent;
   std::vector<ValueId> carryOut, sequenceOut, invariantOut; // cotangents that go out
@@ -126,12 +127,15 @@ Work sweepBody(const Site &s, const Function &body, const Roles &r) {
   Reverse sweep(b, names, wrt, s.sweep.inlineGradients);
   sweep.tables.push_back(&w.results);
   const auto carries = r.activeCarries(), invariants = r.activeInvariants();
-  for (size_t i = 0; i < carries.size(); ++i) sweep.flow(w.results[carries[i]], b.value(w.dCarry[i]));
-  for (size_t i = 0; i < w.dY.size(); ++i) sweep.flow(w.results[w.yWithCotangent[i]], b.value(w.dY[i]));
+  for (size_t i = 0; i < carries.size(); ++i)
+    sweep.flow(w.results[carries[i]], b.value(w.dCarry[i]));
+  for (size_t i = 0; i < w.dY.size(); ++i)
+    sweep.flow(w.results[w.yWithCotangent[i]], b.value(w.dY[i]));
   sweep.run();
   b.loc = s.node.loc;
   for (const size_t k : carries) w.carryOut.push_back(sweep.cotangentOrZero(w.params[k]));
-  for (const size_t k : r.activeSequences()) w.sequenceOut.push_back(sweep.cotangentOrZero(w.params[k]));
+  for (const size_t k : r.activeSequences())
+    w.sequenceOut.push_back(sweep.cotangentOrZero(w.params[k]));
   for (size_t i = 0; i < invariants.size(); ++i) {
     const Flow g = sweep.cotangent(w.params[invariants[i]]);
     const V sum = b.value(w.dInvariant[i]);
@@ -140,29 +144,39 @@ Work sweepBody(const Site &s, const Function &body, const Roles &r) {
   return w;
 }
 
-// --- what to save --------------------------------------------------------------------------------------------
+// --- what to save -------------------------------------------------------------------------------
 
 // Moves or repeats its operand, or widens a bool: saving the operand instead costs no more.
 bool isView(Op op) {
   switch (op) {
-  case Op::broadcast_: case Op::window_: case Op::pad_: case Op::reshape_: case Op::transpose_:
-  case Op::reverse_: case Op::cast_: return true;
+  case Op::broadcast_:
+  case Op::window_:
+  case Op::pad_:
+  case Op::reshape_:
+  case Op::transpose_:
+  case Op::reverse_:
+  case Op::cast_: return true;
   default: return false;
   }
 }
 // Computing it again costs less than a store and a load, or no more.
 bool isCheap(Op op) {
   switch (op) {
-  case Op::constant_: case Op::iota_: case Op::size_: case Op::random_: case Op::select_:
-  case Op::slice_: case Op::concat_: return true;
+  case Op::constant_:
+  case Op::iota_:
+  case Op::size_:
+  case Op::random_:
+  case Op::select_:
+  case Op::slice_:
+  case Op::concat_: return true;
   default: return isPointwise(op) || isView(op);
   }
 }
 
 struct Residuals {
-  std::vector<ValueId> saved;     // in the order in which they are stacked
-  std::vector<bool> neededNodes;  // nodes of the backward function: live ones, and recomputed ones
-  std::vector<bool> used;         // values that the backward function references or computes
+  std::vector<ValueId> saved;    // in the order in which they are stacked
+  std::vector<bool> neededNodes; // nodes of the backward function: live ones, and recomputed ones
+  std::vector<bool> used;        // values that the backward function references or computes
 };
 
 // Live nodes of the backward half, and with them the values that it needs of the forward half.
@@ -186,22 +200,28 @@ Residuals findResiduals(const Work &w, const Roles &roles) {
   std::vector<bool> wanted = r.used; // a view asks for its operand
   for (size_t i = w.forward; i-- > 0;) {
     const Node &node = w.f.nodes[i];
-    if (isView(node.op) && wanted[size_t(node.firstResult.i)]) wanted[size_t(node.operands[0].i)] = true;
+    if (isView(node.op) && wanted[size_t(node.firstResult.i)])
+      wanted[size_t(node.operands[0].i)] = true;
   }
   std::vector<bool> known(w.f.values.size(), false);
   auto save = [&](ValueId v) { r.saved.push_back(v), known[size_t(v.i)] = true; };
   for (size_t k = 0; k < w.params.size(); ++k) {
-    if (!roles.isCarry(k)) known[size_t(w.params[k].i)] = true;
-    else if (wanted[size_t(w.params[k].i)]) save(w.params[k]);
+    if (!roles.isCarry(k))
+      known[size_t(w.params[k].i)] = true;
+    else if (wanted[size_t(w.params[k].i)])
+      save(w.params[k]);
   }
   for (size_t i = 0; i < w.forward; ++i) {
     const Node &node = w.f.nodes[i];
-    const bool again = isCheap(node.op) && std::all_of(node.operands.begin(), node.operands.end(),
-                                                       [&](ValueId v) { return known[size_t(v.i)]; });
+    const bool again =
+        isCheap(node.op) && std::all_of(node.operands.begin(), node.operands.end(),
+                                        [&](ValueId v) { return known[size_t(v.i)]; });
     for (int k = 0; k < node.resultCount; ++k) {
       const ValueId v = node.result(k);
-      if (again) known[size_t(v.i)] = true;
-      else if (wanted[size_t(v.i)]) save(v);
+      if (again)
+        known[size_t(v.i)] = true;
+      else if (wanted[size_t(v.i)])
+        save(v);
     }
   }
   std::vector<bool> isSaved(w.f.values.size(), false);
@@ -219,7 +239,7 @@ Residuals findResiduals(const Work &w, const Roles &roles) {
   return r;
 }
 
-// --- the two functions ---------------------------------------------------------------------------------------
+// --- the two functions --------------------------------------------------------------------------
 
 std::string freeName(const Module &m, const std::string &base) {
   std::string name = base;
@@ -228,7 +248,8 @@ std::string freeName(const Module &m, const std::string &base) {
 }
 
 // The body with its nested scans as the sweep left them, and the saved values as further results.
-std::string addForward(Module &m, const Work &w, const Function &body, const std::vector<ValueId> &more) {
+std::string addForward(Module &m, const Work &w, const Function &body,
+                       const std::vector<ValueId> &more) {
   Function &f = m.add(freeName(m, body.name + ".r"), body.batch);
   Copier c(w.f, f);
   for (size_t k = 0; k < w.params.size(); ++k) {
@@ -323,7 +344,9 @@ Flows vjp_scan(Site &s) {
   back.length = a.length;
   back.reverse = !a.reverse;
   std::vector<ValueId> operands, params;
-  auto operand = [&](ValueId outer, ValueId inner) { operands.push_back(outer), params.push_back(inner); };
+  auto operand = [&](ValueId outer, ValueId inner) {
+    operands.push_back(outer), params.push_back(inner);
+  };
   auto sequence = [&](ValueId outer, ValueId inner, int64_t axis) {
     operand(outer, inner);
     back.xAxes.push_back(axis);
@@ -336,7 +359,8 @@ Flows vjp_scan(Site &s) {
   for (size_t i = 0; i < invariants.size(); ++i)
     operand(s.b.like(0.0, s.x[invariants[i]]), w.dInvariant[i]);
   back.carries = int64_t(operands.size());
-  for (size_t i = 0; i < stacked.size(); ++i) sequence(stacked[i].outer, r.saved[i], stacked[i].axis);
+  for (size_t i = 0; i < stacked.size(); ++i)
+    sequence(stacked[i].outer, r.saved[i], stacked[i].axis);
   for (size_t k = roles.carries; k < roles.carries + roles.xs; ++k)
     if (r.used[size_t(w.params[k].i)]) sequence(s.x[k], w.params[k], a.xAxes[k - roles.carries]);
   for (size_t i = 0; i < w.dY.size(); ++i) {

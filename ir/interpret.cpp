@@ -1,11 +1,13 @@
 // The interpreter's road through a function: nodes in order, pointwise rows, calls and scans.
 //
 // Problem. Compiled code needs a meaning to be compared with: one that is obvious from its text.
-// Example: `%y = add %a, %b : f32[2]` is y[i] = a[i] + b[i], where the formula is the row of ops.def.
+// Example: `%y = add %a, %b : f32[2]` is y[i] = a[i] + b[i], where the formula is the row of
+// ops.def.
 //
 // Method. Every element is a double. Pointwise rows instantiate their formula for double, for float
-// (f32 mode) or for wrapping integers; TENSOR rows are the functions eval_<op> of interpret_tensor.cpp,
-// listed by the table so that a missing one does not link. Values are freed after their last reader.
+// (f32 mode) or for wrapping integers; TENSOR rows are the functions eval_<op> of
+// interpret_tensor.cpp, listed by the table so that a missing one does not link. Values are freed
+// after their last reader.
 #include "ir/interpret.h"
 #include "ir/evaluate.h"
 #include <cstring>
@@ -28,7 +30,7 @@ namespace {
 
 using scalar::Int;
 
-// --- pointwise rows ----------------------------------------------------------------------------------
+// --- pointwise rows -----------------------------------------------------------------------------
 
 template <class T> T load(double v) { return T(v); }
 template <> Int load<Int>(double v) { return Int::from(v); }
@@ -50,12 +52,18 @@ template <class T, class F> void map2(Evaluation &e, F f) {
 template <class T> bool pointwise(Evaluation &e) {
   using namespace scalar;
   switch (e.node.op) {
-#define UNARY(name, cls, lo, hi, fwd, dx)                                                            \
-  case Op::name##_: map1<T>(e, [](T x) { return result(fwd); }); return true;
-#define BINARY(name, cls, loA, hiA, loB, hiB, fwd, da, db)                                           \
-  case Op::name##_: map2<T>(e, [](T a, T b) { return result(fwd); }); return true;
-#define COMPARE(name, fwd)                                                                           \
-  case Op::name##_: map2<T>(e, [](T a, T b) { return result(fwd); }); return true;
+#define UNARY(name, cls, lo, hi, fwd, dx)                                                          \
+  case Op::name##_:                                                                                \
+    map1<T>(e, [](T x) { return result(fwd); });                                                   \
+    return true;
+#define BINARY(name, cls, loA, hiA, loB, hiB, fwd, da, db)                                         \
+  case Op::name##_:                                                                                \
+    map2<T>(e, [](T a, T b) { return result(fwd); });                                              \
+    return true;
+#define COMPARE(name, fwd)                                                                         \
+  case Op::name##_:                                                                                \
+    map2<T>(e, [](T a, T b) { return result(fwd); });                                              \
+    return true;
 #include "ir/ops.def"
   default: return false; // not of this kind; evaluate() reports it
   }
@@ -65,10 +73,14 @@ template <class T> bool pointwise(Evaluation &e) {
 bool integerPointwise(Evaluation &e) {
   using namespace scalar;
   switch (e.node.op) {
-#define UNARY_N(name, fwd)                                                                           \
-  case Op::name##_: map1<Int>(e, [](Int x) { return result(fwd); }); return true;
-#define BINARY_N(name, fwd)                                                                          \
-  case Op::name##_: map2<Int>(e, [](Int a, Int b) { return result(fwd); }); return true;
+#define UNARY_N(name, fwd)                                                                         \
+  case Op::name##_:                                                                                \
+    map1<Int>(e, [](Int x) { return result(fwd); });                                               \
+    return true;
+#define BINARY_N(name, fwd)                                                                        \
+  case Op::name##_:                                                                                \
+    map2<Int>(e, [](Int a, Int b) { return result(fwd); });                                        \
+    return true;
 #define UNARY_F(name, fwd)
 #define UNARY_B(name, fwd)
 #define BINARY_F(name, fwd)
@@ -95,8 +107,10 @@ bool evalPointwise(Evaluation &e) {
 
 bool evalTensor(Evaluation &e) {
   switch (e.node.op) {
-#define TENSOR(name, arity, Attr)                                                                    \
-  case Op::name##_: eval_##name(e); return true;
+#define TENSOR(name, arity, Attr)                                                                  \
+  case Op::name##_:                                                                                \
+    eval_##name(e);                                                                                \
+    return true;
 #include "ir/ops.def"
   default: return false; // not of this kind; evaluate() reports it
   }
@@ -116,9 +130,8 @@ void store(Tensor &t, Precision p) {
   case DType::f32: return each(scalar::roundF32);
   case DType::bf16: return each(scalar::roundBf16);
   case DType::f16: return each(scalar::roundF16);
-  default: return each([](double v) {
-    return scalar::flushed(v, std::numeric_limits<double>::min());
-  });
+  default:
+    return each([](double v) { return scalar::flushed(v, std::numeric_limits<double>::min()); });
   }
 }
 
@@ -156,7 +169,7 @@ const Function &callee(const Evaluator &run, const std::string &name) {
   return *f;
 }
 
-// --- functions ---------------------------------------------------------------------------------------
+// --- functions ----------------------------------------------------------------------------------
 
 std::vector<Tensor> Evaluator::execute(const Function &f, std::vector<Tensor> args, int64_t n,
                                        uint64_t iteration, std::vector<Tensor> *keep) const {
@@ -206,8 +219,10 @@ struct Slices {
     for (int64_t o = 0; o < outer; ++o) {
       auto *w = whole + (o * length + at) * inner;
       auto *s = part + o * inner;
-      if constexpr (std::is_const_v<A>) std::copy(w, w + inner, s);
-      else if (!out) std::copy(s, s + inner, w);
+      if constexpr (std::is_const_v<A>)
+        std::copy(w, w + inner, s);
+      else if (!out)
+        std::copy(s, s + inner, w);
     }
   }
 };
@@ -224,8 +239,9 @@ Tensor sliceOf(const Tensor &whole, int64_t axis, int64_t at) {
 
 } // namespace
 
-// carries := body(carries, x[t].., invariants..) for t in order; the random draws of round t have the
-// iteration t, whichever way the loop runs: a reversed scan may recompute what the forward one drew.
+// carries := body(carries, x[t].., invariants..) for t in order; the random draws of round t have
+// the iteration t, whichever way the loop runs: a reversed scan may recompute what the forward one
+// drew.
 void eval_scan(Evaluation &e) {
   const auto &a = e.attr<ScanAttr>();
   const Function &body = callee(e.run, a.body);
@@ -254,7 +270,7 @@ void eval_grad(Evaluation &) {
   internalError(__FILE__, __LINE__, "`grad` has no direct meaning: differentiate the module first");
 }
 
-// --- modules -----------------------------------------------------------------------------------------
+// --- modules ------------------------------------------------------------------------------------
 
 Interpreter::Interpreter(const Module &m, Precision p, uint64_t seed) : m_(m), p_(p), seed_(seed) {
   for (const Persistent &s : m.persistents) persistent_[s.name] = zeros(s.type, 1);
@@ -309,8 +325,10 @@ std::vector<Tensor> Interpreter::run(std::string_view function, std::vector<Tens
   auto results = Evaluator{&m_, p_, seed_, step}.execute(*f, std::move(args), n, 0);
   std::vector<Tensor> out;
   for (size_t k = 0; k < results.size(); ++k) {
-    if (f->results[k].bind) persistent(f->results[k].name) = std::move(results[k]);
-    else out.push_back(std::move(results[k]));
+    if (f->results[k].bind)
+      persistent(f->results[k].name) = std::move(results[k]);
+    else
+      out.push_back(std::move(results[k]));
   }
   return out;
 }

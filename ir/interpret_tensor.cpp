@@ -3,8 +3,8 @@
 // Problem. A tensor operation is a rule from result indices to operand indices. Example: transpose
 // {perm=[1,0]} of f32[2,3]: y[i,j] = x[j,i], so walking y row by row reads x with strides 1 and 3.
 //
-// Method. `nest` walks an index space and keeps one running offset per tensor; most rows are one nest
-// with the right strides. Sums are taken in index order, in the accumulator of their type.
+// Method. `nest` walks an index space and keeps one running offset per tensor; most rows are one
+// nest with the right strides. Sums are taken in index order, in the accumulator of their type.
 #include "ir/evaluate.h"
 #include "ir/random.h"
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace nnc::ir {
 
 using Sizes = std::vector<int64_t>;
 
-// --- sources and pointwise-like ------------------------------------------------------------------------
+// --- sources and pointwise-like -----------------------------------------------------------------
 
 void eval_select(Evaluation &e) {
   for (size_t i = 0; i < e.y().data.size(); ++i)
@@ -25,15 +25,19 @@ void eval_cast(Evaluation &e) {
   const DType to = e.y().dtype, from = e.x().dtype;
   for (size_t i = 0; i < e.y().data.size(); ++i) {
     const double v = e.x().data[i];
-    if (to == DType::boolean) e.y().data[i] = v != 0 ? 1 : 0;
-    else e.y().data[i] = isInteger(to) && isFloat(from) ? scalar::saturate(to, v) : v;
+    if (to == DType::boolean)
+      e.y().data[i] = v != 0 ? 1 : 0;
+    else
+      e.y().data[i] = isInteger(to) && isFloat(from) ? scalar::saturate(to, v) : v;
   }
 }
 
 void eval_constant(Evaluation &e) {
   const auto &data = e.attr<ConstantAttr>().data;
-  if (data.size() == 1) std::fill(e.y().data.begin(), e.y().data.end(), data[0]);
-  else std::copy(data.begin(), data.end(), e.y().data.begin());
+  if (data.size() == 1)
+    std::fill(e.y().data.begin(), e.y().data.end(), data[0]);
+  else
+    std::copy(data.begin(), data.end(), e.y().data.begin());
 }
 
 void eval_iota(Evaluation &e) {
@@ -52,11 +56,12 @@ void eval_random(Evaluation &e) {
   for (const Dim d : a.type.dims) whole.push_back(d.at(e.full));
   const uint64_t key = mixSeed(e.run.seed) ^ siteHash(a.site);
   nest<2>(e.y().dims, {stridesOf(e.y().dims), stridesOf(whole)}, {0, 0}, [&](auto at) {
-    e.y().data[size_t(at[0])] = uniform24(philoxWord(key, e.run.step, e.iteration, uint64_t(at[1])));
+    e.y().data[size_t(at[0])] =
+        uniform24(philoxWord(key, e.run.step, e.iteration, uint64_t(at[1])));
   });
 }
 
-// --- moving elements -----------------------------------------------------------------------------------
+// --- moving elements ----------------------------------------------------------------------------
 
 namespace {
 
@@ -72,7 +77,8 @@ void eval_broadcast(Evaluation &e) {
   const auto &dims = e.attr<BroadcastAttr>().dims;
   const Sizes sx = stridesOf(e.x().dims);
   Sizes strides(e.y().dims.size(), 0);
-  for (size_t i = 0; i < dims.size(); ++i) strides[size_t(dims[i])] = e.x().dims[i] == 1 ? 0 : sx[i];
+  for (size_t i = 0; i < dims.size(); ++i)
+    strides[size_t(dims[i])] = e.x().dims[i] == 1 ? 0 : sx[i];
   copyStrided(e, strides);
 }
 
@@ -131,11 +137,13 @@ namespace {
 
 // Visits the pairs (element of the whole, element of the windows) of a window row; elements outside
 // of the whole have whole = -1. Windows are [pre, out.., size.., post].
-template <class F> void forWindows(const WindowAttr &a, const Sizes &whole, const Sizes &windows, F f) {
+template <class F>
+void forWindows(const WindowAttr &a, const Sizes &whole, const Sizes &windows, F f) {
   const size_t k = a.size.size(), pre = size_t(a.dim);
   const Sizes sWhole = stridesOf(whole), sWin = stridesOf(windows);
   Sizes at(windows.size(), 0);
-  const int64_t count = std::accumulate(windows.begin(), windows.end(), int64_t(1), std::multiplies<>());
+  const int64_t count =
+      std::accumulate(windows.begin(), windows.end(), int64_t(1), std::multiplies<>());
   for (int64_t w = 0; w < count; ++w) {
     int64_t offset = 0;
     for (size_t d = 0; d < windows.size(); ++d) at[d] = w / sWin[d] % windows[d];
@@ -170,12 +178,12 @@ void eval_unwindow(Evaluation &e) {
   });
 }
 
-// --- reductions ------------------------------------------------------------------------------------------
+// --- reductions ---------------------------------------------------------------------------------
 
 namespace {
 
-// Calls f(result offset, operand offset, row-major index within the reduced dimensions), in row-major
-// order of the operand's reduced dimensions for each result.
+// Calls f(result offset, operand offset, row-major index within the reduced dimensions), in
+// row-major order of the operand's reduced dimensions for each result.
 template <class F> void forReduced(const Tensor &x, const Ints &dims, F f) {
   const Sizes sx = stridesOf(x.dims);
   Sizes kept, keptStrides, inner, innerStrides;
@@ -197,7 +205,8 @@ double identity(ReduceKind kind, DType t) {
   case ReduceKind::prod: return 1;
   case ReduceKind::max:
     return isFloat(t) ? -inf : t == DType::boolean ? 0 : scalar::saturate(t, -1e300);
-  case ReduceKind::min: return isFloat(t) ? inf : t == DType::boolean ? 1 : scalar::saturate(t, 1e300);
+  case ReduceKind::min:
+    return isFloat(t) ? inf : t == DType::boolean ? 1 : scalar::saturate(t, 1e300);
   }
   return 0;
 }
@@ -225,7 +234,8 @@ void eval_reduce(Evaluation &e) {
     });
   withAccumulator(e.x().dtype, e.run.p, [&](auto zero) {
     using T = decltype(zero);
-    forReduced(e.x(), a.dims, [&](size_t o, size_t i, int64_t) { y[o] = combine(a.kind, T(y[o]), T(x[i])); });
+    forReduced(e.x(), a.dims,
+               [&](size_t o, size_t i, int64_t) { y[o] = combine(a.kind, T(y[o]), T(x[i])); });
   });
 }
 
@@ -287,19 +297,22 @@ void eval_sort(Evaluation &e) {
   });
 }
 
-// --- contraction -----------------------------------------------------------------------------------------
+// --- contraction --------------------------------------------------------------------------------
 
 namespace {
 
-// One loop nest over the labels. A dimension whose form can leave its tensor is a guard; in the last
-// loop the guards become one range, so the innermost statement is only the multiplication.
+// One loop nest over the labels. A dimension whose form can leave its tensor is a guard; in the
+// last loop the guards become one range, so the innermost statement is only the multiplication.
 struct ContractNest {
-  struct Guard { Sizes coef; int64_t size; };
-  Sizes extents;                                  // per loop
-  std::array<Sizes, 3> strides;                   // per tensor and loop
+  struct Guard {
+    Sizes coef;
+    int64_t size;
+  };
+  Sizes extents;                // per loop
+  std::array<Sizes, 3> strides; // per tensor and loop
   std::array<int64_t, 3> start{0, 0, 0};
-  std::vector<Guard> guards;                      // coefficients per loop
-  Sizes at;                                       // current index of each guard
+  std::vector<Guard> guards; // coefficients per loop
+  Sizes at;                  // current index of each guard
 
   ContractNest(const ContractAttr &a, const std::array<const Tensor *, 3> &t, int64_t n) {
     const std::vector<size_t> order = loopOrder(a);
@@ -307,7 +320,8 @@ struct ContractNest {
     for (size_t k = 0; k < 3; ++k) {
       strides[k].assign(order.size(), 0);
       const Sizes s = stridesOf(t[k]->dims);
-      for (size_t d = 0; d < a.forms[k].size(); ++d) addDim(a.forms[k][d], order, k, s[d], t[k]->dims[d]);
+      for (size_t d = 0; d < a.forms[k].size(); ++d)
+        addDim(a.forms[k][d], order, k, s[d], t[k]->dims[d]);
     }
   }
   // Labels of the result outermost: each element's sum is taken in the order of the other labels.
@@ -321,11 +335,13 @@ struct ContractNest {
         if (inResult[l] == first) order.push_back(l);
     return order;
   }
-  void addDim(const LabelForm &f, const std::vector<size_t> &order, size_t k, int64_t stride, int64_t size) {
+  void addDim(const LabelForm &f, const std::vector<size_t> &order, size_t k, int64_t stride,
+              int64_t size) {
     Guard g{Sizes(order.size(), 0), size};
     int64_t low = f.offset, high = f.offset;
     for (const LabelTerm &t : f.terms) {
-      const size_t loop = size_t(std::find(order.begin(), order.end(), size_t(t.label)) - order.begin());
+      const size_t loop =
+          size_t(std::find(order.begin(), order.end(), size_t(t.label)) - order.begin());
       g.coef[loop] += t.coef;
       const int64_t reach = t.coef * (extents[loop] - 1);
       (reach < 0 ? low : high) += reach;
@@ -352,7 +368,9 @@ struct ContractNest {
   template <class F> void run(F &&inner, std::array<int64_t, 3> o, size_t d = 0) {
     if (d + 1 == extents.size()) {
       const auto [lo, hi] = range();
-      if (lo < hi) inner(o[0] + lo * strides[0][d], o[1] + lo * strides[1][d], o[2] + lo * strides[2][d], hi - lo);
+      if (lo < hi)
+        inner(o[0] + lo * strides[0][d], o[1] + lo * strides[1][d], o[2] + lo * strides[2][d],
+              hi - lo);
       return;
     }
     for (int64_t i = 0; i < extents[d]; ++i) {
@@ -372,14 +390,16 @@ void eval_contract(Evaluation &e) {
   ContractNest loops(a, {&e.x(0), &e.x(1), &e.y()}, e.n);
   const double *x = e.x(0).data.data(), *w = e.x(1).data.data();
   double *y = e.y().data.data();
-  const int64_t sx = loops.strides[0].back(), sw = loops.strides[1].back(), sy = loops.strides[2].back();
+  const int64_t sx = loops.strides[0].back(), sw = loops.strides[1].back(),
+                sy = loops.strides[2].back();
   withAccumulator(e.y().dtype, e.run.p, [&](auto zero) {
     using T = decltype(zero);
     loops.run(
         [&](int64_t ox, int64_t ow, int64_t oy, int64_t count) {
           if (sy == 0) {
             T sum = T(y[oy]);
-            for (int64_t i = 0; i < count; ++i) sum = T(double(sum) + x[ox + i * sx] * w[ow + i * sw]);
+            for (int64_t i = 0; i < count; ++i)
+              sum = T(double(sum) + x[ox + i * sx] * w[ow + i * sw]);
             y[oy] = sum;
             return;
           }
@@ -390,14 +410,13 @@ void eval_contract(Evaluation &e) {
   });
 }
 
-// --- indexed access ----------------------------------------------------------------------------------------
+// --- indexed access -----------------------------------------------------------------------------
 
 namespace {
 
 // Rows of `axis` in a table [outer, size, inner] and the picked form [outer, indices.., inner].
 // Indices are clamped in both directions of the pair, so that each is the other's transpose.
-template <class F>
-void forRows(const Sizes &table, int64_t axis, const Tensor &indices, F f) {
+template <class F> void forRows(const Sizes &table, int64_t axis, const Tensor &indices, F f) {
   const int64_t inner = stridesOf(table)[size_t(axis)], size = table[size_t(axis)];
   int64_t outer = 1;
   for (int64_t d = 0; d < axis; ++d) outer *= table[size_t(d)];
@@ -405,7 +424,8 @@ void forRows(const Sizes &table, int64_t axis, const Tensor &indices, F f) {
   if (size == 0) return;
   for (int64_t o = 0; o < outer; ++o)
     for (int64_t k = 0; k < count; ++k) {
-      const int64_t row = std::clamp<int64_t>(scalar::Int::from(indices.data[size_t(k)]).v, 0, size - 1);
+      const int64_t row =
+          std::clamp<int64_t>(scalar::Int::from(indices.data[size_t(k)]).v, 0, size - 1);
       f((o * size + row) * inner, (o * count + k) * inner, inner);
     }
 }
@@ -421,12 +441,13 @@ void eval_gather(Evaluation &e) {
 void eval_scatter_add(Evaluation &e) {
   withAccumulator(e.y().dtype, e.run.p, [&](auto zero) {
     using T = decltype(zero);
-    forRows(e.y().dims, e.attr<ScatterAttr>().axis, e.x(0), [&](int64_t t, int64_t p, int64_t inner) {
-      for (int64_t i = 0; i < inner; ++i) {
-        double &y = e.y().data[size_t(t + i)];
-        y = T(T(y) + T(e.x(1).data[size_t(p + i)]));
-      }
-    });
+    forRows(e.y().dims, e.attr<ScatterAttr>().axis, e.x(0),
+            [&](int64_t t, int64_t p, int64_t inner) {
+              for (int64_t i = 0; i < inner; ++i) {
+                double &y = e.y().data[size_t(t + i)];
+                y = T(T(y) + T(e.x(1).data[size_t(p + i)]));
+              }
+            });
   });
 }
 

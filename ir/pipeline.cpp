@@ -3,8 +3,9 @@
 //   runGradient:  differentiate, dce                                     what --emit=grad prints
 //   runOptimize:  differentiate, inline, (fold, simplify, cse, dce)*     what --emit=opt prints
 //
-// Every pass is a row of passes.def. After each one the module is verified if asked for, and `after` is
-// told the pass's name and time; a broken module aborts with the name of the pass that broke it.
+// Every pass is a row of passes.def. After each one the module is verified if asked for, and
+// `after` is told the pass's name and time; a broken module aborts with the name of the pass that
+// broke it.
 #include "ir/gradient.h"
 #include "ir/passes.h"
 #include "ir/verify.h"
@@ -34,12 +35,13 @@ constexpr PassInfo kPasses[] = {
 void run(Pass which, Module &m, const PipelineOptions &o) {
   const PassInfo &pass = kPasses[size_t(which)];
   const auto begin = std::chrono::steady_clock::now();
-  if (pass.onModule) pass.onModule(m);
+  if (pass.onModule)
+    pass.onModule(m);
   else
     for (size_t k = 0; k < m.functions.size(); ++k) pass.onFunction(*m.functions[k], m);
   const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
   if (o.verifyEach) {
-    const std::string error = verify(m);
+    const std::string error = which == Pass::differentiate_ ? verifyDifferentiated(m) : verify(m);
     NNC_CHECK(error.empty(), std::string("after pass ") + pass.name + ": " + error);
   }
   if (o.after) o.after({pass.name, time.count(), m});
@@ -77,7 +79,7 @@ void runOptimize(Module &m, const PipelineOptions &o) {
     run(Pass::fold_, m, o);     // first: the rules look for constants
     run(Pass::simplify_, m, o); // before cse: rules make nodes that exist already
     run(Pass::cse_, m, o);
-    run(Pass::dce_, m, o);      // last: the others leave their dead nodes to it
+    run(Pass::dce_, m, o); // last: the others leave their dead nodes to it
     if (fingerprint(m) == before) break;
   }
 }

@@ -1,5 +1,6 @@
-// Philox4x32-10: ten rounds of two 32x32 -> 64 bit products whose halves are swapped and mixed with a
-// key that grows by fixed steps. Salmon et al., SC 2011, figure 2; vectors in ir_interpret_test.cpp.
+// Philox4x32-10: ten rounds of two 32x32 -> 64 bit products whose halves are swapped and mixed with
+// a key that grows by fixed steps. Salmon et al., SC 2011, figure 2; vectors in
+// ir_interpret_test.cpp.
 #include "ir/random.h"
 
 namespace nnc::ir {

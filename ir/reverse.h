@@ -6,8 +6,8 @@
 
 namespace nnc::ir {
 
-using Flow = std::optional<V>;    // a cotangent; none: zero, and no nodes
-using Flows = std::vector<Flow>;  // one per operand; those missing at the end are none
+using Flow = std::optional<V>;   // a cotangent; none: zero, and no nodes
+using Flows = std::vector<Flow>; // one per operand; those missing at the end are none
 
 // Which values depend, through operations that have a derivative, on the given ones.
 std::vector<bool> variedFrom(const Function &f, const std::vector<ValueId> &xs);
@@ -29,7 +29,7 @@ struct Site {
 
 // The sweep over the nodes that exist when it is made. Nodes it builds go behind them.
 class Reverse {
-public:
+ public:
   Reverse(Builder &b, Names &names, std::vector<ValueId> xs, bool inlineGradients);
   void flow(ValueId y, V g); // adds g to y's cotangent
   void run();
@@ -45,7 +45,7 @@ public:
   std::vector<ValueId> xs;
   const bool inlineGradients; // calls must not survive: the result will be differentiated again
 
-private:
+ private:
   bool active(const Node &node) const;
   Site site(NodeId id);
   int32_t end_, firstNew_;

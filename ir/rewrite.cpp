@@ -33,7 +33,9 @@ void Rules::add(int line, V lhs, V rhs, Condition when) {
   byRoot_[size_t(root->op)].push_back(rules_.size());
   rules_.push_back({line, lhs, rhs, when});
 }
-void Rules::add(int line, V lhs, double rhs, Condition when) { add(line, lhs, b_.like(rhs, x), when); }
+void Rules::add(int line, V lhs, double rhs, Condition when) {
+  add(line, lhs, b_.like(rhs, x), when);
+}
 
 bool Rules::match(ValueId pattern, ValueId value, Match &m) const {
   const Node *want = f_.def(pattern);
@@ -62,7 +64,8 @@ bool Rules::matchNode(const Node &pattern, const Node &node, Match &m) const {
 }
 
 // The nodes of a pattern all have the matched node's dimensions; numbers have the variables' type.
-ValueId Rules::instantiate(ValueId pattern, const Match &m, const Type &type, const Make &make) const {
+ValueId Rules::instantiate(ValueId pattern, const Match &m, const Type &type,
+                           const Make &make) const {
   const Node *node = f_.def(pattern);
   if (!node) return m.bound[size_t(pattern.i)];
   if (const auto *constant = std::get_if<ConstantAttr>(&node->attr)) {
@@ -75,15 +78,16 @@ ValueId Rules::instantiate(ValueId pattern, const Match &m, const Type &type, co
   return make(node->op, std::move(operands), node->attr);
 }
 
-std::optional<ValueId> Rules::apply(const Rule &rule, const Function &f, const Node &node, const Type &type,
-                                    const Make &make) const {
+std::optional<ValueId> Rules::apply(const Rule &rule, const Function &f, const Node &node,
+                                    const Type &type, const Make &make) const {
   Match m{f, {}};
   if (!matchNode(*f_.def(rule.lhs), node, m)) return {};
   if (rule.when && !rule.when(m)) return {};
   return instantiate(rule.rhs, m, type, make);
 }
 
-std::optional<ValueId> Rules::apply(const Function &f, const Node &node, const Type &type, const Make &make) const {
+std::optional<ValueId> Rules::apply(const Function &f, const Node &node, const Type &type,
+                                    const Make &make) const {
   for (const size_t k : byRoot_[size_t(node.op)])
     if (const auto v = apply(rules_[k], f, node, type, make)) return v;
   return {};

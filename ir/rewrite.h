@@ -2,11 +2,12 @@
 //
 //   RULE(x * (1.0 / y), x / y)          // both sides are nodes over pattern variables
 //
-// Problem. An algebraic rule should read as mathematics, and a test should be able to evaluate both of
-// its sides. Method. The patterns live in a function of their own; x, y, z match any number, c, d a
-// constant with one repeated element, p, q any bool. Matching is structural recursion with a binding per
-// variable, instantiation copies the right side with the types of the matched node. Rules are found by
-// the operation at the root of their left side and keep the line they were written on.
+// Problem. An algebraic rule should read as mathematics, and a test should be able to evaluate both
+// of its sides. Method. The patterns live in a function of their own; x, y, z match any number, c,
+// d a constant with one repeated element, p, q any bool. Matching is structural recursion with a
+// binding per variable, instantiation copies the right side with the types of the matched node.
+// Rules are found by the operation at the root of their left side and keep the line they were
+// written on.
 #pragma once
 #include "ir/builder.h"
 #include <array>
@@ -25,13 +26,13 @@ struct Match {
   double c() const { return constant(3); }
   double d() const { return constant(4); }
 
-private:
+ private:
   double constant(size_t k) const;
 };
 using Condition = bool (*)(const Match &);
 
 class Rules {
-public:
+ public:
   struct Rule {
     int line;
     ValueId lhs, rhs;
@@ -48,11 +49,13 @@ public:
 
   using Make = std::function<ValueId(Op, std::vector<ValueId>, Attr)>;
   // The value that replaces `node` (of `type`, not yet in f) by the first rule that matches.
-  std::optional<ValueId> apply(const Function &f, const Node &node, const Type &type, const Make &make) const;
+  std::optional<ValueId> apply(const Function &f, const Node &node, const Type &type,
+                               const Make &make) const;
   // One given rule; for tests.
-  std::optional<ValueId> apply(const Rule &rule, const Function &f, const Node &node, const Type &type, const Make &make) const;
+  std::optional<ValueId> apply(const Rule &rule, const Function &f, const Node &node,
+                               const Type &type, const Make &make) const;
 
-private:
+ private:
   Rules(const Rules &) = delete;
   bool match(ValueId pattern, ValueId value, Match &m) const;
   bool matchNode(const Node &pattern, const Node &node, Match &m) const;

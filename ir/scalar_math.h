@@ -2,9 +2,9 @@
 //
 //   BINARY(mod, N, ..., mod(a, b), ...)     mod(-7.0, 3.0) = 2.0,  mod(Int{-7}, Int{3}) = Int{2}
 //
-// Three element types: double (the oracle and the constant folder), float (f32 mode: every step of a
-// formula rounds, as compiled code does) and Int (rows of class N and I, wrapping as two's complement).
-// The same names for ir::V are in formulas.h.
+// Three element types: double (the oracle and the constant folder), float (f32 mode: every step of
+// a formula rounds, as compiled code does) and Int (rows of class N and I, wrapping as two's
+// complement). The same names for ir::V are in formulas.h.
 #pragma once
 #include "ir/type.h"
 #include <algorithm>
@@ -60,7 +60,7 @@ inline Int floordiv(Int a, Int b) {
 }
 inline Int mod(Int a, Int b) { return b.v == 0 ? Int{0} : a - floordiv(a, b) * b; }
 
-// --- storing ---------------------------------------------------------------------------------------
+// --- storing ------------------------------------------------------------------------------------
 
 inline double toDouble(double x) { return x; }
 inline double toDouble(Int x) { return double(x.v); }
@@ -68,7 +68,8 @@ inline double toDouble(Int x) { return double(x.v); }
 inline double flushed(double x, double smallest) { return std::fabs(x) < smallest ? x * 0.0 : x; }
 inline double roundF32(double x) { return flushed(float(x), std::numeric_limits<float>::min()); }
 
-// Rounds to a binary format of `bits` significand bits and exponents minExp.. of the last place, to even.
+// Rounds to a binary format of `bits` significand bits and exponents minExp.. of the last place, to
+// even.
 inline double roundFormat(double x, int bits, int minExp, double largest) {
   if (!std::isfinite(x) || x == 0) return x;
   int e = 0;

@@ -2,17 +2,19 @@
 //
 //   %a = neg %x; %b = sub %y, %a; %c = mul %b, 1      ->      %b = add %y, %x
 //
-// Method. Nodes are copied in order, so operands are simple already when a node is looked at: constants
-// of commutative operations move to the right, then the structural simplifications of
-// simplify_views.cpp are tried, then the rules below. The nodes of a right side go the same way. A rule
-// looks at its operands' definitions and at nothing else, so one walk is enough and a second changes
-// nothing.
+// Method. Nodes are copied in order, so operands are simple already when a node is looked at:
+// constants of commutative operations move to the right, then the structural simplifications of
+// simplify_views.cpp are tried, then the rules below. The nodes of a right side go the same way. A
+// rule looks at its operands' definitions and at nothing else, so one walk is enough and a second
+// changes nothing.
 //
 // What a rule must keep (read before adding one):
-//   - The right side costs no more than the left, also if inner nodes of the left stay for other readers
+//   - The right side costs no more than the left, also if inner nodes of the left stay for other
+//   readers
 //     (a division counts as a multiplication). So exp(x) - 1 is not rewritten to expm1(x).
 //   - NaN and infinity stay: x * 0 and x - x are 0 for integers only, exp(log(x)) is not x.
-//   - The sign of a zero may change (x + 0 is x, also for x = -0), and so may the last bits: the numeric
+//   - The sign of a zero may change (x + 0 is x, also for x = -0), and so may the last bits: the
+//   numeric
 //     contract orders scheduling, not algebra.
 //   - Directed, constants on the right; no rule that only reorders.
 #include "ir/copy.h"
@@ -28,9 +30,16 @@ namespace nnc::ir {
 namespace {
 
 bool ints(const Match &m) { return m.isInts(); }
-bool usable(double v) { return v != 0 && std::isfinite(v) && std::fabs(v) > 1e-30 && std::fabs(v) < 1e30; }
+bool usable(double v) {
+  return v != 0 && std::isfinite(v) && std::fabs(v) > 1e-30 && std::fabs(v) < 1e30;
+}
 // Both constants and their product are far from overflow and underflow in f32.
-bool productIsSafe(const Match &m) { return m.isFloats() && usable(m.c()) && usable(m.d()) && usable(m.c() * m.d()); }
+bool productIsSafe(const Match &m) {
+  return m.isFloats() && usable(m.c()) && usable(m.d()) && usable(m.c() * m.d());
+}
+bool quotientIsSafe(const Match &m) { // c / d and d / c alike
+  return m.isFloats() && usable(m.c()) && usable(m.d()) && usable(m.c() / m.d());
+}
 bool isPowerOfTwo(const Match &m) {
   int e = 0;
   return usable(m.c()) && std::fabs(std::frexp(m.c(), &e)) == 0.5;
@@ -67,8 +76,8 @@ void addRules(Rules &r) {
   RULE((x + c) + d, x + (c + d), ints);
   RULE((x * c) * d, x * (c * d), productIsSafe);
   RULE((x * c) * d, x * (c * d), ints);
-  RULE((x / c) * d, x * (d / c), productIsSafe);
-  RULE((x * c) / d, x * (c / d), productIsSafe);
+  RULE((x / c) * d, x * (d / c), quotientIsSafe);
+  RULE((x * c) / d, x * (c / d), quotientIsSafe);
   RULE(x / c, x * (1.0 / c), isPowerOfTwo);
   // division
   RULE(x * (1.0 / y), x / y);
@@ -120,14 +129,20 @@ void addRules(Rules &r) {
 
 bool isCommutative(Op op) {
   switch (op) {
-  case Op::add_: case Op::mul_: case Op::max_: case Op::min_: case Op::eq_: case Op::ne_:
-  case Op::and_: case Op::or_: return true;
+  case Op::add_:
+  case Op::mul_:
+  case Op::max_:
+  case Op::min_:
+  case Op::eq_:
+  case Op::ne_:
+  case Op::and_:
+  case Op::or_: return true;
   default: return false;
   }
 }
 
 class Simplifier {
-public:
+ public:
   Simplifier(Copier &c, Module &m) : c_(c), b_(m, c.to) {}
 
   void node(const Node &old) {
@@ -148,7 +163,7 @@ public:
     result = append(c_.to, std::move(node), {c_.from.values[size_t(old.firstResult.i)]});
   }
 
-private:
+ private:
   std::optional<ValueId> replaced(const Node &node, const Type &type) {
     if (depth_ > 32) return {}; // far beyond any chain of rules that shrink
     const auto make = [this](Op op, std::vector<ValueId> operands, Attr attr) {
@@ -166,7 +181,8 @@ private:
     std::vector<Type> in;
     for (const ValueId v : node.operands) in.push_back(c_.to.type(v));
     const Inferred type = inferTypes(op, in, node.attr, &b_.module);
-    NNC_CHECK(type.error.empty(), std::string("a rule builds a wrong ") + info(op).name + ": " + type.error);
+    NNC_CHECK(type.error.empty(),
+              std::string("a rule builds a wrong ") + info(op).name + ": " + type.error);
     if (const auto v = replaced(node, type.types[0])) return *v;
     if (auto constant = foldNode(c_.to, node, type.types[0])) {
       node.operands.clear();
@@ -197,7 +213,8 @@ const Rules &simplifyRules() {
 
 // A function that is still to be differentiated is left alone: stop_gradient means something there.
 void simplify(Function &f, Module &m) {
-  if (std::any_of(f.nodes.begin(), f.nodes.end(), [](const Node &n) { return n.op == Op::grad_; })) return;
+  if (std::any_of(f.nodes.begin(), f.nodes.end(), [](const Node &n) { return n.op == Op::grad_; }))
+    return;
   rebuild(f, [&](Copier &c) {
     Simplifier s(c, m);
     for (const Node &node : c.from.nodes) s.node(node);

@@ -5,9 +5,9 @@
 //   cast(cast x) = cast x, if the inner cast loses nothing
 //   contract(transpose x, w) = contract(x, w) with the labels in the other order
 //
-// One function per operation: it sees the node and its operands' definitions and returns the value to
-// use instead. Zeros: a contraction, window or sum of a constant 0 is 0 (the zeros that differentiation
-// makes for values without a cotangent), although 0 * inf would not be.
+// One function per operation: it sees the node and its operands' definitions and returns the value
+// to use instead. Zeros: a contraction, window or sum of a constant 0 is 0 (the zeros that
+// differentiation makes for values without a cotangent), although 0 * inf would not be.
 #include "ir/simplify_views.h"
 #include <algorithm>
 
@@ -41,10 +41,14 @@ bool isCounting(const Ints &v) {
     if (v[i] != int64_t(i)) return false;
   return true;
 }
-bool allZero(const Dims &v) { return std::all_of(v.begin(), v.end(), [](Dim d) { return d == Dim(0); }); }
-bool allOne(const Ints &v) { return std::all_of(v.begin(), v.end(), [](int64_t s) { return s == 1; }); }
+bool allZero(const Dims &v) {
+  return std::all_of(v.begin(), v.end(), [](Dim d) { return d == Dim(0); });
+}
+bool allOne(const Ints &v) {
+  return std::all_of(v.begin(), v.end(), [](int64_t s) { return s == 1; });
+}
 
-// --- choice and conversion -----------------------------------------------------------------------------------
+// --- choice and conversion ----------------------------------------------------------------------
 
 Simpler simplifySelect(const View &v) {
   const auto c = splatOf(v.f, v.x(0));
@@ -56,7 +60,8 @@ Simpler simplifySelect(const View &v) {
 bool losesNothing(DType from, DType to) {
   if (from == to || from == DType::boolean) return true;
   switch (from) {
-  case DType::bf16: case DType::f16: return to == DType::f32 || to == DType::f64;
+  case DType::bf16:
+  case DType::f16: return to == DType::f32 || to == DType::f64;
   case DType::f32: return to == DType::f64;
   case DType::u8: return to != DType::boolean;
   case DType::i32: return to == DType::i64 || to == DType::f64;
@@ -74,7 +79,7 @@ Simpler simplifyCast(const View &v) {
   return v.make(Op::cast_, {from}, v.node.attr);
 }
 
-// --- moving elements -------------------------------------------------------------------------------------------
+// --- moving elements ----------------------------------------------------------------------------
 
 Simpler simplifyBroadcast(const View &v) {
   const auto &a = v.attr<BroadcastAttr>();
@@ -82,13 +87,15 @@ Simpler simplifyBroadcast(const View &v) {
   const Node *inner = v.inner(Op::broadcast_);
   if (!inner) return {};
   Ints dims;
-  for (const int64_t d : std::get<BroadcastAttr>(inner->attr).dims) dims.push_back(a.dims[size_t(d)]);
+  for (const int64_t d : std::get<BroadcastAttr>(inner->attr).dims)
+    dims.push_back(a.dims[size_t(d)]);
   return v.make(Op::broadcast_, {inner->operands[0]}, BroadcastAttr{dims, v.type});
 }
 
 Simpler simplifyReshape(const View &v) {
   if (v.typeOf(v.x()) == v.type) return v.x();
-  if (const Node *inner = v.inner(Op::reshape_)) return v.make(Op::reshape_, {inner->operands[0]}, ReshapeAttr{v.type});
+  if (const Node *inner = v.inner(Op::reshape_))
+    return v.make(Op::reshape_, {inner->operands[0]}, ReshapeAttr{v.type});
   return {};
 }
 
@@ -127,7 +134,8 @@ Simpler simplifySlice(const View &v) {
   if (const Node *inner = v.inner(Op::slice_)) {
     const auto &b = std::get<SliceAttr>(inner->attr);
     if (!allOne(b.stride)) return {};
-    for (size_t d = 0; d < b.start.size(); ++d) a.start[d] = a.start[d] + b.start[d], a.limit[d] = a.limit[d] + b.start[d];
+    for (size_t d = 0; d < b.start.size(); ++d)
+      a.start[d] = a.start[d] + b.start[d], a.limit[d] = a.limit[d] + b.start[d];
     return v.make(Op::slice_, {inner->operands[0]}, a);
   }
   if (const Node *pad = v.inner(Op::pad_)) {
@@ -145,7 +153,8 @@ Simpler simplifyReverse(const View &v) {
   if (!inner) return {};
   Ints odd; // reversed once
   const Ints &other = std::get<AxesAttr>(inner->attr).dims;
-  std::set_symmetric_difference(dims.begin(), dims.end(), other.begin(), other.end(), std::back_inserter(odd));
+  std::set_symmetric_difference(dims.begin(), dims.end(), other.begin(), other.end(),
+                                std::back_inserter(odd));
   return v.make(Op::reverse_, {inner->operands[0]}, AxesAttr{odd});
 }
 
@@ -156,7 +165,8 @@ Simpler simplifyPad(const View &v) {
   const Node *inner = v.inner(Op::pad_);
   if (!inner || std::get<PadAttr>(inner->attr).value != a.value) return {};
   const auto &b = std::get<PadAttr>(inner->attr);
-  for (size_t d = 0; d < a.low.size(); ++d) a.low[d] = a.low[d] + b.low[d], a.high[d] = a.high[d] + b.high[d];
+  for (size_t d = 0; d < a.low.size(); ++d)
+    a.low[d] = a.low[d] + b.low[d], a.high[d] = a.high[d] + b.high[d];
   return v.make(Op::pad_, {inner->operands[0]}, a);
 }
 
@@ -171,18 +181,21 @@ Simpler simplifyConcat(const View &v) {
   return v.make(Op::concat_, rest, v.node.attr);
 }
 
-// --- sums --------------------------------------------------------------------------------------------------------
+// --- sums ---------------------------------------------------------------------------------------
 
 Simpler simplifyReduce(const View &v) {
   const auto &a = v.attr<ReduceAttr>();
   const Dims &from = v.typeOf(v.x()).dims;
-  if (std::all_of(a.dims.begin(), a.dims.end(), [&](int64_t d) { return from[size_t(d)] == Dim(1); }))
+  if (std::all_of(a.dims.begin(), a.dims.end(),
+                  [&](int64_t d) { return from[size_t(d)] == Dim(1); }))
     return v.make(Op::reshape_, {v.x()}, ReshapeAttr{v.type});
   if (a.kind == ReduceKind::sum && v.isZero(0)) return v.splat(0);
   return {};
 }
 
-Simpler zeroOfZero(const View &v, size_t k) { return v.isZero(k) ? Simpler(v.splat(0)) : Simpler{}; }
+Simpler zeroOfZero(const View &v, size_t k) {
+  return v.isZero(k) ? Simpler(v.splat(0)) : Simpler{};
+}
 
 Simpler simplifyContract(const View &v) {
   if (v.isZero(0) || v.isZero(1)) return v.splat(0);
@@ -207,7 +220,8 @@ Simpler simplifyGather(const View &v) {
 
 } // namespace
 
-Simpler simplifyView(const Function &f, const Node &node, const Type &type, const Rules::Make &make) {
+Simpler simplifyView(const Function &f, const Node &node, const Type &type,
+                     const Rules::Make &make) {
   const View v{f, node, type, make};
   switch (node.op) {
   case Op::select_: return simplifySelect(v);

@@ -1,10 +1,10 @@
 // Random well-typed functions: the passes keep their values, are idempotent, and the text form, the
 // verifier and differentiation cope with what comes.
 //
-// The generator takes pointwise rows from ops.def. In exact functions all values are small multiples of
-// 1/4 and operations are exact, so that values may be compared for equality across rounding; in smooth
-// ones values are squashed, so that they stay comparable within a tolerance, and gradients are added.
-// A failure prints the seed and the function.
+// The generator takes pointwise rows from ops.def. In exact functions all values are small
+// multiples of 1/4 and operations are exact, so that values may be compared for equality across
+// rounding; in smooth ones values are squashed, so that they stay comparable within a tolerance,
+// and gradients are added. A failure prints the seed and the function.
 #include "ir/passes.h"
 #include "tests/ir_helpers.h"
 
@@ -17,24 +17,46 @@ const Dim n = Dim::batch();
 
 bool isExact(Op op) {
   switch (op) {
-  case Op::add_: case Op::sub_: case Op::mul_: case Op::max_: case Op::min_: case Op::neg_: case Op::abs_:
-  case Op::sign_: case Op::floor_: case Op::ceil_: case Op::round_: case Op::stop_gradient_: return true;
-  default: return info(op).cls == TypeClass::B || info(op).form == OpForm::compare || op == Op::is_nan_;
+  case Op::add_:
+  case Op::sub_:
+  case Op::mul_:
+  case Op::max_:
+  case Op::min_:
+  case Op::neg_:
+  case Op::abs_:
+  case Op::sign_:
+  case Op::floor_:
+  case Op::ceil_:
+  case Op::round_:
+  case Op::stop_gradient_: return true;
+  default:
+    return info(op).cls == TypeClass::B || info(op).form == OpForm::compare || op == Op::is_nan_;
   }
 }
 bool isSmooth(Op op) {
   switch (op) {
-  case Op::add_: case Op::sub_: case Op::mul_: case Op::neg_: case Op::sin_: case Op::cos_: case Op::tanh_:
-  case Op::sigmoid_: case Op::erf_: case Op::atan_: case Op::exp_: case Op::stop_gradient_: return true;
+  case Op::add_:
+  case Op::sub_:
+  case Op::mul_:
+  case Op::neg_:
+  case Op::sin_:
+  case Op::cos_:
+  case Op::tanh_:
+  case Op::sigmoid_:
+  case Op::erf_:
+  case Op::atan_:
+  case Op::exp_:
+  case Op::stop_gradient_: return true;
   default: return false;
   }
 }
 
 class Generator {
-public:
+ public:
   Generator(Builder &b, Random &r, bool smooth) : b_(b), r_(r), smooth_(smooth) {
     for (int op = 0; op < kOpCount; ++op)
-      if (isPointwise(Op(op)) && (smooth ? isSmooth(Op(op)) : isExact(Op(op)))) rows_.push_back(Op(op));
+      if (isPointwise(Op(op)) && (smooth ? isSmooth(Op(op)) : isExact(Op(op))))
+        rows_.push_back(Op(op));
     for (const Dims &dims : {Dims{n, 3}, Dims{3}, Dims{n, 2, 3}, Dims{}})
       params.push_back(add(b.param("x", f64(dims))));
     if (!smooth) params.push_back(add(b.param("i", {DType::i32, {n}})));
@@ -43,16 +65,20 @@ public:
 
   void step() {
     switch (pick(r_, 0, 9)) {
-    case 0: case 1: case 2: case 3: return pointwise();
+    case 0:
+    case 1:
+    case 2:
+    case 3: return pointwise();
     case 4: return constant();
-    case 5: case 6: return move();
+    case 5:
+    case 6: return move();
     case 7: return shrink();
     case 8: return grow();
     case 9: return convert();
     }
   }
 
-private:
+ private:
   V add(V v) {
     all.push_back(v);
     return v;
@@ -71,7 +97,8 @@ private:
     return same[size_t(pick(r_, 0, int64_t(same.size()) - 1))];
   }
   bool fits(Op op, const Type &t) const {
-    return inferTypes(op, std::vector<Type>(size_t(info(op).arity), t), NoAttr{}, nullptr).error.empty();
+    return inferTypes(op, std::vector<Type>(size_t(info(op).arity), t), NoAttr{}, nullptr)
+        .error.empty();
   }
   void pointwise() {
     const Op op = rows_[size_t(pick(r_, 0, int64_t(rows_.size()) - 1))];
@@ -100,18 +127,35 @@ private:
     if (rank == 0) return;
     const int64_t d = pick(r_, 0, rank - 1);
     switch (pick(r_, 0, 5)) {
-    case 0: { Ints perm; for (int64_t i = 0; i < rank; ++i) perm.push_back((i + d) % rank); add(b_.transpose(x, perm)); return; }
+    case 0: {
+      Ints perm;
+      for (int64_t i = 0; i < rank; ++i) perm.push_back((i + d) % rank);
+      add(b_.transpose(x, perm));
+      return;
+    }
     case 1: add(b_.reverse(x, {d})); return;
-    case 2: { Dims low(size_t(rank), 0), high = low; low[size_t(d)] = pick(r_, 0, 1), high[size_t(d)] = pick(r_, 0, 1); add(b_.pad(x, low, high)); return; }
+    case 2: {
+      Dims low(size_t(rank), 0), high = low;
+      low[size_t(d)] = pick(r_, 0, 1), high[size_t(d)] = pick(r_, 0, 1);
+      add(b_.pad(x, low, high));
+      return;
+    }
     case 3: {
       Dims low(size_t(rank), 0), high = dims;
       const Dim size = dims[size_t(d)];
-      if (size.isConst() && size.b > 1) low[size_t(d)] = pick(r_, 0, 1), high[size_t(d)] = size - Dim(pick(r_, 0, size.b - 1 - low[size_t(d)].b));
+      if (size.isConst() && size.b > 1)
+        low[size_t(d)] = pick(r_, 0, 1),
+        high[size_t(d)] = size - Dim(pick(r_, 0, size.b - 1 - low[size_t(d)].b));
       add(b_.slice(x, low, high));
       return;
     }
     case 4: add(b_.concat({x, *like_(x)}, d)); return;
-    case 5: { Dims split = dims; split.insert(split.begin() + d, Dim(1)); add(b_.reshape(x, split)); return; }
+    case 5: {
+      Dims split = dims;
+      split.insert(split.begin() + d, Dim(1));
+      add(b_.reshape(x, split));
+      return;
+    }
     }
   }
   void shrink() {
@@ -199,7 +243,8 @@ void checkPasses(uint64_t seed, bool smooth) {
   const auto in = inputs(r, f);
   const auto expected = Interpreter(*m, Precision::f64).run("f", in);
   using Pass = void (*)(Function &, Module &);
-  for (const Pass pass : {Pass(foldConstants), Pass(simplify), Pass(cse), Pass(dce), Pass(simplify), Pass(foldConstants)}) {
+  for (const Pass pass : {Pass(foldConstants), Pass(simplify), Pass(cse), Pass(dce), Pass(simplify),
+                          Pass(foldConstants)}) {
     pass(f, *m);
     const std::string error = verify(*m);
     INFO(error);
@@ -210,7 +255,9 @@ void checkPasses(uint64_t seed, bool smooth) {
     const auto out = Interpreter(*m, Precision::f64).run("f", in);
     for (size_t k = 0; k < out.size(); ++k)
       for (size_t i = 0; i < out[k].data.size(); ++i) {
-        INFO("became\n" << once << "result " << k << "[" << i << "]: " << expected[k].data[i] << " became " << out[k].data[i]);
+        INFO("became\n"
+             << once << "result " << k << "[" << i << "]: " << expected[k].data[i] << " became "
+             << out[k].data[i]);
         REQUIRE(near(expected[k].data[i], out[k].data[i], smooth ? 1e-7 : 1e-12));
       }
   }

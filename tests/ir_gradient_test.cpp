@@ -1,5 +1,5 @@
-// Every derivative against central differences in f64, first and second order: the pointwise rows from
-// the table, within their domains, and every tensor row with random attributes.
+// Every derivative against central differences in f64, first and second order: the pointwise rows
+// from the table, within their domains, and every tensor row with random attributes.
 #include "tests/ir_helpers.h"
 
 using namespace nnc::ir;
@@ -20,9 +20,9 @@ std::vector<RowCase> rows() {
 #define KEEP_F true
 #define KEEP_N true
 #define KEEP_B false
-#define UNARY(name, cls, lo, hi, fwd, dx)                                                            \
+#define UNARY(name, cls, lo, hi, fwd, dx)                                                          \
   if (KEEP_##cls && Op::name##_ != Op::is_nan_) all.push_back({Op::name##_, {{lo, hi}}});
-#define BINARY(name, cls, loA, hiA, loB, hiB, fwd, da, db)                                           \
+#define BINARY(name, cls, loA, hiA, loB, hiB, fwd, da, db)                                         \
   if (KEEP_##cls) all.push_back({Op::name##_, {{loA, hiA}, {loB, hiB}}});
 #include "ir/ops.def"
   return all;
@@ -32,9 +32,12 @@ std::vector<RowCase> rows() {
 bool smooth(Op op, double a, double b) {
   const double margin = 1e-3, q = a / b;
   switch (op) {
-  case Op::floordiv_: case Op::mod_: return std::fabs(q - std::nearbyint(q)) > margin;
-  case Op::max_: case Op::min_: return std::fabs(a - b) > margin;
-  case Op::abs_: case Op::sign_: return std::fabs(a) > margin;
+  case Op::floordiv_:
+  case Op::mod_: return std::fabs(q - std::nearbyint(q)) > margin;
+  case Op::max_:
+  case Op::min_: return std::fabs(a - b) > margin;
+  case Op::abs_:
+  case Op::sign_: return std::fabs(a) > margin;
   default: return true;
   }
 }
@@ -46,24 +49,27 @@ TEST_CASE("every pointwise row has right first and second derivatives") {
   for (const RowCase &row : rows()) {
     INFO(info(row.op).name);
     std::vector<Tensor> inputs;
-    for (const auto &d : row.domain) inputs.push_back(randomTensor(r, f64({6}), 1, d.first, d.second));
+    for (const auto &d : row.domain)
+      inputs.push_back(randomTensor(r, f64({6}), 1, d.first, d.second));
     for (size_t i = 0; i < 6; ++i)
       while (!smooth(row.op, inputs[0].data[i], inputs.back().data[i]))
         inputs[0].data[i] = uniform(r, row.domain[0].first, row.domain[0].second);
     // stop_gradient and sign have the derivative 0 by definition; sign's is also its difference.
     if (row.op == Op::stop_gradient_) continue;
-    checkGradients(std::vector<Type>(inputs.size(), f64({6})),
-                   [&](Builder &b, const std::vector<V> &x) {
-                     return std::vector<V>{b.value(b.make(row.op, {x.begin(), x.end()}))};
-                   },
-                   inputs, 1e-5);
+    checkGradients(
+        std::vector<Type>(inputs.size(), f64({6})),
+        [&](Builder &b, const std::vector<V> &x) {
+          return std::vector<V>{b.value(b.make(row.op, {x.begin(), x.end()}))};
+        },
+        inputs, 1e-5);
   }
 }
 
 TEST_CASE("partials are finite at the edges of pow's domain, and stop_gradient stops") {
   Module m;
-  addGradientFunctions(m, {f64({4}), f64({4})},
-                       [](Builder &, const std::vector<V> &x) { return std::vector<V>{pow(x[0], x[1])}; });
+  addGradientFunctions(m, {f64({4}), f64({4})}, [](Builder &, const std::vector<V> &x) {
+    return std::vector<V>{pow(x[0], x[1])};
+  });
   differentiate(m);
   Interpreter in(m, Precision::f64);
   for (const char *f : {"first", "second"})
@@ -90,8 +96,8 @@ TEST_CASE("ties: elementwise max splits, reduce max shares equally, max_index ta
   V x = b.param("x", f64({4}));
   V zero = b.like(0, x);
   V relu = b.select(le(x, zero), zero, x);
-  for (V loss : {total(b, max(x, b.like(1, x))), b.reduce(ReduceKind::max, x, {0}), b.maxIndex(x, {0}).first,
-                 total(b, relu)})
+  for (V loss : {total(b, max(x, b.like(1, x))), b.reduce(ReduceKind::max, x, {0}),
+                 b.maxIndex(x, {0}).first, total(b, relu)})
     b.result("", b.grad(loss, {x})[0]);
   differentiate(m);
   REQUIRE(verify(m) == "");
@@ -111,25 +117,42 @@ TEST_CASE("structural rules") {
   using Xs = const std::vector<V> &;
   using Ys = std::vector<V>;
   const Type bools{DType::boolean, {n, 3}};
-  check("select", {bools, f64({n, 3}), f64({n, 3})}, [](Builder &b, Xs x) { return Ys{b.select(x[0], x[1], x[2])}; });
-  check("cast", {f64({n, 3})}, [](Builder &b, Xs x) { return Ys{b.cast(b.cast(x[0], DType::f32), DType::f64)}; });
-  check("broadcast", {f64({3})}, [](Builder &b, Xs x) { return Ys{b.broadcast(x[0], {1}, {n, 3, 2})}; });
-  check("reshape", {f64({n, 6})}, [](Builder &b, Xs x) { return Ys{b.reshape(x[0], {Dim(6, 0)})}; });
-  check("transpose", {f64({n, 2, 4})}, [](Builder &b, Xs x) { return Ys{b.transpose(x[0], {2, 0, 1})}; });
+  check("select", {bools, f64({n, 3}), f64({n, 3})},
+        [](Builder &b, Xs x) { return Ys{b.select(x[0], x[1], x[2])}; });
+  check("cast", {f64({n, 3})},
+        [](Builder &b, Xs x) { return Ys{b.cast(b.cast(x[0], DType::f32), DType::f64)}; });
+  check("broadcast", {f64({3})}, [](Builder &b, Xs x) {
+    return Ys{b.broadcast(x[0], {1}, {n, 3, 2})};
+  });
+  check("reshape", {f64({n, 6})},
+        [](Builder &b, Xs x) { return Ys{b.reshape(x[0], {Dim(6, 0)})}; });
+  check("transpose", {f64({n, 2, 4})}, [](Builder &b, Xs x) {
+    return Ys{b.transpose(x[0], {2, 0, 1})};
+  });
   check("slice", {f64({n, 7})}, [](Builder &b, Xs x) { return Ys{b.slice(x[0], {0, 2}, {n, 5})}; });
   check("reverse", {f64({n, 3})}, [](Builder &b, Xs x) { return Ys{b.reverse(x[0], {0, 1})}; });
-  check("pad", {f64({n, 3})}, [](Builder &b, Xs x) { return Ys{b.pad(x[0], {1, 0}, {n, 2}, 0.5)}; });
-  check("concat", {f64({n, 3}), f64({Dim(2, 1), 3})}, [](Builder &b, Xs x) { return Ys{b.concat({x[0], x[1], x[0]}, 0)}; });
+  check("pad", {f64({n, 3})}, [](Builder &b, Xs x) {
+    return Ys{b.pad(x[0], {1, 0}, {n, 2}, 0.5)};
+  });
+  check("concat", {f64({n, 3}), f64({Dim(2, 1), 3})}, [](Builder &b, Xs x) {
+    return Ys{b.concat({x[0], x[1], x[0]}, 0)};
+  });
   check("cumsum", {f64({n, 4})}, [](Builder &b, Xs x) {
-    return Ys{b.cumsum(x[0], 1), b.cumsum(x[0], 0, true), b.cumsum(x[0], 1, false, true), b.cumsum(x[0], 1, true, true)};
+    return Ys{b.cumsum(x[0], 1), b.cumsum(x[0], 0, true), b.cumsum(x[0], 1, false, true),
+              b.cumsum(x[0], 1, true, true)};
   });
   check("sort", {f64({n, 4})}, [](Builder &b, Xs x) {
     return Ys{b.sort(x[0], 1).first, b.sort(x[0], 0, true).first};
   });
-  check("max_index", {f64({2, n, 3})}, [](Builder &b, Xs x) { return Ys{b.maxIndex(x[0], {0, 1}).first, b.maxIndex(x[0], {2}).first}; });
+  check("max_index", {f64({2, n, 3})}, [](Builder &b, Xs x) {
+    return Ys{b.maxIndex(x[0], {0, 1}).first, b.maxIndex(x[0], {2}).first};
+  });
   for (const ReduceKind k : {ReduceKind::sum, ReduceKind::prod, ReduceKind::max, ReduceKind::min})
-    check("reduce", {f64({2, n, 3})}, [&](Builder &b, Xs x) { return Ys{b.reduce(k, x[0], {0, 2}), b.reduce(k, x[0], {1})}; });
-  check("gather", {f64({2, 4, 3}), {DType::i32, {n}}}, [](Builder &b, Xs x) { return Ys{b.gather(x[0], x[1] + 1.0, 1)}; });
+    check("reduce", {f64({2, n, 3})}, [&](Builder &b, Xs x) {
+      return Ys{b.reduce(k, x[0], {0, 2}), b.reduce(k, x[0], {1})};
+    });
+  check("gather", {f64({2, 4, 3}), {DType::i32, {n}}},
+        [](Builder &b, Xs x) { return Ys{b.gather(x[0], x[1] + 1.0, 1)}; });
   check("scatter_add", {{DType::i32, {n}}, f64({2, n, 3})}, [](Builder &b, Xs x) {
     return Ys{b.scatterAdd(x[0] + 1.0, x[1], 1, f64({2, 4, 3}))};
   });
@@ -138,7 +161,8 @@ TEST_CASE("structural rules") {
 TEST_CASE("slices with strides") {
   Random r(3);
   for (int k = 0; k < 30; ++k) {
-    const int64_t size = pick(r, 1, 9), start = pick(r, 0, size - 1), limit = pick(r, start, size), stride = pick(r, 1, 4);
+    const int64_t size = pick(r, 1, 9), start = pick(r, 0, size - 1), limit = pick(r, start, size),
+                  stride = pick(r, 1, 4);
     INFO("size " << size << " start " << start << " limit " << limit << " stride " << stride);
     checkGradients(r, {f64({n, size})}, [&](Builder &b, const std::vector<V> &x) {
       return std::vector<V>{b.slice(x[0], {0, start}, {n, limit}, {1, stride})};
@@ -153,8 +177,10 @@ TEST_CASE("windows") {
     a.dim = 1;
     a.value = 0.25;
     for (int i = 0; i < int(pick(r, 1, 2)); ++i) {
-      a.size.push_back(pick(r, 1, 3)), a.stride.push_back(pick(r, 1, 3)), a.dilation.push_back(pick(r, 1, 2));
-      a.low.push_back(pick(r, 0, 2)), a.high.push_back(pick(r, 0, 2)), a.extent.push_back(pick(r, 5, 6));
+      a.size.push_back(pick(r, 1, 3)), a.stride.push_back(pick(r, 1, 3)),
+          a.dilation.push_back(pick(r, 1, 2));
+      a.low.push_back(pick(r, 0, 2)), a.high.push_back(pick(r, 0, 2)),
+          a.extent.push_back(pick(r, 5, 6));
     }
     Dims whole{2};
     for (const int64_t e : a.extent) whole.push_back(e);
@@ -169,16 +195,21 @@ TEST_CASE("contractions") {
   Random r(5);
   using Xs = const std::vector<V> &;
   using Ys = std::vector<V>;
-  checkGradients(r, {f64({n, 3}), f64({3, 2})}, [](Builder &b, Xs x) { return Ys{b.matmul(x[0], x[1])}; });
-  checkGradients(r, {f64({n, 2, 3}), f64({n, 3, 2})}, [](Builder &b, Xs x) { return Ys{b.matmul(x[0], x[1])}; });
-  checkGradients(r, {f64({n, 3}), f64({2})}, [](Builder &b, Xs x) { return Ys{b.contract(x[0], x[1], "a b", "c", "a")}; });
+  checkGradients(r, {f64({n, 3}), f64({3, 2})},
+                 [](Builder &b, Xs x) { return Ys{b.matmul(x[0], x[1])}; });
+  checkGradients(r, {f64({n, 2, 3}), f64({n, 3, 2})},
+                 [](Builder &b, Xs x) { return Ys{b.matmul(x[0], x[1])}; });
+  checkGradients(r, {f64({n, 3}), f64({2})},
+                 [](Builder &b, Xs x) { return Ys{b.contract(x[0], x[1], "a b", "c", "a")}; });
   checkGradients(r, {f64({n, 5, 2}), f64({3, 2, 2})}, [](Builder &b, Xs x) {
     return Ys{b.contract(x[0], x[1], "n, 2i+u-1, c", "u, c, o", "n, i, o", {{"i", 3}})};
   });
-  checkGradients(r, {f64({n, 3, 2}), f64({3, 2, 2})}, [](Builder &b, Xs x) { // transposed convolution
-    return Ys{b.contract(x[0], x[1], "n, i, c", "u, c, o", "n, 2i+u-1, o", {}, Dims{n, 6, 2})};
-  });
-  checkGradients(r, {f64({n, 3}), f64({})}, [](Builder &b, Xs x) { // labels of the result alone repeat
-    return Ys{b.contract(x[0], x[1], "a b", "", "b c", {{"c", 2}})};
-  });
+  checkGradients(
+      r, {f64({n, 3, 2}), f64({3, 2, 2})}, [](Builder &b, Xs x) { // transposed convolution
+        return Ys{b.contract(x[0], x[1], "n, i, c", "u, c, o", "n, 2i+u-1, o", {}, Dims{n, 6, 2})};
+      });
+  checkGradients(r, {f64({n, 3}), f64({})},
+                 [](Builder &b, Xs x) { // labels of the result alone repeat
+                   return Ys{b.contract(x[0], x[1], "a b", "", "b c", {{"c", 2}})};
+                 });
 }

@@ -59,13 +59,16 @@ inline V total(Builder &b, V x) {
   return b.sum(x, dims);
 }
 // A loss that is not linear in y, so that linear operations have second derivatives.
-inline V lossOf(Builder &b, V y, double phase) { return total(b, weights(b, y.type(), phase) * (y * y + y)); }
+inline V lossOf(Builder &b, V y, double phase) {
+  return total(b, weights(b, y.type(), phase) * (y * y + y));
+}
 
 using Formula = std::function<std::vector<V>(Builder &, const std::vector<V> &)>;
 
-// @value: the loss; @first: its gradient, and a loss of that gradient; @second: the latter's gradient.
-// xs are the parameters that are floating point.
-inline void addGradientFunctions(Module &m, const std::vector<Type> &types, const Formula &formula) {
+// @value: the loss; @first: its gradient, and a loss of that gradient; @second: the latter's
+// gradient. xs are the parameters that are floating point.
+inline void addGradientFunctions(Module &m, const std::vector<Type> &types,
+                                 const Formula &formula) {
   for (const char *name : {"value", "first", "second"}) {
     Function &f = m.add(name, 4);
     Builder b(m, f);
@@ -93,8 +96,9 @@ inline void addGradientFunctions(Module &m, const std::vector<Type> &types, cons
 }
 
 // d (last result of `function`) / d inputs by central differences against `expected`.
-inline void checkDifferences(Interpreter &in, const std::string &function, std::vector<Tensor> inputs,
-                             const std::vector<Tensor> &expected, double tol) {
+inline void checkDifferences(Interpreter &in, const std::string &function,
+                             std::vector<Tensor> inputs, const std::vector<Tensor> &expected,
+                             double tol) {
   size_t k = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!isFloat(inputs[i].dtype)) continue;
@@ -108,8 +112,8 @@ inline void checkDifferences(Interpreter &in, const std::string &function, std::
         return y;
       };
       const double difference = (at(x + h) - at(x - h)) / (2 * h), computed = expected[k].data[j];
-      INFO(function << ": input " << i << " element " << j << " at " << x << ": computed " << computed
-                    << ", difference " << difference);
+      INFO(function << ": input " << i << " element " << j << " at " << x << ": computed "
+                    << computed << ", difference " << difference);
       REQUIRE(std::isfinite(computed));
       REQUIRE(near(computed, difference, tol)); // NaN fails
     }

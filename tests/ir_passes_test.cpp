@@ -42,7 +42,8 @@ TEST_CASE("dce drops what no result needs, and keeps order, names and parameters
 }
 
 TEST_CASE("cse merges equal nodes, commutative ones in either order") {
-  CHECK(after("  %a = mul %x, %y : f32[n,3]\n  %b = mul %y, %x : f32[n,3]\n  %c = sub %x, %y : f32[n,3]\n"
+  CHECK(after("  %a = mul %x, %y : f32[n,3]\n  %b = mul %y, %x : f32[n,3]\n  %c = sub %x, %y : "
+              "f32[n,3]\n"
               "  %d = sub %y, %x : f32[n,3]\n  return %a, %b, %c, %d\n",
               {cse}) ==
         "  %a = mul %x, %y : f32[n,3]\n  %c = sub %x, %y : f32[n,3]\n  %d = sub %y, %x : f32[n,3]\n"
@@ -50,12 +51,13 @@ TEST_CASE("cse merges equal nodes, commutative ones in either order") {
   // One site draws equal values by definition; two sites never merge.
   CHECK(after("  %a = random {site=\"p\"} : f32[n]\n  %b = random {site=\"p\"} : f32[n]\n"
               "  %c = random {site=\"q\"} : f32[n]\n  return %a, %b, %c\n",
-              {cse}) ==
-        "  %a = random {site=\"p\"} : f32[n]\n  %c = random {site=\"q\"} : f32[n]\n  return %a, %a, %c\n");
+              {cse}) == "  %a = random {site=\"p\"} : f32[n]\n  %c = random {site=\"q\"} : "
+                        "f32[n]\n  return %a, %a, %c\n");
 }
 
 TEST_CASE("cse leaves recomputed clones apart") {
-  auto m = parsed("func @f (%x: f32[3]) {\n  %a = exp %x : f32[3]\n  %b = exp %x : f32[3]\n  return %a, %b\n}\n");
+  auto m = parsed("func @f (%x: f32[3]) {\n  %a = exp %x : f32[3]\n  %b = exp %x : f32[3]\n  "
+                  "return %a, %b\n}\n");
   Function &f = *m->find("f");
   f.nodes[1].remat = true;
   cse(f, *m);
@@ -65,42 +67,59 @@ TEST_CASE("cse leaves recomputed clones apart") {
 }
 
 TEST_CASE("folding keeps splats splats and large constants unmade") {
-  CHECK(after("  %a = constant {value=2} : f32[n,3]\n  %b = add %a, %a : f32[n,3]\n  %c = sqrt %b : f32[n,3]\n  return %c\n",
+  CHECK(after("  %a = constant {value=2} : f32[n,3]\n  %b = add %a, %a : f32[n,3]\n  %c = sqrt %b "
+              ": f32[n,3]\n  return %c\n",
               {foldConstants, dce}) == "  %c = constant {value=2} : f32[n,3]\n  return %c\n");
-  CHECK(after("  %a = constant {value=[1,2,3]} : f32[3]\n  %b = mul %a, %a : f32[3]\n  %c = reduce %b {kind=sum, dims=[0]} : f32[]\n"
+  CHECK(after("  %a = constant {value=[1,2,3]} : f32[3]\n  %b = mul %a, %a : f32[3]\n  %c = reduce "
+              "%b {kind=sum, dims=[0]} : f32[]\n"
               "  %d = broadcast %c {dims=[]} : f32[n,3]\n  return %d\n",
               {foldConstants, dce}) == "  %d = constant {value=14} : f32[n,3]\n  return %d\n");
-  CHECK(after("  %a = constant {value=1} : f32[100]\n  %b = cumsum %a {dim=0, reverse=false, exclusive=false} : f32[100]\n"
-              "  %r = random {site=\"s\"} : f32[]\n  %s = size {size=n} : i32[]\n  return %b, %r, %s\n",
-              {foldConstants}).find("cumsum") != std::string::npos);
+  CHECK(
+      after(
+          "  %a = constant {value=1} : f32[100]\n  %b = cumsum %a {dim=0, reverse=false, "
+          "exclusive=false} : f32[100]\n"
+          "  %r = random {site=\"s\"} : f32[]\n  %s = size {size=n} : i32[]\n  return %b, %r, %s\n",
+          {foldConstants})
+          .find("cumsum") != std::string::npos);
   // f32 arithmetic: 1e-30 * 1e-30 is flushed, 1 + 1e-9 rounds
-  CHECK(after("  %a = constant {value=1e-30} : f32[]\n  %b = mul %a, %a : f32[]\n  return %b\n", {foldConstants, dce}) ==
-        "  %b = constant {value=0} : f32[]\n  return %b\n");
+  CHECK(after("  %a = constant {value=1e-30} : f32[]\n  %b = mul %a, %a : f32[]\n  return %b\n",
+              {foldConstants, dce}) == "  %b = constant {value=0} : f32[]\n  return %b\n");
 }
 
 TEST_CASE("rules and structural simplifications") {
   const std::string type = " : f32[n,3]\n";
-  CHECK(after("  %a = neg %x" + type + "  %b = sub %y, %a" + type + "  %1 = constant {value=1}" + type + "  %c = mul %1, %b" + type +
-              "  return %c\n", kSimplify) == "  %b = add %y, %x" + type + "  return %b\n");
-  CHECK(after("  %a = transpose %x {perm=[1,0]} : f32[3,n]\n  %b = transpose %a {perm=[1,0]}" + type + "  return %b\n", kSimplify) ==
-        "  return %x\n");
-  CHECK(after("  %a = reshape %x : f32[3n]\n  %b = reshape %a : f32[n,1,3]\n  %c = reshape %b" + type + "  return %c\n", kSimplify) ==
-        "  return %x\n");
-  CHECK(after("  %a = concat %x, %y {dim=1} : f32[n,6]\n  %b = slice %a {start=[0,3], limit=[n,6], stride=[1,1]}" + type +
-              "  return %b\n", kSimplify) == "  return %y\n");
-  CHECK(after("  %a = cast %i : f64[n]\n  %b = cast %a : i32[n]\n  return %b\n", kSimplify) == "  return %i\n");
-  CHECK(after("  %a = cast %i : f32[n]\n  %b = cast %a : i32[n]\n  return %b\n", kSimplify).find("f32") != std::string::npos);
-  CHECK(after("  %0 = constant {value=0}" + type + "  %a = mul %x, %0" + type + "  return %a\n", kSimplify).find("mul") !=
-        std::string::npos); // NaN * 0
-  CHECK(after("  %0 = constant {value=0} : i32[n]\n  %a = mul %i, %0 : i32[n]\n  return %a\n", kSimplify) ==
-        "  %a = constant {value=0} : i32[n]\n  return %a\n");
-  CHECK(after("  %a = transpose %x {perm=[1,0]} : f32[3,n]\n  %b = contract %a, %y {x \"i, b\", w \"b, o\", y \"i, o\"} : f32[3,3]\n"
-              "  return %b\n", kSimplify) == "  %b = contract %x, %y {x \"b, i\", w \"b, o\", y \"i, o\"} : f32[3,3]\n  return %b\n");
+  CHECK(after("  %a = neg %x" + type + "  %b = sub %y, %a" + type + "  %1 = constant {value=1}" +
+                  type + "  %c = mul %1, %b" + type + "  return %c\n",
+              kSimplify) == "  %b = add %y, %x" + type + "  return %b\n");
+  CHECK(after("  %a = transpose %x {perm=[1,0]} : f32[3,n]\n  %b = transpose %a {perm=[1,0]}" +
+                  type + "  return %b\n",
+              kSimplify) == "  return %x\n");
+  CHECK(after("  %a = reshape %x : f32[3n]\n  %b = reshape %a : f32[n,1,3]\n  %c = reshape %b" +
+                  type + "  return %c\n",
+              kSimplify) == "  return %x\n");
+  CHECK(after("  %a = concat %x, %y {dim=1} : f32[n,6]\n  %b = slice %a {start=[0,3], limit=[n,6], "
+              "stride=[1,1]}" +
+                  type + "  return %b\n",
+              kSimplify) == "  return %y\n");
+  CHECK(after("  %a = cast %i : f64[n]\n  %b = cast %a : i32[n]\n  return %b\n", kSimplify) ==
+        "  return %i\n");
+  CHECK(after("  %a = cast %i : f32[n]\n  %b = cast %a : i32[n]\n  return %b\n", kSimplify)
+            .find("f32") != std::string::npos);
+  CHECK(after("  %0 = constant {value=0}" + type + "  %a = mul %x, %0" + type + "  return %a\n",
+              kSimplify)
+            .find("mul") != std::string::npos); // NaN * 0
+  CHECK(after("  %0 = constant {value=0} : i32[n]\n  %a = mul %i, %0 : i32[n]\n  return %a\n",
+              kSimplify) == "  %a = constant {value=0} : i32[n]\n  return %a\n");
+  CHECK(after("  %a = transpose %x {perm=[1,0]} : f32[3,n]\n  %b = contract %a, %y {x \"i, b\", w "
+              "\"b, o\", y \"i, o\"} : f32[3,3]\n"
+              "  return %b\n",
+              kSimplify) ==
+        "  %b = contract %x, %y {x \"b, i\", w \"b, o\", y \"i, o\"} : f32[3,3]\n  return %b\n");
 }
 
 TEST_CASE("a name moves to the node that replaces its own") {
-  CHECK(after("  %a = neg %y : f32[n,3]\n  %sum = add %x, %a : f32[n,3]\n  return %sum\n", kSimplify) ==
-        "  %sum = sub %x, %y : f32[n,3]\n  return %sum\n");
+  CHECK(after("  %a = neg %y : f32[n,3]\n  %sum = add %x, %a : f32[n,3]\n  return %sum\n",
+              kSimplify) == "  %sum = sub %x, %y : f32[n,3]\n  return %sum\n");
 }
 
 TEST_CASE("calls: inlined, or their gradient function is called") {
@@ -137,7 +156,8 @@ func @f (%x: f32[3]) {
 }
 
 TEST_CASE("the pipeline names its passes; level 0 leaves no gradient and no call") {
-  auto m = parsed("func @f (%x: f32[]) {\n  %y = mul %x, %x : f32[]\n  %g = grad %y wrt %x : f32[]\n  return %g\n}\n");
+  auto m = parsed("func @f (%x: f32[]) {\n  %y = mul %x, %x : f32[]\n  %g = grad %y wrt %x : "
+                  "f32[]\n  return %g\n}\n");
   std::vector<std::string> names;
   PipelineOptions o;
   o.level = 0;

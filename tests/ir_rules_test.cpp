@@ -11,8 +11,10 @@ namespace {
 
 constexpr size_t kPoints = 64;
 
-// Copies a pattern into b's function; variables become `values`, or nothing if a type does not allow it.
-std::optional<V> copied(Builder &b, const Function &pattern, ValueId at, const std::vector<V> &values, DType t) {
+// Copies a pattern into b's function; variables become `values`, or nothing if a type does not
+// allow it.
+std::optional<V> copied(Builder &b, const Function &pattern, ValueId at,
+                        const std::vector<V> &values, DType t) {
   const Node *node = pattern.def(at);
   if (!node) return values[size_t(at.i)];
   if (const auto *c = std::get_if<ConstantAttr>(&node->attr)) {
@@ -30,8 +32,8 @@ std::optional<V> copied(Builder &b, const Function &pattern, ValueId at, const s
   return b.value(b.make(node->op, operands, node->attr));
 }
 
-// The left and the right side of a rule at one type and one pair of constants, compared. False if the
-// rule does not apply there.
+// The left and the right side of a rule at one type and one pair of constants, compared. False if
+// the rule does not apply there.
 bool checkRule(const Rules::Rule &rule, DType t, double c, double d, Random &r) {
   const Rules &rules = simplifyRules();
   Module m;
@@ -47,9 +49,10 @@ bool checkRule(const Rules::Rule &rule, DType t, double c, double d, Random &r) 
   if (!left) return false;
   const Node root = *f.def(*left);
   const Type type = left->type();
-  const auto right = rules.apply(rule, f, root, type, [&](Op op, std::vector<ValueId> operands, Attr attr) {
-    return b.make(op, std::move(operands), std::move(attr));
-  });
+  const auto right =
+      rules.apply(rule, f, root, type, [&](Op op, std::vector<ValueId> operands, Attr attr) {
+        return b.make(op, std::move(operands), std::move(attr));
+      });
   if (!right) return false;
   REQUIRE(f.type(*right) == type);
   b.result("left", *left);
@@ -58,14 +61,17 @@ bool checkRule(const Rules::Rule &rule, DType t, double c, double d, Random &r) 
   std::vector<Tensor> inputs;
   const double specials[] = {0.0, -0.0, 1, -1, INFINITY, -INFINITY, NAN, 0.5, -2, 3};
   for (const ValueId v : {values[0].id, values[1].id, values[2].id, values[5].id, values[6].id}) {
-    inputs.push_back(randomTensor(r, Type(f.type(v)), 1, isFloat(t) ? -3 : -100, isFloat(t) ? 3 : 100));
+    inputs.push_back(
+        randomTensor(r, Type(f.type(v)), 1, isFloat(t) ? -3 : -100, isFloat(t) ? 3 : 100));
     if (isFloat(inputs.back().dtype))
-      for (size_t i = kPoints / 4; i < kPoints; ++i) inputs.back().data[i] = specials[size_t(pick(r, 0, 9))];
+      for (size_t i = kPoints / 4; i < kPoints; ++i)
+        inputs.back().data[i] = specials[size_t(pick(r, 0, 9))];
   }
   auto out = Interpreter(m, Precision::f64).run("f", inputs);
   for (size_t i = 0; i < kPoints; ++i) {
-    INFO("rule simplify.cpp:" << rule.line << " at x=" << inputs[0].data[i] << " y=" << inputs[1].data[i]
-                              << " c=" << c << " d=" << d << ": " << out[0].data[i] << " became " << out[1].data[i]);
+    INFO("rule simplify.cpp:" << rule.line << " at x=" << inputs[0].data[i]
+                              << " y=" << inputs[1].data[i] << " c=" << c << " d=" << d << ": "
+                              << out[0].data[i] << " became " << out[1].data[i]);
     CHECK(near(out[0].data[i], out[1].data[i], 1e-12));
   }
   return true;
@@ -93,9 +99,11 @@ TEST_CASE("no right side has more nodes than its left side") {
     int count = 1;
     for (const ValueId o : node->operands) {
       const Node *inner = rules.pattern().def(o); // arithmetic on constants is folded
-      const bool constant = inner && std::all_of(inner->operands.begin(), inner->operands.end(), [&](ValueId k) {
-        return k == rules.c.id || k == rules.d.id || (rules.pattern().def(k) && rules.pattern().def(k)->op == Op::constant_);
-      });
+      const bool constant =
+          inner && std::all_of(inner->operands.begin(), inner->operands.end(), [&](ValueId k) {
+            return k == rules.c.id || k == rules.d.id ||
+                   (rules.pattern().def(k) && rules.pattern().def(k)->op == Op::constant_);
+          });
       if (!constant) count += size(o);
     }
     return count;

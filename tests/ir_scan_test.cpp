@@ -23,16 +23,19 @@ void addCell(Module &m) {
   if (m.find("cell")) return;
   Function &f = m.add("cell", 4);
   Builder b(m, f);
-  V h = b.param("h", f64({n, 2})), c = b.param("count", {DType::i32, {}}), x = b.param("x", f64({n, 3}));
+  V h = b.param("h", f64({n, 2})), c = b.param("count", {DType::i32, {}}),
+    x = b.param("x", f64({n, 3}));
   V w = b.param("w", f64({3, 2})), u = b.param("u", f64({2, 2}));
   for (V y : cell(b, h, c, x, w, u)) b.result("", y);
 }
 
-const std::vector<Type> kTypes{f64({n, 2}), f64({n, 4, 3}), f64({3, 2}), f64({2, 2})}; // h, xs, w, u
+const std::vector<Type> kTypes{f64({n, 2}), f64({n, 4, 3}), f64({3, 2}),
+                               f64({2, 2})}; // h, xs, w, u
 
 Ys scanned(Builder &b, Xs x, bool reverse) {
   addCell(b.module);
-  auto y = b.scan({"cell", 2, {1}, {1}, 4, reverse}, {x[0], b.constant(0, {DType::i32, {}}), x[1], x[2], x[3]});
+  auto y = b.scan({"cell", 2, {1}, {1}, 4, reverse},
+                  {x[0], b.constant(0, {DType::i32, {}}), x[1], x[2], x[3]});
   return {y[0], y[2]};
 }
 
@@ -64,17 +67,21 @@ TEST_CASE("scan agrees with its unrolling in value, first and second derivative"
     for (const Type &t : kTypes) inputs.push_back(randomTensor(r, t, 3));
     for (const bool loop : {false, true}) {
       Module m;
-      addGradientFunctions(m, kTypes, [&](Builder &b, Xs x) { return loop ? scanned(b, x, reverse) : unrolled(b, x, reverse); });
+      addGradientFunctions(m, kTypes, [&](Builder &b, Xs x) {
+        return loop ? scanned(b, x, reverse) : unrolled(b, x, reverse);
+      });
       differentiate(m);
       REQUIRE(verify(m) == "");
       for (const char *f : {"value", "first", "second"})
-        for (Tensor &t : Interpreter(m, Precision::f64).run(f, inputs)) results[loop].push_back(std::move(t));
+        for (Tensor &t : Interpreter(m, Precision::f64).run(f, inputs))
+          results[loop].push_back(std::move(t));
     }
     REQUIRE(results[0].size() == results[1].size());
     for (size_t k = 0; k < results[0].size(); ++k)
       for (size_t i = 0; i < results[0][k].data.size(); ++i)
         CHECK(near(results[0][k].data[i], results[1][k].data[i], 1e-11));
-    checkGradients(kTypes, [&](Builder &b, Xs x) { return scanned(b, x, reverse); }, inputs);
+    checkGradients(
+        kTypes, [&](Builder &b, Xs x) { return scanned(b, x, reverse); }, inputs);
   }
 }
 
@@ -93,30 +100,35 @@ TEST_CASE("the order of steps matters: matrices that do not commute") {
 
 TEST_CASE("scans nest, and a body may call, draw and be shared by two gradients") {
   Random r(3);
-  checkGradients(r, {f64({3}), f64({2, 4, 3}), f64({3})}, [](Builder &b, Xs x) {
-    Module &m = b.module;
-    if (!m.find("inner")) {
-      Function &g = m.add("double", 0);
-      Builder c(m, g);
-      V p = c.param("p", f64({3}));
-      c.result("", sin(p) + p);
-      Function &f = m.add("inner", 0);
-      Builder s(m, f);
-      V h = s.param("h", f64({3})), v = s.param("x", f64({3})), w = s.param("w", f64({3}));
-      V noise = s.random("drop", f64({3}));
-      s.result("", s.call("double", {h * w})[0] * noise + v * w);
-      Function &o = m.add("outer", 0);
-      Builder t(m, o);
-      V oh = t.param("h", f64({3})), ox = t.param("x", f64({4, 3})), ow = t.param("w", f64({3}));
-      auto y = t.scan({"inner", 1, {0}, {}, 4, false}, {oh, ox, ow});
-      t.result("", y[0] * oh);
-      t.result("", y[0]);
-    }
-    auto y = b.scan({"outer", 1, {0}, {0}, 2, true}, {x[0], x[1], x[2]});
-    V loss = total(b, y[1]); // a gradient through the scan, used in the result: the scan is swept again
-    V d = b.grad(loss, {x[2]})[0];
-    return Ys{y[0], y[1], d};
-  }, -0.7, 0.7, 3, 1e-5);
+  checkGradients(
+      r, {f64({3}), f64({2, 4, 3}), f64({3})},
+      [](Builder &b, Xs x) {
+        Module &m = b.module;
+        if (!m.find("inner")) {
+          Function &g = m.add("double", 0);
+          Builder c(m, g);
+          V p = c.param("p", f64({3}));
+          c.result("", sin(p) + p);
+          Function &f = m.add("inner", 0);
+          Builder s(m, f);
+          V h = s.param("h", f64({3})), v = s.param("x", f64({3})), w = s.param("w", f64({3}));
+          V noise = s.random("drop", f64({3}));
+          s.result("", s.call("double", {h * w})[0] * noise + v * w);
+          Function &o = m.add("outer", 0);
+          Builder t(m, o);
+          V oh = t.param("h", f64({3})), ox = t.param("x", f64({4, 3})),
+            ow = t.param("w", f64({3}));
+          auto y = t.scan({"inner", 1, {0}, {}, 4, false}, {oh, ox, ow});
+          t.result("", y[0] * oh);
+          t.result("", y[0]);
+        }
+        auto y = b.scan({"outer", 1, {0}, {0}, 2, true}, {x[0], x[1], x[2]});
+        V loss = total(
+            b, y[1]); // a gradient through the scan, used in the result: the scan is swept again
+        V d = b.grad(loss, {x[2]})[0];
+        return Ys{y[0], y[1], d};
+      },
+      -0.7, 0.7, 3, 1e-5);
 }
 
 TEST_CASE("a scan saves what is not cheap to compute again") {
@@ -136,7 +148,8 @@ TEST_CASE("a scan saves what is not cheap to compute again") {
   for (V g : b.grad(loss, {h0, k})) b.result("", g);
   differentiate(m);
   REQUIRE(verify(m) == "");
-  // tanh(z) and h are saved; exp(x) is computed again from xs; the unused stacked result costs nothing.
+  // tanh(z) and h are saved; exp(x) is computed again from xs; the unused stacked result costs
+  // nothing.
   const ScanAttr &forward = onlyScan(*m.find("f"), 0), &backward = onlyScan(*m.find("f"), 1);
   CHECK(forward.yAxes.size() == 1 + 2);
   CHECK(backward.reverse);
