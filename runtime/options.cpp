@@ -1,90 +1,19 @@
-// The command line: one table of options, from which parsing, --help and suggestions follow.
+// The command line: one table of options, from which getopt_long's array, --help and suggestions
+// follow. getopt_long reports nothing itself: its texts know no suggestions.
 #include "runtime/options.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 
 namespace rt {
 
 namespace {
 
-enum class Kind { Flag, Count, Seed, Text, Data };
-enum : unsigned { T = 1, E = 2, P = 4, S = 8, All = 15 };
-
-struct Option {
-  const char *name;
-  Kind kind;
-  unsigned commands;
-  const char *argument, *help;
-};
-
-constexpr Option table[] = {
-    {"epochs", Kind::Count, T, "N", "passes over the training data"},
-    {"steps", Kind::Count, T, "N", "stop after N training steps"},
-    {"seed", Kind::Seed, All, "N", "seed of all random numbers"},
-    {"threads", Kind::Count, All, "N", "threads (default: all cores); results do not depend on it"},
-    {"data", Kind::Data, T | E | P, "NAME=PATH", "read the input or data set NAME from PATH"},
-    {"weights", Kind::Text, T | E | P, "FILE", "start from, or use, these weights"},
-    {"save", Kind::Text, T, "FILE", "where to write the weights"},
-    {"no-shuffle", Kind::Flag, T, "", "take the rows in the order of the files"},
-    {"log", Kind::Text, T, "FILE.csv", "write the metrics of every epoch"},
-    {"log-steps", Kind::Text, T, "FILE.csv", "write the metrics of every step (slower)"},
-    {"limit", Kind::Count, P, "N", "only the first N rows"},
-    {"output", Kind::Text, P, "FILE", "write predictions to FILE.npy or FILE.csv"},
-    {"show", Kind::Flag, P, "", "draw input images with the predicted class"},
-    {"verbose", Kind::Count, All, "0|1|2", "silent, progress, one line per epoch"},
-    {"shuffle-items", Kind::Seed, T | E | P, "N",
-     "run kernels in random order, to check the compiler"},
-    {"reverse-items", Kind::Flag, T | E | P, "",
-     "run kernels back to front, to check the compiler"},
-    {"about", Kind::Flag, All, "", "how this binary was made"},
-    {"help", Kind::Flag, All, "", "this text"},
-};
-
-struct Name {
-  const char *name;
-  Command command;
-  unsigned bit;
-  const char *help;
-};
-constexpr Name commands[] = {
-    {"train", Command::Train, T, "train and save the weights (the default)"},
-    {"evaluate", Command::Evaluate, E, "loss and metrics on the test data"},
-    {"predict", Command::Predict, P, "outputs for rows of data"},
-    {"summary", Command::Summary, S, "layers, parameters, FLOPs and memory"},
-};
-
-const char *closest_option(const char *wanted) {
-  const char *best = nullptr;
-  int least = 3;
-  for (const Option &option : table) {
-    int distance = edit_distance(wanted, option.name);
-    if (distance < least) least = distance, best = option.name;
-  }
-  return best;
-}
-
-const Option *find_option(const char *name) {
-  for (const Option &option : table)
-    if (same(option.name, name)) return &option;
-  const char *guess = closest_option(name);
-  if (guess) usage_fail("unknown option `--%s`: did you mean `--%s`?", name, guess);
-  usage_fail("unknown option `--%s`: --help lists the options", name);
-}
-
-Command find_command(const char *name) {
-  const char *guess = nullptr;
-  int least = 3;
-  for (const Name &command : commands) {
-    if (same(command.name, name)) return command.command;
-    int distance = edit_distance(name, command.name);
-    if (distance < least) least = distance, guess = command.name;
-  }
-  if (guess) usage_fail("unknown command `%s`: did you mean `%s`?", name, guess);
-  usage_fail("unknown command `%s`: expected train, evaluate, predict or summary", name);
-}
+// --- values --------------------------------------------------------------------------------------
 
 uint64_t parse_number(const char *option, const char *value, uint64_t least, uint64_t most) {
   char *stop;
@@ -104,69 +33,118 @@ uint64_t parse_number(const char *option, const char *value, uint64_t least, uin
   return number;
 }
 
-DataOption parse_data(const char *value) {
+// How an option's value is stored. Flags get null.
+using Store = void (*)(Options &, const char *option, const char *value);
+
+template <int64_t Options::*member, uint64_t least = 1, uint64_t most = INT64_MAX>
+void count(Options &o, const char *option, const char *value) {
+  o.*member = int64_t(parse_number(option, value, least, most));
+}
+
+template <uint64_t Options::*member, bool Options::*given>
+void seed(Options &o, const char *option, const char *value) {
+  o.*member = parse_number(option, value, 0, UINT64_MAX);
+  o.*given = true;
+}
+
+template <double Options::*member, bool Options::*given>
+void real(Options &o, const char *option, const char *value) {
+  char *stop;
+  o.*member = strtod(value, &stop);
+  if (stop == value || *stop || !isfinite(o.*member) || o.*member < 0)
+    usage_fail("--%s: expected a number from 0, found `%s`", option, value);
+  o.*given = true;
+}
+
+template <const char *Options::*member>
+void file(Options &o, const char *option, const char *value) {
+  if (!*value) usage_fail("--%s: expected a file name", option);
+  o.*member = value;
+}
+
+template <bool Options::*member> void flag(Options &o, const char *, const char *) {
+  o.*member = true;
+}
+
+void data(Options &o, const char *option, const char *value) {
   const char *equals = strchr(value, '=');
   if (!equals || equals == value || !equals[1])
-    usage_fail("--data: expected NAME=PATH, found `%s`", value);
-  return {text_copy(value, size_t(equals - value)), equals + 1, false};
+    usage_fail("--%s: expected NAME=PATH, found `%s`", option, value);
+  o.data.push({text_copy(value, size_t(equals - value)), equals + 1, false});
 }
 
-void set_number(Options &o, const char *name, const char *value) {
-  if (same(name, "epochs"))
-    o.epochs = int64_t(parse_number(name, value, 1, INT_MAX));
-  else if (same(name, "steps"))
-    o.steps = int64_t(parse_number(name, value, 1, INT64_MAX));
-  else if (same(name, "limit"))
-    o.limit = int64_t(parse_number(name, value, 1, INT64_MAX));
-  else if (same(name, "threads"))
-    o.threads = int64_t(parse_number(name, value, 1, 1024));
-  else if (same(name, "verbose"))
-    o.verbose = int64_t(parse_number(name, value, 0, 2));
-}
+// --- tables --------------------------------------------------------------------------------------
 
-void set_seed(Options &o, const char *name, const char *value) {
-  uint64_t seed = parse_number(name, value, 0, UINT64_MAX);
-  if (same(name, "seed"))
-    o.seed = seed, o.seed_given = true;
-  else
-    o.shuffle_items_seed = seed, o.shuffle_items = true;
-}
+enum : unsigned { T = 1, E = 2, P = 4, S = 8, All = 15 };
 
-void set_text(Options &o, const char *name, const char *value) {
-  if (!*value) usage_fail("--%s: expected a file name", name);
-  if (same(name, "weights"))
-    o.weights = value;
-  else if (same(name, "save"))
-    o.save = value;
-  else if (same(name, "log"))
-    o.log = value;
-  else if (same(name, "log-steps"))
-    o.log_steps = value;
-  else if (same(name, "output"))
-    o.output = value;
-}
+struct Option {
+  const char *name;
+  unsigned commands;
+  const char *argument; // empty: a flag
+  const char *help;
+  Store store;
+};
 
-void set_flag(Options &o, const char *name) {
-  if (same(name, "no-shuffle"))
-    o.no_shuffle = true;
-  else if (same(name, "show"))
-    o.show = true;
-  else if (same(name, "about"))
-    o.about = true;
-  else if (same(name, "help"))
-    o.help = true;
-  else if (same(name, "reverse-items"))
-    o.reverse_items = true;
-}
+constexpr Option table[] = {
+    {"epochs", T, "N", "passes over the training data", count<&Options::epochs, 1, INT_MAX>},
+    {"steps", T, "N", "stop after N training steps", count<&Options::steps>},
+    {"learning-rate", T, "VALUE", "instead of the model's own",
+     real<&Options::learning_rate, &Options::learning_rate_given>},
+    {"seed", All, "N", "seed of all random numbers", seed<&Options::seed, &Options::seed_given>},
+    {"threads", All, "N", "threads (default: all cores); results do not depend on it",
+     count<&Options::threads, 1, 1024>},
+    {"data", T | E | P, "NAME=PATH", "read the input or data set NAME from PATH", data},
+    {"weights", T | E | P, "FILE", "start from, or use, these weights", file<&Options::weights>},
+    {"save", T, "FILE", "where to write the weights", file<&Options::save>},
+    {"no-shuffle", T, "", "take the rows in the order of the files", flag<&Options::no_shuffle>},
+    {"log", T, "FILE.csv", "write the metrics of every epoch", file<&Options::log>},
+    {"log-steps", T, "FILE.csv", "write the metrics of every step (slower)",
+     file<&Options::log_steps>},
+    {"limit", P, "N", "only the first N rows", count<&Options::limit>},
+    {"output", P, "FILE", "write predictions to FILE.npy or FILE.csv", file<&Options::output>},
+    {"show", P, "", "draw input images with the predicted class", flag<&Options::show>},
+    {"verbose", All, "0|1|2", "silent, progress, one line per epoch",
+     count<&Options::verbose, 0, 2>},
+    {"shuffle-items", T | E | P, "N", "run kernels in random order, to check the compiler",
+     seed<&Options::shuffle_items_seed, &Options::shuffle_items>},
+    {"reverse-items", T | E | P, "", "run kernels back to front, to check the compiler",
+     flag<&Options::reverse_items>},
+    {"about", All, "", "how this binary was made", flag<&Options::about>},
+    {"help", All, "", "this text", flag<&Options::help>},
+};
+constexpr int OptionCount = sizeof table / sizeof table[0];
 
-void set_option(Options &o, const Option &option, const char *value) {
-  switch (option.kind) {
-  case Kind::Flag: return set_flag(o, option.name);
-  case Kind::Count: return set_number(o, option.name, value);
-  case Kind::Seed: return set_seed(o, option.name, value);
-  case Kind::Text: return set_text(o, option.name, value);
-  case Kind::Data: o.data.push(parse_data(value)); return;
+struct Name {
+  const char *name;
+  Command command;
+  unsigned bit;
+  const char *help;
+};
+constexpr Name commands[] = {
+    {"train", Command::Train, T, "train and save the weights (the default)"},
+    {"evaluate", Command::Evaluate, E, "loss and metrics on the test data"},
+    {"predict", Command::Predict, P, "outputs for rows of data"},
+    {"summary", Command::Summary, S, "layers, parameters, FLOPs and memory"},
+};
+
+// The nearest name if at most two letters are wrong.
+template <class Entry, size_t n>
+const char *closest(const Entry (&entries)[n], const char *wanted) {
+  const char *best = nullptr;
+  int least = 3;
+  for (const Entry &entry : entries) {
+    int distance = edit_distance(wanted, entry.name);
+    if (distance < least) least = distance, best = entry.name;
   }
+  return best;
+}
+
+Command find_command(const char *name) {
+  for (const Name &command : commands)
+    if (same(command.name, name)) return command.command;
+  if (const char *guess = closest(commands, name))
+    usage_fail("unknown command `%s`: did you mean `%s`?", name, guess);
+  usage_fail("unknown command `%s`: expected train, evaluate, predict or summary", name);
 }
 
 // Options that mean nothing to the command are a mistake, not a wish to be ignored.
@@ -182,34 +160,68 @@ void check_command(const Array<const Option *> &given, Command command) {
   }
 }
 
+// --- getopt_long ---------------------------------------------------------------------------------
+
+// What getopt_long returns for the option table[i] is FirstCode + i: no letter, no sign of its own.
+constexpr int FirstCode = 256;
+
+void make_getopt_array(option (&array)[OptionCount + 1]) {
+  for (int i = 0; i < OptionCount; i++)
+    array[i] = {table[i].name, *table[i].argument ? required_argument : no_argument, nullptr,
+                FirstCode + i};
+  array[OptionCount] = {};
+}
+
+// The option that `word`, as in `--name` or `--name=value`, spells out. getopt_long also takes
+// unique beginnings of names; scripts with those would break when an option is added, so they only
+// serve as suggestions: `accepted` is what getopt_long made of the word, or not a code.
+const Option &find_option(const char *word, int accepted) {
+  const char *name = text_copy(word + 2, strcspn(word + 2, "="));
+  for (const Option &option : table)
+    if (same(option.name, name)) return option;
+  const char *guess = accepted >= FirstCode ? table[accepted - FirstCode].name : nullptr;
+  if (!guess) guess = closest(table, name);
+  if (guess) usage_fail("unknown option `--%s`: did you mean `--%s`?", name, guess);
+  usage_fail("unknown option `--%s`: --help lists the options", name);
+}
+
 } // namespace
 
 Options parse_options(int argc, char **argv) {
   Options options;
   Array<const Option *> given;
   bool command_given = false;
-  for (int i = 1; i < argc; i++) {
-    const char *word = argv[i];
-    if (same(word, "-h")) word = "--help";
-    if (word[0] != '-' || !word[1]) {
-      if (command_given) usage_fail("unexpected argument `%s`", word);
-      options.command = find_command(word);
-      command_given = true;
-      continue;
+  option array[OptionCount + 1];
+  make_getopt_array(array);
+  opterr = 0;
+  optind = 0; // glibc: forget an earlier scan
+  auto take_command = [&](const char *word) {
+    if (command_given) usage_fail("unexpected argument `%s`", word);
+    options.command = find_command(word);
+    command_given = true;
+  };
+  // `-`: words that are no options come in their place, as code 1; `:`: a missing value is told
+  // from an unknown option.
+  for (;;) {
+    const char *word = argv[optind ? optind : 1];
+    int code = getopt_long(argc, argv, "-:h", array, nullptr);
+    if (code == -1) break;
+    if (code == 1) {
+      take_command(optarg);
+    } else if (code == 'h') {
+      options.help = true;
+    } else if (strncmp(word, "--", 2) != 0) {
+      usage_fail("unknown option `%s`: options begin with `--`", word);
+    } else {
+      bool wrong = code == ':' || code == '?';
+      const Option &option = find_option(word, wrong ? optopt : code);
+      if (code == ':') usage_fail("--%s needs a value: %s", option.name, option.argument);
+      if (code == '?') usage_fail("--%s takes no value", option.name);
+      option.store(options, option.name, optarg);
+      given.push(&option);
     }
-    if (word[1] != '-') usage_fail("unknown option `%s`: options begin with `--`", word);
-    const char *equals = strchr(word, '=');
-    const char *name = text_copy(word + 2, equals ? size_t(equals - word) - 2 : strlen(word) - 2);
-    const Option *option = find_option(name);
-    const char *value = equals ? equals + 1 : nullptr;
-    if (option->kind == Kind::Flag && value) usage_fail("--%s takes no value", name);
-    if (option->kind != Kind::Flag && !value) {
-      if (++i == argc) usage_fail("--%s needs a value: %s", name, option->argument);
-      value = argv[i];
-    }
-    set_option(options, *option, value);
-    given.push(option);
   }
+  while (optind < argc) take_command(argv[optind++]); // after `--`
   check_command(given, options.command);
   return options;
 }

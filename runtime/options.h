@@ -19,6 +19,8 @@ struct Options {
   int64_t epochs = -1, steps = -1, limit = -1; // -1: not given
   uint64_t seed = 0;
   bool seed_given = false;
+  double learning_rate = 0;
+  bool learning_rate_given = false;
   int64_t threads = 0; // 0: all cores
   int64_t verbose = 1;
   const char *weights = nullptr, *save = nullptr, *log = nullptr, *log_steps = nullptr;
