@@ -75,6 +75,7 @@ struct Pass {
   std::unordered_map<const Instance *, int> applications;
   std::unordered_map<std::string, int> draws, names;
   std::vector<std::vector<Span>> origins; // by value: where each dimension was fixed; may be short
+  std::vector<Span> places;               // by value: the user's line that made it
   std::unordered_map<int32_t, std::string> columns; // data input by value
   std::vector<LayerRow> layers;
   std::map<std::string, std::pair<double, double>> ranges; // by data column
@@ -100,6 +101,7 @@ struct Frame {
   Weight *target = nullptr;       // optimizer: the weight being updated
   const Instance *application = nullptr;
   int ordinal = 0;
+  int level = -1; // how many layers run around this one: the model itself is 0
 };
 
 struct PathHash {
@@ -175,6 +177,8 @@ class Elaborator {
   int64_t steps = 0;
   int64_t effects = 0; // counts what makes an expression statement worth having
   bool aborted = false;
+  int underTraining = 0; // `if training` around the current statement
+  std::unordered_set<const Instance *> everApplied;
   const char *stackBase = nullptr;
   Instance fileOwner, stepOwner;
   ir::DType floatType = ir::DType::f32;
@@ -191,7 +195,11 @@ class Elaborator {
     return {};
   }
   Value fail(Diag kind, const std::vector<std::string> &args = {}) { return fail(at, kind, args); }
-  bool isLibrary(Span span) const;
+  bool isLibrary(Span span) const {
+    return span.file < libraryFlags.size() && libraryFlags[span.file];
+  }
+  std::vector<char> libraryFlags; // by source file
+  Span userPlace() const;         // `at`, or the user's line that led into the library
   std::string text(Span span) const { return std::string(sources.text(span)); }
   /// False, after one message, when the evaluation is too long or too deep.
   bool step(Span span);
@@ -271,15 +279,21 @@ class Elaborator {
   Value tensor(const Value &v, const ir::DType *like = nullptr);
   bool isTensorLike(const Value &v) const;
   /// The element type a value computes with; weak numbers have none.
-  bool elementOf(const Value &v, ir::DType &out, bool &isFloat) const;
+  bool elementOf(const Value &v, ir::DType &out) const;
   Value cast(const Value &v, ir::DType t);
   Value constant(double v, ir::Type t);
   Value broadcastTo(const Value &v, const ir::Dims &dims);
-  bool broadcastDims(const Value &a, const Value &b, ir::Dims &out, std::vector<Span> &origins);
-  bool promote(std::vector<Value> &xs, bool toFloat, bool boolStays = false); // to one type and shape
+  /// v cast and broadcast to `t`, or a message that `what` must be of that shape.
+  Value fit(const Value &v, const ir::Type &t, Span span, const std::string &what);
+  bool broadcastDims(const Values &xs, ir::Dims &out, std::vector<Span> &origins);
+  ir::DType commonElement(const Values &xs, bool toFloat, bool boolStays);
+  /// To one element type and, broadcast, one shape.
+  bool promote(Values &xs, bool toFloat, bool boolStays = false);
   Value reduce(ir::ReduceKind kind, const Value &x, std::vector<int> axes, bool keepdims);
   Value reshape(const Value &x, const ir::Dims &dims);
   Value meanAll(const Value &x);
+  Value mean(const Value &x, const std::vector<int> &axes, bool keepdims);
+  Value count(const ir::Dims &dims); // number of elements: an int, or a scalar tensor
   std::vector<Span> originsOf(const Value &v) const;
   Span originOf(const Value &v, int axis) const;
   void setOrigins(const Value &v, std::vector<Span> origins);
@@ -297,7 +311,9 @@ class Elaborator {
 
   // --- types (elab_type.cpp) -------------------------------------------------------------------------
   bool isStaticType(const TypeExpr *type, FileScope &scope);
-  Value conformStatic(const Value &v, const TypeExpr &type, Span span, const std::string &what);
+  Value conformStatic(const Value &v, const TypeExpr &type, Span span, const std::string &what,
+                      const void *key);
+  bool matchStatic(const Value &v, const TypeExpr &type, Span span, const void *key, Value &out);
   struct Deferred;
   bool conformTensors(const std::vector<const TypeExpr *> &types, std::vector<Value> &values,
                       const std::vector<Span> &spans, const std::vector<std::string> &what);
@@ -315,9 +331,13 @@ class Elaborator {
   Value runFn(const FunctionObj &f, const ParamList &list, const Block &body, GivenArgs &args,
               Span span, const void *key);
   Value callLambda(const FunctionObj &f, GivenArgs &args, Span span, const void *key);
-  Value callBuiltin(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span);
+  Value callBuiltin(const FunctionObj &f, GivenArgs &args, Span span);
   Value callCustomGradient(const FunctionObj &f, GivenArgs &args, Span span, const void *key);
-  std::vector<ParamInfo> paramInfos(const ParamList &list, FileScope &scope, bool oneList);
+  bool enter(Frame &f, std::string name, FileScope *file, Span span, const void *key);
+  bool bindParams(const ParamList &list, GivenArgs &args, Span span, const std::string &callee,
+                  const ParamList *otherList);
+  bool bindStatics(const Decl &d, FileScope &file, GivenArgs &args, Span span, const void *key,
+                   Values &out);
   const std::vector<ParamInfo> &cachedParams(const ParamList &list, FileScope &scope);
   BoundArgs bindArgs(const std::vector<ParamInfo> &params, GivenArgs &args, Span span,
                      const std::string &callee, const ParamList *otherList, FileScope *scope);
@@ -336,36 +356,47 @@ class Elaborator {
   Instance *owner();
   Value makeInstance(const FunctionObj &f, GivenArgs &args, Span span, const void *key);
   Value applyInstance(Instance &inst, GivenArgs args, Span span);
-  Value applyMetricOrOptimizer(Instance &inst, GivenArgs &args, Span span);
+  bool takeBaseArgs(Instance &inst, GivenArgs &args);
+  Value weightType(const ParamStmt &stmt, ir::Type &type, std::vector<Span> &origins);
+  bool weightOptions(const ParamStmt &stmt, Weight &w);
   void nameInstance(Instance &inst, std::string_view hint);
   void ensureNamed(Instance &inst);
   Value evalParam(const ParamStmt &stmt);
   Weight *addWeight(std::string path, std::string name, WeightKind kind, ir::Type type, Instance *owner);
-  void initialize(Weight &w, const std::function<Value()> &value);
+  /// The initial value in `init`: `value` is evaluated there; functions are given the shape.
+  bool initialize(Weight &w, const std::function<Value()> &value, Span span);
+  std::string drawPrefix; // of random sites while an initial value is computed
   Value readWeight(Weight &w);
   void writeWeight(Weight &w, const Value &v, bool stop);
-  std::string snakeCase(std::string_view kind) const;
+  static std::string snakeCase(std::string_view kind);
   void collect(Instance &root, std::vector<Instance *> &out);
   Value lossesOf(Instance &root);
   std::string randomSite();
-  struct PassSwitch;
 
   // --- training (elab_train.cpp, elab_data.cpp, elab_meta.cpp) ----------------------------------------
   struct TrainPlan;
-  void elaborateTrain(const Train &train, bool isOnly);
+  void elaborateTrain(const Train &train);
   bool readPlan(const Train &train, TrainPlan &plan);
   void elaborateModelOnly();
-  bool planTargets(TrainPlan &plan);
-  void buildStep(TrainPlan &plan, bool training);
-  void buildPredict(Instance &model, int64_t batch, const Value *predict);
+  bool modelInputs(Instance &model, std::vector<struct DataInput> &out);
+  Values addInputs(const std::vector<struct DataInput> &inputs);
+  bool planOutputs(TrainPlan &plan, const Value &y);
+  bool planMetrics(TrainPlan &plan);
+  bool targetType(const Value &loss, const Value &y, struct DataInput &out);
+  bool checkColumns(TrainPlan &plan);
+  bool buildStep(TrainPlan &plan, bool training);
+  bool buildMetrics(TrainPlan &plan, const Value &loss, const Values &losses,
+                    const Values &targets, const Values &outputs);
+  bool update(TrainPlan &plan, const Value &loss);
+  bool applyOptimizer(Instance &opt, Weight &w, const Value &gradient, const Value &t, Span span);
+  bool buildPredict(TrainPlan *plan, Instance &model, int64_t batch);
   void buildMetricsResult(TrainPlan &plan);
-  void update(TrainPlan &plan, const Value &loss);
   void closePass();
   Pass &openPass(const std::string &name, int64_t batch, bool training);
-  bool modelInputs(Instance &model, std::vector<std::pair<std::string, ir::Type>> &out);
-  Values outputsOf(const Value &v, const Instance &model, std::vector<std::string> &names);
-  void writeMeta(const TrainPlan *plan, Instance &model);
-  ir::Meta layersMeta(Instance &model);
+  void writeMeta(const TrainPlan *plan, Instance &model, const Pass &summary);
+  ir::Meta layersMeta(Instance &model, const Pass &summary);
+  std::vector<std::pair<std::string, Value>> outputsOf(const Value &y);
+  std::vector<std::string> predictInputs, predictOutputs;
 
  private:
   std::unordered_map<uint64_t, ir::Loc> locCache_;

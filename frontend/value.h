@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace nnc::fe {
@@ -101,6 +102,7 @@ struct Value {
   static Value list(Values items);
   static Value tuple(Values items, std::vector<std::string> names = {});
   static Value function(FunctionObj f);
+  static Value of(DataObj d);
 };
 
 /// "an int", "a list", "a tensor": for messages.
@@ -185,6 +187,8 @@ struct Instance {
   std::string kindName;            // "dense"
   std::vector<Instance *> made;    // instances owned here, in order of creation
   std::vector<Instance *> applies; // instances that its body applies, in order of first application
+  std::unordered_set<const Instance *> appliesSet;
+  size_t firstUnnamed = 0; // in `made`
   std::unordered_map<std::string, int> taken; // names of what it owns
   std::vector<Weight *> weights;
   Weight *findWeight(std::string_view name) const;
@@ -203,9 +207,12 @@ struct DataColumn {
   Span span;
   bool used = false;
 };
+/// What a reader describes; `columns(...)` and callbacks are data with `meta` alone.
 struct DataObj {
-  std::string reader;
+  std::string reader; // "idx", "columns", "EarlyStopping", …
   std::vector<DataColumn> columns;
+  ir::Meta meta;
+  Span span;
 };
 
 } // namespace nnc::fe

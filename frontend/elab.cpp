@@ -1,0 +1,136 @@
+// Entry and driver of the elaboration, its messages and its limits.
+//
+// Problem. A mistake shows where the library's text breaks, but the user wrote another line:
+//
+//   x |> Dense(10)            <- the line to show
+//   z = x @ kernel            <- in layers_core.nn, where the sizes disagree
+//
+// Method. `error` walks the frames out of the library to the first call in a user's file, reports
+// there, and tells the way down as notes. What was reported becomes poison, so each mistake shows
+// once. Steps, nesting and stack are limited: any text ends in a module or a message.
+#include "frontend/elab.h"
+#include "frontend/parse.h"
+#include "ir/verify.h"
+
+namespace nnc::fe {
+
+Elaborator::Elaborator(Sources &s, Diagnostics &d, const ElaborateOptions &o)
+    : sources(s), diags(d), options(o) {}
+
+std::unique_ptr<ir::Module> elaborate(Sources &sources, uint32_t file, Diagnostics &diags,
+                                      const ElaborateOptions &options) {
+  Elaborator e(sources, diags, options);
+  return e.run(file);
+}
+
+// --- messages --------------------------------------------------------------------------------------
+
+Span Elaborator::userPlace() const {
+  Span place = at;
+  for (const Frame *f = frame; f && isLibrary(place); f = f->parent) place = f->callSpan;
+  return place;
+}
+
+Diagnostic &Elaborator::error(Span span, Diag kind, const std::vector<std::string> &args) {
+  if (!isLibrary(span)) return diags.report(span, kind, args);
+  std::vector<std::string> way;
+  auto excerpt = [&](Span s) {
+    std::string t = text(s);
+    size_t line = t.find('\n');
+    if (line != std::string::npos) t = t.substr(0, line) + " ...";
+    return t.size() > 60 ? t.substr(0, 57) + "..." : t;
+  };
+  Span place = span;
+  const Frame *f = frame;
+  // Arguments stand in the caller's text, though the callee's frame is already there.
+  auto isArgument = [&](const Span &call) {
+    return call.file == place.file && call.begin <= place.begin && place.end <= call.end;
+  };
+  while (f && f->parent && isArgument(f->callSpan)) f = f->parent;
+  for (; f; f = f->parent) {
+    if (!isLibrary(place)) break;
+    if (way.size() < 8)
+      way.push_back("in `" + f->name + "`, " + sources.describe(place) + ": `" + excerpt(place) + "`");
+    place = f->callSpan;
+  }
+  Diagnostic &d = diags.report(isLibrary(place) || !place.valid() ? span : place, kind, args);
+  for (auto it = way.rbegin(); it != way.rend(); ++it) d.note(*it);
+  return d;
+}
+
+bool Elaborator::stackLow() {
+  char here;
+  ptrdiff_t used = stackBase - &here;
+  return used > (6 << 20) || used < -(6 << 20);
+}
+
+bool Elaborator::step(Span span) {
+  if (aborted) return false;
+  if (++steps > kMaxSteps) {
+    aborted = true;
+    error(span, Diag::TooManySteps, {std::to_string(kMaxSteps)});
+    return false;
+  }
+  if (stackLow()) {
+    aborted = true;
+    error(span, Diag::TooDeep);
+    return false;
+  }
+  return true;
+}
+
+// --- driver ----------------------------------------------------------------------------------------
+
+std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
+  char base;
+  stackBase = &base;
+  module = std::make_unique<ir::Module>();
+  indexLibrary();
+  user = addFile(file, false);
+  if (diags.hasErrors()) return nullptr;
+  lintShadowing(*user);
+
+  fileOwner.kindName = "file";
+  stepOwner.kindName = "step";
+  fileOwner.named = stepOwner.named = true;
+  initPass = &openPass("init", 0, false);
+  initPass->isInit = true;
+  pass = nullptr;
+
+  const Train *train = nullptr;
+  for (const Top *top : user->tree->tops) {
+    if (top->kind == TopKind::Bind) {
+      const BindStmt &bind = *as<TopBind>(*top).bind;
+      for (const Name &name : bind.names) {
+        auto it = user->names.find(name.text);
+        if (it != user->names.end() && it->second.bind == top)
+          fileValue(*user, it->second, name.text);
+      }
+    } else if (top->kind == TopKind::Train) {
+      if (train) fail(top->span, Diag::NotYet, {"a second `train` block in one file"});
+      else train = &as<Train>(*top);
+    }
+  }
+  if (train) elaborateTrain(*train);
+  else elaborateModelOnly();
+  pass = initPass;
+  closePass();
+  if (diags.hasErrors() || aborted) return nullptr;
+  std::string broken = ir::verify(*module);
+  NNC_CHECK(broken.empty(), "elaboration made a broken module: " + broken);
+  return std::move(module);
+}
+
+Pass &Elaborator::openPass(const std::string &name, int64_t batch, bool training) {
+  Pass &p = passes.emplace_back(*module, module->add(name, batch));
+  p.training = training;
+  pass = &p;
+  return p;
+}
+
+/// What was written leaves the function; in `init` everything that has a value.
+void Elaborator::closePass() {
+  for (Weight *w : pass->written) pass->b.result(w->path, pass->current.at(w), true);
+}
+
+} // namespace nnc::fe

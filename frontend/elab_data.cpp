@@ -1,0 +1,322 @@
+// Data readers, callbacks and the keys of a `train` block.
+//
+// Problem. `data = csv("iris.csv", x = columns(0..4), target = "species")` and `epochs = 30` concern
+// the runtime, not the tensors: they must arrive there as metadata, and every misspelt key, column
+// or argument must be an error now.
+//
+// Method. Readers and callbacks are builtin functions whose values are descriptions. The keys are a
+// table; each is evaluated as an ordinary expression and checked once.
+#include "frontend/elab_train.h"
+#include <algorithm>
+#include <cmath>
+
+namespace nnc::fe {
+
+// --- readers ---------------------------------------------------------------------------------------
+
+static int64_t lineOf(Elaborator &e, Span span) { return e.sources.position(span).line; }
+
+static DataColumn column(Elaborator &e, const char *reader, const GivenArg &a) {
+  DataColumn col;
+  col.name = std::string(a.name);
+  col.span = join(a.nameSpan, a.span);
+  col.meta["name"] = col.name;
+  col.meta["reader"] = reader;
+  col.meta["line"] = lineOf(e, a.span);
+  return col;
+}
+
+static Value fileReader(BuiltinCall &c, const char *reader) {
+  DataObj data;
+  data.reader = reader;
+  data.span = c.span;
+  for (const GivenArg &a : *c.raw) {
+    if (a.name.empty() || a.value.kind != Kind::String)
+      return c.e.fail(a.span, Diag::ArgumentType,
+                      {"a column of `" + std::string(reader) + "`", "`name = \"file\"`",
+                       c.e.show(a.value)});
+    DataColumn col = column(c.e, reader, a);
+    col.meta["file"] = a.value.string();
+    data.columns.push_back(std::move(col));
+  }
+  return Value::of(std::move(data));
+}
+Value builtin_idx(BuiltinCall &c) { return fileReader(c, "idx"); }
+Value builtin_npy(BuiltinCall &c) { return fileReader(c, "npy"); }
+
+Value builtin_columns(BuiltinCall &c) {
+  DataObj data;
+  data.reader = "columns";
+  data.span = c.span;
+  data.meta = ir::Meta::list();
+  for (const GivenArg &a : *c.raw) {
+    Values items{a.value};
+    if (a.value.kind == Kind::List) items = a.value.list();
+    for (const Value &v : items) {
+      if (v.isInt() && v.integer() >= 0) data.meta.push(v.integer());
+      else if (v.kind == Kind::String) data.meta.push(v.string());
+      else
+        return c.e.fail(a.span, Diag::ArgumentType,
+                        {"a column", "a number from 0 or a name", c.e.show(v)});
+    }
+  }
+  return Value::of(std::move(data));
+}
+
+Value builtin_csv(BuiltinCall &c) {
+  DataObj data;
+  data.reader = "csv";
+  data.span = c.span;
+  std::string file;
+  for (const GivenArg &a : *c.raw) {
+    if (a.name.empty()) {
+      if (a.value.kind != Kind::String || !file.empty())
+        return c.e.fail(a.span, Diag::ArgumentType,
+                        {"the first argument of `csv`", "the file's path", c.e.show(a.value)});
+      file = a.value.string();
+      continue;
+    }
+    DataColumn col = column(c.e, "csv", a);
+    bool isColumns = a.value.kind == Kind::Data && a.value.data().reader == "columns";
+    if (isColumns) col.meta["columns"] = a.value.data().meta;
+    else if (a.value.kind == Kind::String) col.meta["columns"] = a.value.string();
+    else if (a.value.isInt()) col.meta["columns"] = a.value.integer();
+    else
+      return c.e.fail(a.span, Diag::ArgumentType,
+                      {"`" + col.name + "` of `csv`", "columns(...), a name or a number",
+                       c.e.show(a.value)});
+    data.columns.push_back(std::move(col));
+  }
+  if (file.empty()) return c.e.fail(c.span, Diag::MissingArgument, {"csv", "file"});
+  for (DataColumn &col : data.columns) col.meta["file"] = file;
+  return Value::of(std::move(data));
+}
+
+// --- callbacks -------------------------------------------------------------------------------------
+
+static ir::Meta metaOf(const Value &v) {
+  switch (v.kind) {
+  case Kind::Int: return v.integer();
+  case Kind::Float: return v.d;
+  case Kind::Bool: return v.b;
+  case Kind::String: return v.string();
+  default: return {};
+  }
+}
+
+Value builtin_EarlyStopping(BuiltinCall &c) {
+  static const char *const names[] = {"monitor",  "min_delta", "patience", "mode",
+                                      "baseline", "restore_best_weights", "start_from_epoch"};
+  const std::string &mode = c[3].string();
+  if (mode != "auto" && mode != "min" && mode != "max") {
+    c.e.error(c.spans[3], Diag::ArgumentType,
+              {"`mode` of `EarlyStopping`", "\"auto\" | \"min\" | \"max\"", c.e.show(c[3])})
+        .didYouMean(suggest(mode, {"auto", "min", "max"}));
+    return {};
+  }
+  for (int i : {1, 4})
+    if (!c[i].isNumber() && !c[i].isNone())
+      return c.e.fail(c.spans[i], Diag::ArgumentType,
+                      {"`" + std::string(names[i]) + "` of `EarlyStopping`", "a number",
+                       c.e.show(c[i])});
+  DataObj data;
+  data.reader = "EarlyStopping";
+  data.meta["type"] = "EarlyStopping";
+  for (size_t i = 0; i < std::size(names); ++i) data.meta[names[i]] = metaOf(c[i]);
+  Position p = c.e.sources.position(c.span);
+  std::string file = c.e.sources.name(c.span.file);
+  data.meta["span"] = file.substr(file.rfind('/') + 1) + ":" + std::to_string(p.line);
+  return Value::of(std::move(data));
+}
+
+/// Callbacks and readers that are known by name but not there yet.
+static bool laterName(const Expr &expr, std::string &name) {
+  static const char *const later[] = {
+      "ModelCheckpoint", "ReduceLROnPlateau",  "CSVLogger",     "TerminateOnNaN",
+      "LambdaCallback",  "LearningRateScheduler", "BackupAndRestore", "TensorBoard",
+      "RemoteMonitor",   "SwapEMAWeights",     "ProgbarLogger", "folder",
+      "text",            "npz",                "windows",       "category"};
+  if (expr.kind == ExprKind::List) {
+    for (const Item &item : as<ListExpr>(expr).items)
+      if (laterName(*item.value, name)) return true;
+    return false;
+  }
+  if (expr.kind == ExprKind::Pipe) return name = "a stage of a data reader", true;
+  const Expr *callee = expr.kind == ExprKind::Call ? as<CallExpr>(expr).callee : &expr;
+  if (callee->kind != ExprKind::Name) return false;
+  name = std::string(as<NameExpr>(*callee).name);
+  bool isLater = std::find(std::begin(later), std::end(later), name) != std::end(later);
+  name = "`" + name + "`";
+  return isLater;
+}
+
+// --- keys ------------------------------------------------------------------------------------------
+
+static const char *const kKeys[] = {
+    "data",      "test",  "validation", "validation_data", "batch_size", "epochs",
+    "steps_per_epoch", "loss", "loss_weights", "metrics",  "optimizer",  "freeze",
+    "predict",   "callbacks", "precision", "seed",         "weights"};
+
+static bool positiveInt(Elaborator &e, const Elaborator::TrainPlan &plan, const char *key,
+                        int64_t low, int64_t &out) {
+  const Value *v = plan.find(key);
+  if (!v) return true;
+  if (v->isInt() && v->integer() >= low) return out = v->integer(), true;
+  e.error(plan.span(key), Diag::KeyValue,
+          {key, "an int of at least " + std::to_string(low), e.show(*v)});
+  return false;
+}
+
+static bool dataKey(Elaborator &e, const Elaborator::TrainPlan &plan, const char *key,
+                    std::shared_ptr<DataObj> &out) {
+  const Value *v = plan.find(key);
+  if (!v) return true;
+  if (v->kind == Kind::Data && !v->data().columns.empty()) {
+    out = std::make_shared<DataObj>(v->data());
+    return true;
+  }
+  e.error(plan.span(key), Diag::KeyValue,
+          {key, "what a reader such as `idx`, `csv` or `npy` gives", e.show(*v)});
+  return false;
+}
+
+/// `validation = split(0.1)` is not the tensors' `split`.
+static bool isSplit(const TrainItem &item) {
+  if (item.key.text != "validation" || item.value->kind != ExprKind::Call) return false;
+  const Expr *callee = as<CallExpr>(*item.value).callee;
+  return callee->kind == ExprKind::Name && as<NameExpr>(*callee).name == "split";
+}
+
+static bool readSplit(Elaborator &e, const TrainItem &item, Elaborator::TrainPlan &plan) {
+  GivenArgs args = e.evalArgs(as<CallExpr>(*item.value).args);
+  bool fits = args.size() == 1 && args[0].value.isNumber() && args[0].value.number() > 0 &&
+              args[0].value.number() < 1;
+  if (fits) return plan.validationSplit = args[0].value.number(), true;
+  e.error(item.value->span, Diag::KeyValue,
+          {"validation", "split(share) with a share between 0 and 1", e.text(item.value->span)});
+  return false;
+}
+
+static bool evalKeys(Elaborator &e, const Train &train, Elaborator::TrainPlan &plan) {
+  bool ok = true;
+  for (const TrainItem &item : train.items) {
+    std::string key(item.key.text);
+    if (std::find(std::begin(kKeys), std::end(kKeys), key) == std::end(kKeys)) {
+      e.error(item.key.span, Diag::UnknownKey, {key})
+          .didYouMean(suggest(key, {std::begin(kKeys), std::end(kKeys)}));
+      ok = false;
+      continue;
+    }
+    if (plan.spans.contains(key)) {
+      e.error(item.key.span, Diag::RepeatedKey, {key});
+      ok = false;
+      continue;
+    }
+    plan.spans[key] = item.value->span;
+    std::string later;
+    bool mayBeLater = key == "data" || key == "test" || key == "callbacks" ||
+                      key.starts_with("validation");
+    if (mayBeLater && laterName(*item.value, later)) {
+      e.error(item.value->span, Diag::NotYet, {later});
+      ok = false;
+      continue;
+    }
+    if (isSplit(item)) {
+      ok &= readSplit(e, item, plan);
+      continue;
+    }
+    Value v = e.eval(*item.value);
+    ok &= !v.isPoison();
+    plan.keys[key] = std::move(v);
+  }
+  return ok;
+}
+
+static bool readFreeze(Elaborator &e, const Elaborator::TrainPlan &plan) {
+  const Value *v = plan.find("freeze");
+  if (!v) return true;
+  Values items{*v};
+  if (v->kind == Kind::List) items = v->list();
+  for (const Value &item : items) {
+    if (item.kind != Kind::Instance) {
+      e.error(plan.span("freeze"), Diag::KeyValue, {"freeze", "a list of instances", e.show(item)});
+      return false;
+    }
+    item.instance->trainable = false;
+  }
+  return true;
+}
+
+static bool readCallbacks(Elaborator &e, Elaborator::TrainPlan &plan) {
+  const Value *v = plan.find("callbacks");
+  if (!v) return true;
+  Values items{*v};
+  if (v->kind == Kind::List) items = v->list();
+  for (const Value &item : items) {
+    if (item.kind != Kind::Data || !item.data().meta.find("type")) {
+      e.error(plan.span("callbacks"), Diag::KeyValue,
+              {"callbacks", "a list of callbacks such as `EarlyStopping(...)`", e.show(item)});
+      return false;
+    }
+    plan.callbacks.push(item.data().meta);
+  }
+  return true;
+}
+
+bool Elaborator::readPlan(const Train &train, TrainPlan &plan) {
+  plan.train = &train;
+  bool ok = evalKeys(*this, train, plan);
+  if (train.model) {
+    Value m = toCallable(eval(*train.model), train.model->span, train.model);
+    bool isModel = m.kind == Kind::Instance && m.instance->decl &&
+                   (m.instance->decl->declKind == DeclKind::Model ||
+                    m.instance->decl->declKind == DeclKind::Layer);
+    if (isModel) plan.model = m.instance;
+    else if (!m.isPoison())
+      fail(train.model->span, Diag::KeyValue, {"the trained value", "a model", show(m)});
+  } else {
+    fail(train.span, Diag::NotYet, {"`train` without a model"});
+  }
+  if (train.step) {
+    fail(train.step->span, Diag::NotYet, {"a written-out `step`"});
+    return false;
+  }
+  ok &= positiveInt(*this, plan, "batch_size", 1, plan.batchSize) &&
+        positiveInt(*this, plan, "epochs", 1, plan.epochs) &&
+        positiveInt(*this, plan, "seed", 0, plan.seed);
+  if (const Value *v = plan.find("steps_per_epoch")) {
+    int64_t n = 0;
+    ok &= positiveInt(*this, plan, "steps_per_epoch", 1, n);
+    plan.stepsPerEpoch = *v;
+  }
+  const char *validation = plan.find("validation_data") ? "validation_data" : "validation";
+  ok &= dataKey(*this, plan, "data", plan.data) && dataKey(*this, plan, "test", plan.test) &&
+        dataKey(*this, plan, validation, plan.validation);
+  if (const Value *v = plan.find("precision"); v && !(v->kind == Kind::String && v->string() == "float32"))
+    fail(plan.span("precision"), Diag::NotYet, {"a precision other than \"float32\""});
+  if (const Value *v = plan.find("weights")) {
+    if (v->kind == Kind::String) plan.weightsFile = v->string();
+    else fail(plan.span("weights"), Diag::KeyValue, {"weights", "a file's path", show(*v)});
+  }
+  ok &= readFreeze(*this, plan) && readCallbacks(*this, plan);
+  if (!plan.data && ok && !plan.find("data")) {
+    fail(train.span, Diag::MissingKey, {"data"});
+    return false;
+  }
+  for (const char *key : {"loss", "optimizer"})
+    if (ok && !plan.find(key)) {
+      fail(train.span, Diag::MissingKey, {key});
+      ok = false;
+    }
+  if (const Value *v = plan.find("optimizer"); v && !v->isPoison()) {
+    Value o = toCallable(*v, plan.span("optimizer"), v);
+    if (o.kind == Kind::Instance && o.instance->decl->declKind == DeclKind::Optimizer)
+      plan.optimizer = o.instance;
+    else if (!o.isPoison())
+      fail(plan.span("optimizer"), Diag::KeyValue,
+           {"optimizer", "an optimizer such as `Adam()`", show(o)});
+  }
+  return ok && plan.model && plan.optimizer && !diags.hasErrors();
+}
+
+} // namespace nnc::fe

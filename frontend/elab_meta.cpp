@@ -1,0 +1,115 @@
+// The module's metadata (runtime/metadata.md): what a training binary needs beyond the tensors.
+//
+// Problem. The binary prints a summary, finds its data, knows its metrics by name:
+//
+//   {"name": "classifier", "train": {"epochs": 30, …}, "data": [{"name": "image", …}], "layers": […]}
+//
+// Method. The plan holds all of it; here it is written in the order of the schema. A layer's costs
+// are read off the nodes its application emitted in eval_step.
+#include "frontend/elab_train.h"
+
+namespace nnc::fe {
+
+static ir::Meta number(double v) {
+  return v == double(int64_t(v)) ? ir::Meta(int64_t(v)) : ir::Meta(v);
+}
+
+static ir::Meta columnsMeta(const DataObj &data,
+                            const std::map<std::string, std::pair<double, double>> &ranges) {
+  ir::Meta list = ir::Meta::list();
+  for (const DataColumn &c : data.columns) {
+    ir::Meta col = c.meta;
+    if (auto it = ranges.find(c.name); it != ranges.end()) {
+      ir::Meta range = ir::Meta::list();
+      range.push(number(it->second.first));
+      range.push(number(it->second.second));
+      col["range"] = std::move(range);
+    }
+    list.push(std::move(col));
+  }
+  return list;
+}
+
+/// Multiplications and additions of a contraction for one sample.
+static double flopsOf(const ir::Node &n) {
+  const auto *c = std::get_if<ir::ContractAttr>(&n.attr);
+  if (!c) return 0;
+  double product = 2;
+  for (ir::Dim d : c->extents) product *= double(d.at(1));
+  return product;
+}
+
+ir::Meta Elaborator::layersMeta(Instance &model, const Pass &summary) {
+  ir::Meta list = ir::Meta::list();
+  const ir::Function &f = summary.b.f;
+  for (const LayerRow &row : summary.layers) {
+    if (row.depth < 1 || row.instance == &model) continue;
+    std::vector<Instance *> inside;
+    collect(*row.instance, inside);
+    int64_t params = 0;
+    for (Instance *i : inside)
+      for (Weight *w : i->weights)
+        if (w->kind == WeightKind::Param || w->kind == WeightKind::State)
+          params += ir::elementCount(w->type.dims, 1);
+    double flops = 0;
+    for (int32_t n = row.firstNode; n < row.endNode; ++n) flops += flopsOf(f.nodes[n]);
+    ir::Meta m = ir::Meta::dict();
+    m["name"] = row.instance->name;
+    m["type"] = row.instance->decl->name.text;
+    m["path"] = row.instance->path;
+    m["depth"] = row.depth - 1;
+    ir::Meta dims = ir::Meta::list();
+    if (!row.outputs.empty())
+      for (ir::Dim d : row.outputs[0]) dims.push(d.isConst() ? ir::Meta(d.b) : ir::Meta());
+    m["output"] = std::move(dims);
+    m["params"] = params;
+    m["flops"] = int64_t(flops);
+    m["connected_to"] = ir::Meta::list();
+    list.push(std::move(m));
+  }
+  return list;
+}
+
+static ir::Meta trainMeta(const Elaborator::TrainPlan &plan) {
+  ir::Meta t = ir::Meta::dict();
+  t["epochs"] = plan.epochs;
+  t["batch_size"] = plan.batchSize;
+  t["steps_per_epoch"] =
+      plan.stepsPerEpoch.isInt() ? ir::Meta(plan.stepsPerEpoch.integer()) : ir::Meta();
+  if (plan.validationSplit > 0) t["validation_split"] = plan.validationSplit;
+  t["shuffle"] = true;
+  t["seed"] = plan.seed;
+  t["callbacks"] = plan.callbacks;
+  t["weights"] = plan.weightsFile.empty() ? ir::Meta() : ir::Meta(plan.weightsFile);
+  return t;
+}
+
+static ir::Meta namesMeta(const std::vector<std::string> &names) {
+  ir::Meta list = ir::Meta::list();
+  for (const std::string &n : names) list.push(n);
+  return list;
+}
+
+void Elaborator::writeMeta(const TrainPlan *plan, Instance &model, const Pass &summary) {
+  ir::Meta &m = module->meta;
+  m = ir::Meta::dict();
+  m["name"] = model.name;
+  std::string source = sources.name(user->file);
+  m["source"] = source.substr(source.rfind('/') + 1);
+  if (plan) {
+    m["train"] = trainMeta(*plan);
+    m["data"] = columnsMeta(*plan->data, plan->ranges);
+    if (plan->validation) m["validation"] = columnsMeta(*plan->validation, plan->ranges);
+    if (plan->test) m["test"] = columnsMeta(*plan->test, plan->ranges);
+    std::vector<std::string> metrics{"loss"};
+    for (const Output &o : plan->outputs)
+      if (o.total) metrics.push_back(o.name + "_loss");
+    for (const MetricUse &use : plan->metrics) metrics.push_back(use.name);
+    m["metrics"] = namesMeta(metrics);
+  }
+  m["predict"]["inputs"] = namesMeta(predictInputs);
+  m["predict"]["outputs"] = namesMeta(predictOutputs);
+  m["layers"] = layersMeta(model, summary);
+}
+
+} // namespace nnc::fe

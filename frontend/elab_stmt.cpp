@@ -1,0 +1,211 @@
+// Statements: binding, loops at compile time, stores.
+//
+// Problem. A body is a list of statements whose names shadow one another, whose loops are unrolled
+// and whose last expression is its value:
+//
+//   for b in blocks { x = b(x) }     ->   x, x.1, x.2: one application per block
+//   x
+//
+// Method. `for` and `if` open no scope. A loop's variables are bound per round and gone afterwards;
+// the round's index joins the path by which instances are known. Values take the names they are
+// bound to, as IR names and as names of instances.
+#include "frontend/elab.h"
+
+namespace nnc::fe {
+
+Value Elaborator::evalBlock(const Block &block) {
+  Value last = Value::none();
+  for (size_t i = 0; i < block.stmts.size(); ++i) {
+    if (!step(block.stmts[i]->span)) return {};
+    last = evalStmt(*block.stmts[i], i + 1 == block.stmts.size());
+  }
+  return last;
+}
+
+/// The names of a result type `(main: [batch, 1], aux: …)`.
+static std::vector<std::string_view> resultNames(const TypeExpr *type) {
+  std::vector<std::string_view> names;
+  if (type && type->kind == TypeKind::Tuple)
+    for (const TypeField &f : as<TupleType>(*type).fields)
+      if (f.name) names.push_back(f.name->text);
+  return names;
+}
+
+Value Elaborator::evalBody(const Block &block, const TypeExpr *result, std::string_view owner) {
+  Value v = evalBlock(block);
+  if (v.isPoison()) return v;
+  auto names = resultNames(result);
+  bool endsInStatement =
+      block.stmts.empty() || block.stmts.back()->kind != StmtKind::Expr || v.isNone();
+  if (endsInStatement && !names.empty()) {
+    Values items;
+    for (std::string_view n : names) items.push_back(lookup(n, result->span));
+    v = Value::tuple(std::move(items), {names.begin(), names.end()});
+    for (const Value &item : v.tuple().items)
+      if (item.isPoison()) return {};
+  }
+  if (!result) return v;
+  if (v.isNone() && result->kind == TypeKind::Tensor)
+    return fail(block.span, Diag::NoValue, {std::string(owner)});
+  return conformResult(v, *result, "the result of `" + std::string(owner) + "`");
+}
+
+static bool isUseful(const Expr &e) { return e.kind == ExprKind::If || e.kind == ExprKind::Scan; }
+
+Value Elaborator::evalStmt(const Stmt &stmt, bool last) {
+  Restore<Span> place(at, stmt.span);
+  switch (stmt.kind) {
+  case StmtKind::Bind: {
+    const auto &s = as<BindStmt>(stmt);
+    ++effects;
+    bindNames(s.names, s.values);
+    return Value::none();
+  }
+  case StmtKind::Expr: {
+    const auto &s = as<ExprStmt>(stmt);
+    int64_t before = effects;
+    Value v = eval(*s.value);
+    if (!last && effects == before && !v.isPoison() && !isUseful(*s.value) && !isLibrary(stmt.span))
+      error(stmt.span, Diag::UnusedValue);
+    return v;
+  }
+  case StmtKind::Param: return evalParam(as<ParamStmt>(stmt));
+  case StmtKind::For: evalFor(as<ForStmt>(stmt)); return Value::none();
+  case StmtKind::Assign: evalAssign(as<AssignStmt>(stmt)); return Value::none();
+  case StmtKind::Yield: return fail(stmt.span, Diag::NotYet, {"`yield`"});
+  case StmtKind::Report: return fail(stmt.span, Diag::NotYet, {"`report`"});
+  case StmtKind::Minimize: return fail(stmt.span, Diag::NotYet, {"`minimize`"});
+  }
+  return {};
+}
+
+// --- binding ---------------------------------------------------------------------------------------
+
+void Elaborator::bindNames(const std::vector<Name> &names,
+                           const std::vector<const Expr *> &values) {
+  if (values.size() == names.size()) {
+    // All values are computed before the first name is bound: `a, b = b, a`.
+    Values all;
+    for (const Expr *e : values) all.push_back(eval(*e));
+    for (size_t i = 0; i < names.size(); ++i) bindName(names[i], std::move(all[i]));
+    return;
+  }
+  Value v = eval(*values[0]);
+  Values parts;
+  if (v.isPoison() || !unpack(names, v, values[0]->span, parts))
+    parts.assign(names.size(), Value{});
+  for (size_t i = 0; i < names.size(); ++i) bindName(names[i], std::move(parts[i]));
+}
+
+bool Elaborator::unpack(const std::vector<Name> &names, const Value &value, Span span,
+                        Values &out) {
+  if (!iterate(value, span, out)) return false;
+  if (out.size() == names.size()) return true;
+  error(span, Diag::UnpackCount, {std::to_string(names.size()), std::to_string(out.size())});
+  return false;
+}
+
+void Elaborator::bindName(const Name &name, Value value) {
+  if (name.text == "_") return;
+  if (const Binding *b = findBinding(name.text); b && b->isDim) {
+    error(name.span, Diag::RebindDim, {std::string(name.text)}).label(b->span, "bound here");
+    return;
+  }
+  nameValue(name.text, value);
+  frame->scope->bind(name.text, std::move(value), name.span);
+}
+
+void Elaborator::nameValue(std::string_view name, const Value &value) {
+  if (value.isTensor()) setName(value, name);
+  if (value.kind == Kind::Instance) {
+    Instance &inst = *value.instance;
+    if (!inst.named && inst.owner == owner()) nameInstance(inst, name);
+  }
+  if (value.kind == Kind::List && !value.list().empty()) {
+    Kind first = value.list()[0].kind;
+    if (first != Kind::Instance && first != Kind::List) return;
+    for (size_t i = 0; i < value.list().size(); ++i) {
+      const Value &item = value.list()[i];
+      if (item.kind == Kind::Instance || item.kind == Kind::List)
+        nameValue(std::string(name) + "/" + std::to_string(i), item);
+    }
+  }
+}
+
+// --- loops -----------------------------------------------------------------------------------------
+
+bool Elaborator::iterate(const Value &value, Span span, Values &out) {
+  if (value.isPoison()) return false;
+  if (value.kind == Kind::List) return out = value.list(), true;
+  if (value.kind == Kind::Tuple) return out = value.tuple().items, true;
+  auto &e = error(span, Diag::NotIterable, {show(value)});
+  if (value.isTensor()) e.help("`split` takes a tensor apart");
+  return false;
+}
+
+void Elaborator::evalFor(const ForStmt &stmt) {
+  Values items;
+  if (!iterate(eval(*stmt.iterable), stmt.iterable->span, items)) {
+    // What the body would have bound is unknown, not missing.
+    return;
+  }
+  Scope &scope = *frame->scope;
+  std::vector<std::optional<Value>> before;
+  for (const Name &n : stmt.names) {
+    auto it = scope.names.find(n.text);
+    bool known = it != scope.names.end() && !it->second.empty() && !it->second.back().hidden;
+    before.push_back(known ? std::optional<Value>(it->second.back().value) : std::nullopt);
+  }
+  frame->rounds.push_back(0);
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (!step(stmt.span)) break;
+    frame->rounds.back() = i + 1;
+    if (stmt.names.size() == 1) {
+      if (stmt.names[0].text != "_") scope.bind(stmt.names[0].text, items[i], stmt.names[0].span);
+    } else {
+      Values parts;
+      if (!unpack(stmt.names, items[i], stmt.iterable->span, parts)) break;
+      for (size_t k = 0; k < parts.size(); ++k)
+        if (stmt.names[k].text != "_") scope.bind(stmt.names[k].text, parts[k], stmt.names[k].span);
+    }
+    evalBlock(*stmt.body);
+  }
+  frame->rounds.pop_back();
+  for (size_t k = 0; k < stmt.names.size(); ++k) {
+    if (stmt.names[k].text == "_") continue;
+    Binding &b = scope.bind(stmt.names[k].text, before[k].value_or(Value{}), stmt.names[k].span);
+    b.hidden = !before[k];
+  }
+}
+
+// --- stores ----------------------------------------------------------------------------------------
+
+void Elaborator::evalAssign(const AssignStmt &stmt) {
+  ++effects;
+  Value value = eval(*stmt.value);
+  if (stmt.target->kind != ExprKind::Name) {
+    fail(stmt.target->span, Diag::NotYet, {"storing into a member or into `weights(...)`"});
+    return;
+  }
+  std::string name(as<NameExpr>(*stmt.target).name);
+  const Binding *b = findBinding(name);
+  Value target = b ? b->value : lookup(name, stmt.target->span);
+  if (target.isPoison() || value.isPoison()) return;
+  bool isOwn = target.kind == Kind::Weight &&
+               (target.weight == frame->target ||
+                (target.weight->kind != WeightKind::Param && target.weight->owner == owner()));
+  if (!isOwn) {
+    bool isParam = target.kind == Kind::Weight;
+    error(stmt.target->span, Diag::StoreTarget, {name, isParam ? "a param" : show(target)});
+    return;
+  }
+  Weight &w = *target.weight;
+  Value v = fit(value, w.type, stmt.value->span, "what is stored in `" + name + "`");
+  if (v.isPoison()) return;
+  bool isState = w.kind == WeightKind::State;
+  if (!pass->training && w.kind != WeightKind::Metric) return; // does nothing outside training
+  writeWeight(w, v, isState);
+  setName(Value::of(pass, pass->current.at(&w)), w.name);
+}
+
+} // namespace nnc::fe

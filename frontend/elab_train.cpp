@@ -1,0 +1,650 @@
+// The training step of `train`'s short form (R13), and the functions around it.
+//
+// Problem. `train M { data = … loss = … optimizer = … metrics = … }` is, written out,
+//
+//   step(inputs of M, targets) { y = M(inputs); L = mean(loss(target, y)) + losses(M)
+//     minimize L over M with optimizer; report loss = L, metrics }
+//
+// and the same without the update for evaluation.
+//
+// Method. eval_step is built first: the model's outputs fix what its loss takes as target, hence the
+// targets' types. train_step is the same text with `training = true` and an update. Metrics keep
+// their state in persistents; the value of the last batch is one more, which metrics_result reads.
+#include "frontend/elab_train.h"
+#include <algorithm>
+
+namespace nnc::fe {
+
+// --- inputs ----------------------------------------------------------------------------------------
+
+bool Elaborator::modelInputs(Instance &model, std::vector<DataInput> &out) {
+  const Decl &d = *model.decl;
+  Frame f;
+  if (!enter(f, std::string(d.name.text), model.file, d.name.span, nullptr)) return false;
+  Restore<Frame *> inside(frame, &f);
+  if (d.params.size() == 2)
+    for (size_t i = 0; i < model.statics.size(); ++i)
+      f.scope->bind(d.params[0]->params[i].name.text, model.statics[i],
+                    d.params[0]->params[i].name.span);
+  for (const Param &p : d.params.back()->params) {
+    if (p.initial) continue; // optional
+    DataInput in;
+    in.name = std::string(p.name.text);
+    in.span = p.span;
+    Restore<Span> place(at, p.span);
+    if (!inputType(p.type, in.name, in.type)) return false;
+    in.origins.assign(in.type.dims.size(), p.type->span);
+    out.push_back(std::move(in));
+  }
+  return true;
+}
+
+Values Elaborator::addInputs(const std::vector<DataInput> &inputs) {
+  Values out;
+  for (const DataInput &in : inputs) {
+    Restore<Span> place(at, in.span);
+    Value v = wrap(pass->b.param(uniqueName(in.name), in.type).id);
+    setOrigins(v, in.origins);
+    pass->columns[v.id.i] = in.name;
+    out.push_back(v);
+  }
+  return out;
+}
+
+static GivenArgs asArgs(const std::vector<DataInput> &names, const Values &values) {
+  GivenArgs args;
+  for (size_t i = 0; i < values.size(); ++i) {
+    GivenArg a;
+    a.name = names[i].name;
+    a.nameSpan = a.span = names[i].span;
+    a.value = values[i];
+    args.push_back(std::move(a));
+  }
+  return args;
+}
+
+std::vector<std::pair<std::string, Value>> Elaborator::outputsOf(const Value &y) {
+  if (y.kind != Kind::Tuple && y.kind != Kind::List) return {{"output", y}};
+  std::vector<std::pair<std::string, Value>> out;
+  const Values &items = y.kind == Kind::List ? y.list() : y.tuple().items;
+  for (size_t i = 0; i < items.size(); ++i) {
+    bool named = y.kind == Kind::Tuple && !y.tuple().names.empty();
+    out.emplace_back(named ? y.tuple().names[i] : "output_" + std::to_string(i), items[i]);
+  }
+  return out;
+}
+
+// --- targets ---------------------------------------------------------------------------------------
+
+/// The type of the truth that a loss takes beside the prediction y.
+bool Elaborator::targetType(const Value &loss, const Value &y, DataInput &out) {
+  out.type = {floatType, type(y).dims};
+  out.origins = originsOf(y);
+  if (ir::isFloat(type(y).dtype)) out.type.dtype = type(y).dtype;
+  const Decl *d = nullptr;
+  FileScope *file = nullptr;
+  const Values *statics = nullptr;
+  if (loss.kind == Kind::Instance) {
+    d = loss.instance->decl;
+    file = loss.instance->file;
+    statics = &loss.instance->statics;
+  } else if (loss.kind == Kind::Function && loss.function().kind == FunctionKind::Decl) {
+    d = loss.function().decl;
+    file = loss.function().file;
+    statics = &loss.function().statics;
+  }
+  if (!d) return true;
+  std::vector<const Param *> tensors;
+  for (const Param &p : d->params.back()->params)
+    if (!isStaticType(p.type, *file)) tensors.push_back(&p);
+  bool typed = tensors.size() >= 2 && tensors[0]->type &&
+               tensors[0]->type->kind == TypeKind::Tensor;
+  if (!typed) return true;
+  const auto &t = as<TensorType>(*tensors[0]->type);
+  Frame f;
+  if (!enter(f, std::string(d->name.text), file, at, nullptr)) return false;
+  Restore<Frame *> inside(frame, &f);
+  if (d->params.size() == 2)
+    for (size_t i = 0; i < statics->size(); ++i)
+      f.scope->bind(d->params[0]->params[i].name.text, (*statics)[i],
+                    d->params[0]->params[i].name.span);
+  bool any;
+  if (!typeElement(t, out.type.dtype, any)) return false;
+  Values values{y};
+  if (!conformTensors({tensors[1]->type}, values, {at}, {"the prediction for `" + f.name + "`"}))
+    return false;
+  for (const Item &item : t.dims) // a size that the prediction does not fix: as the prediction
+    if (item.value->kind == ExprKind::Name && !findBinding(as<NameExpr>(*item.value).name) &&
+        as<NameExpr>(*item.value).name != "batch")
+      return true;
+  out.type.dims.clear();
+  out.origins.clear();
+  return typeDims(t, out.type.dims, out.origins);
+}
+
+/// The value of a key for one output: the key's own, or that of its name in a record.
+static bool valueFor(Elaborator &e, const Elaborator::TrainPlan &plan, const char *key,
+                     size_t index, Value &out) {
+  const Value *v = plan.find(key);
+  out = Value::none();
+  if (!v) return true;
+  if (v->kind == Kind::Tuple && !v->tuple().names.empty()) {
+    int i = v->tuple().find(plan.outputs[index].name);
+    if (i >= 0) out = v->tuple().items[i];
+    return true;
+  }
+  bool isList = (v->kind == Kind::List || v->kind == Kind::Tuple) && std::string(key) != "metrics";
+  if (!isList) return out = *v, true;
+  const Values &items = v->kind == Kind::List ? v->list() : v->tuple().items;
+  if (items.size() != plan.outputs.size()) {
+    e.error(plan.span(key), Diag::UnpackCount,
+            {std::to_string(plan.outputs.size()), std::to_string(items.size())});
+    return false;
+  }
+  return out = items[index], true;
+}
+
+static bool namesExist(Elaborator &e, const Elaborator::TrainPlan &plan, const char *key) {
+  const Value *v = plan.find(key);
+  if (!v || v->kind != Kind::Tuple) return true;
+  std::vector<std::string> known;
+  for (const Output &o : plan.outputs) known.push_back(o.name);
+  for (const std::string &n : v->tuple().names)
+    if (std::find(known.begin(), known.end(), n) == known.end()) {
+      e.error(plan.span(key), Diag::UnknownOutput, {n, plan.model->name})
+          .didYouMean(suggest(n, known));
+      return false;
+    }
+  return true;
+}
+
+bool Elaborator::planOutputs(TrainPlan &plan, const Value &y) {
+  auto outputs = outputsOf(y);
+  for (auto &[name, value] : outputs) {
+    if (!value.isTensor())
+      return fail(plan.train->span, Diag::KeyValue,
+                  {"the output of `" + plan.model->name + "`", "a tensor", show(value)}), false;
+    Output o;
+    o.name = name;
+    plan.outputs.push_back(std::move(o));
+  }
+  for (const char *key : {"loss", "loss_weights", "metrics"})
+    if (!namesExist(*this, plan, key)) return false;
+  bool one = outputs.size() == 1;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    Output &o = plan.outputs[i];
+    Value loss, weight;
+    if (!valueFor(*this, plan, "loss", i, loss) || !valueFor(*this, plan, "loss_weights", i, weight))
+      return false;
+    Restore<Span> place(at, plan.span("loss"));
+    o.loss = toCallable(loss, at, &o);
+    if (o.loss.isPoison()) return false;
+    if (!o.loss.isNone() && o.loss.kind != Kind::Function && o.loss.kind != Kind::Instance) {
+      auto &d = error(Diag::KeyValue, {"loss", "a function such as `MeanSquaredError()`", show(loss)});
+      if (loss.kind == Kind::String) d.help("functions are written without quotes");
+      return false;
+    }
+    if (weight.isNumber()) o.weight = weight.number();
+    else if (!weight.isNone())
+      return fail(plan.span("loss_weights"), Diag::KeyValue,
+                  {"loss_weights", "a number", show(weight)}), false;
+    DataInput target;
+    target.name = one && o.name == "output" ? "target" : o.name;
+    target.span = at;
+    if (o.loss.isNone()) {
+      plan.targetOf.push_back(-1);
+      continue;
+    }
+    if (!targetType(o.loss, outputs[i].second, target)) return false;
+    plan.targetOf.push_back(int(plan.targets.size()));
+    plan.targets.push_back(std::move(target));
+  }
+  if (plan.data)
+    for (const DataColumn &c : plan.data->columns) plan.sampleWeight |= c.name == "sample_weight";
+  if (plan.sampleWeight) {
+    DataInput w;
+    w.name = "sample_weight";
+    w.type = {floatType, {ir::Dim::batch()}};
+    w.span = plan.train->span;
+    plan.targets.push_back(std::move(w));
+  }
+  return true;
+}
+
+bool Elaborator::planMetrics(TrainPlan &plan) {
+  bool one = plan.outputs.size() == 1;
+  for (size_t i = 0; i < plan.outputs.size(); ++i) {
+    Value v;
+    if (!valueFor(*this, plan, "metrics", i, v)) return false;
+    if (v.isNone()) continue;
+    Values items{v};
+    if (v.kind == Kind::List) items = v.list();
+    Span span = plan.span("metrics");
+    Restore<Span> place(at, span);
+    for (size_t k = 0; k < items.size(); ++k) {
+      const char *key = reinterpret_cast<const char *>(plan.train) + 1 + k + 100 * i;
+      Value m = toCallable(items[k], span, key);
+      bool isMetric = m.kind == Kind::Instance && m.instance->decl &&
+                      m.instance->decl->declKind == DeclKind::Metric;
+      if (m.kind == Kind::Function) { // a loss as a metric: its mean over the epoch
+        std::string name = snakeCase(calleeName(m));
+        GivenArg fn;
+        fn.value = m;
+        fn.span = span;
+        Value wrapper = libraryValue("MeanMetricWrapper");
+        if (wrapper.isPoison()) return false;
+        m = call(wrapper, {fn}, span, key);
+        if (m.isPoison()) return false;
+        if (!m.instance->named) nameInstance(*m.instance, name);
+      } else if (!isMetric) {
+        if (m.isPoison()) return false;
+        auto &d = error(span, Diag::KeyValue,
+                        {"metrics", "a list of metrics such as `SparseCategoricalAccuracy()`",
+                         show(m)});
+        if (m.kind == Kind::String) d.help("metrics are written without quotes");
+        return false;
+      }
+      ensureNamed(*m.instance);
+      std::string name = one ? m.instance->name : plan.outputs[i].name + "_" + m.instance->name;
+      plan.metrics.push_back({m.instance, i, name});
+    }
+  }
+  return true;
+}
+
+bool Elaborator::checkColumns(TrainPlan &plan) {
+  auto check = [&](DataObj &data, const char *what) {
+    bool ok = true;
+    std::vector<std::string> given;
+    for (const DataColumn &c : data.columns) given.push_back(c.name);
+    auto need = [&](const DataInput &in, const std::string &by) {
+      for (DataColumn &c : data.columns)
+        if (c.name == in.name) {
+          c.used = true;
+          return;
+        }
+      std::string list;
+      for (const std::string &g : given) list += (list.empty() ? "`" : ", `") + g + "`";
+      auto &d = error(data.span, Diag::MissingColumn, {what, in.name, by});
+      d.didYouMean(suggest(in.name, given));
+      d.note("it gives " + list);
+      ok = false;
+    };
+    for (const DataInput &in : plan.inputs) need(in, "the model `" + plan.model->name + "`");
+    for (const DataInput &in : plan.targets) need(in, "the loss");
+    for (const DataColumn &c : data.columns)
+      if (!c.used) diags.report(c.span, Diag::UnusedColumn, {c.name});
+    return ok;
+  };
+  bool ok = check(*plan.data, "data");
+  if (plan.test) ok &= check(*plan.test, "test data");
+  if (plan.validation) ok &= check(*plan.validation, "validation data");
+  return ok;
+}
+
+// --- the step --------------------------------------------------------------------------------------
+
+static Frame stepFrame(Elaborator &e, Span span, bool training) {
+  Frame f;
+  f.name = "step";
+  f.callSpan = span;
+  f.owner = &e.stepOwner;
+  f.ownsPath = true;
+  f.file = e.user;
+  f.scope = std::make_shared<Scope>();
+  f.training = training;
+  return f;
+}
+
+/// weight * loss of each sample, [batch] against [batch, ...].
+static Value weighted(Elaborator &e, const Value &loss, const Value &weight) {
+  if (loss.isPoison() || e.rank(loss) == 0) return loss;
+  ir::Dims dims(size_t(e.rank(loss)), 1);
+  dims[0] = ir::Dim::batch();
+  return e.binary(BinaryOp::Mul, loss, e.reshape(weight, dims));
+}
+
+bool Elaborator::buildStep(TrainPlan &plan, bool training) {
+  const Train &train = *plan.train;
+  openPass(training ? "train_step" : "eval_step", plan.batchSize, training);
+  Frame f = stepFrame(*this, train.span, training);
+  Restore<Frame *> inside(frame, &f);
+  Restore<Span> place(at, train.model->span);
+  Values inputs = addInputs(plan.inputs), targets;
+  if (plan.planned) targets = addInputs(plan.targets);
+  Value y = applyInstance(*plan.model, asArgs(plan.inputs, inputs), train.model->span);
+  if (y.isPoison()) return false;
+  if (!plan.planned) {
+    if (!planOutputs(plan, y) || !planMetrics(plan) || !checkColumns(plan)) return false;
+    plan.planned = true;
+    plan.summary = pass;
+    targets = addInputs(plan.targets);
+  }
+  Values outputs, losses;
+  for (auto &[name, value] : outputsOf(y)) outputs.push_back(value);
+  Value total;
+  bool any = false;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    losses.push_back(Value::none());
+    if (plan.targetOf[i] < 0) continue;
+    Restore<Span> inLoss(at, plan.span("loss"));
+    Value l = callWith(plan.outputs[i].loss, {targets[plan.targetOf[i]], outputs[i]}, at);
+    l = tensor(l);
+    if (plan.sampleWeight) l = weighted(*this, l, targets.back());
+    l = l.isPoison() ? l : meanAll(l);
+    if (l.isPoison()) return false;
+    losses[i] = l;
+    if (plan.outputs[i].weight != 1)
+      l = binary(BinaryOp::Mul, l, Value::of(plan.outputs[i].weight));
+    total = any ? binary(BinaryOp::Add, total, l) : l;
+    any = true;
+  }
+  Restore<Span> inLoss(at, plan.span("loss"));
+  Value extra = lossesOf(*plan.model);
+  if (extra.isTensor()) total = any ? binary(BinaryOp::Add, total, extra) : extra;
+  if (!total.isTensor()) return false;
+  setName(total, "loss");
+  if (training && !update(plan, total)) return false;
+  if (!buildMetrics(plan, total, losses, targets, outputs)) return false;
+  for (auto &[name, range] : pass->ranges) plan.ranges[name] = range;
+  closePass();
+  return !diags.hasErrors();
+}
+
+/// A scalar of the runtime's bookkeeping: zero at first.
+static Weight *scalar(Elaborator &e, std::string path, std::string name, WeightKind kind,
+                      ir::DType t, double initial = 0) {
+  Weight *w = e.addWeight(std::move(path), std::move(name), kind, {t, {}}, nullptr);
+  e.initialize(*w, [&] { return e.constant(initial, {t, {}}); }, e.at);
+  return w;
+}
+
+bool Elaborator::buildMetrics(TrainPlan &plan, const Value &loss, const Values &losses,
+                              const Values &targets, const Values &outputs) {
+  Restore<Span> place(at, plan.span("metrics"));
+  bool several = outputs.size() > 1;
+  if (!plan.lossTotal) {
+    using K = WeightKind;
+    plan.lossTotal = scalar(*this, "metrics/loss/total", "total", K::Metric, floatType);
+    plan.count = scalar(*this, "metrics/loss/count", "count", K::Metric, floatType);
+    for (Output &o : plan.outputs)
+      if (several && !o.loss.isNone())
+        o.total = scalar(*this, "metrics/" + o.name + "_loss/total", "total", K::Metric, floatType);
+    for (MetricUse &m : plan.metrics)
+      if (!m.metric->result)
+        m.metric->result = scalar(*this, "metrics/" + m.metric->path + "/result", "result",
+                                  K::Metric, floatType);
+  }
+  Value n = cast(tensor(Value::of(ir::Dim::batch(), Span{})), floatType);
+  auto accumulate = [&](Weight *w, const Value &v) {
+    writeWeight(*w, binary(BinaryOp::Add, readWeight(*w), v), false);
+  };
+  accumulate(plan.lossTotal, binary(BinaryOp::Mul, cast(loss, floatType), n));
+  accumulate(plan.count, n);
+  for (size_t i = 0; i < outputs.size(); ++i)
+    if (plan.outputs[i].total)
+      accumulate(plan.outputs[i].total, binary(BinaryOp::Mul, cast(losses[i], floatType), n));
+  for (MetricUse &m : plan.metrics) {
+    if (plan.targetOf[m.output] < 0) {
+      fail(Diag::MissingKey, {"loss` of `" + plan.outputs[m.output].name});
+      return false;
+    }
+    GivenArgs args(2);
+    args[0].value = targets[plan.targetOf[m.output]];
+    args[1].value = outputs[m.output];
+    args[0].span = args[1].span = at;
+    Value v = applyInstance(*m.metric, std::move(args), at);
+    v = v.isPoison() ? v : fit(v, {floatType, {}}, at, "the value of `" + m.name + "`");
+    if (v.isPoison()) return false;
+    writeWeight(*m.metric->result, v, false);
+  }
+  return true;
+}
+
+void Elaborator::buildMetricsResult(TrainPlan &plan) {
+  openPass("metrics_result", 0, false);
+  Frame f = stepFrame(*this, plan.train->span, false);
+  Restore<Frame *> inside(frame, &f);
+  Restore<Span> place(at, plan.span("metrics"));
+  auto mean = [&](const std::string &name, Weight *total) {
+    Value v = binary(BinaryOp::Div, readWeight(*total), readWeight(*plan.count));
+    pass->b.result(name, v.id);
+  };
+  mean("loss", plan.lossTotal);
+  for (const Output &o : plan.outputs)
+    if (o.total) mean(o.name + "_loss", o.total);
+  for (const MetricUse &m : plan.metrics)
+    pass->b.result(m.name, readWeight(*m.metric->result).id);
+}
+
+// --- the update ------------------------------------------------------------------------------------
+
+/// The weights a step trains: those of instances that are reached without passing a frozen one.
+static std::vector<Weight *> trainable(Instance &root) {
+  std::vector<Weight *> out;
+  std::unordered_set<const Instance *> seen;
+  std::vector<Instance *> todo{&root};
+  while (!todo.empty()) {
+    Instance *i = todo.back();
+    todo.pop_back();
+    if (!i->trainable || !seen.insert(i).second) continue;
+    for (Weight *w : i->weights)
+      if (w->kind == WeightKind::Param && w->trainable) out.push_back(w);
+    for (auto it = i->applies.rbegin(); it != i->applies.rend(); ++it) todo.push_back(*it);
+  }
+  return out;
+}
+
+bool Elaborator::update(TrainPlan &plan, const Value &loss) {
+  Span span = plan.span("optimizer");
+  Restore<Span> place(at, span);
+  std::vector<Weight *> ws = trainable(*plan.model);
+  if (ws.empty()) return fail(plan.train->span, Diag::NoWeights, {plan.model->name}), false;
+  std::vector<ir::ValueId> operands{loss.id};
+  for (Weight *w : ws) operands.push_back(readWeight(*w).id);
+  auto gradients = emitMany(ir::Op::grad_, std::move(operands), ir::NoAttr{});
+  if (gradients.empty()) return false;
+  Instance &opt = *plan.optimizer;
+  ensureNamed(opt);
+  if (!opt.iterations)
+    opt.iterations = scalar(*this, opt.path + "/iterations", "iterations", WeightKind::Slot,
+                            ir::DType::i32);
+  Value next = binary(BinaryOp::Add, readWeight(*opt.iterations), Value::of(1));
+  writeWeight(*opt.iterations, next, false);
+  Value t = cast(next, floatType);
+  setName(t, "t");
+  for (size_t i = 0; i < ws.size(); ++i) {
+    setName(gradients[i], "d_" + ws[i]->name);
+    if (!applyOptimizer(opt, *ws[i], gradients[i], t, span)) return false;
+  }
+  return true;
+}
+
+/// The rate of an optimizer whose `learning_rate` is a number: a scalar that the runtime may set.
+static Value rateFunction(Elaborator &e, Instance &opt, double initial) {
+  if (!opt.rate)
+    opt.rate = scalar(e, opt.path + "/learning_rate", "learning_rate", WeightKind::Host,
+                      e.floatType, initial);
+  FunctionObj f;
+  f.kind = FunctionKind::Rate;
+  f.rate = opt.rate;
+  return Value::function(std::move(f));
+}
+
+/// Runs the library's `optimizer_base` if one of its arguments is given; it changes w and g.
+static bool applyBase(Elaborator &e, Instance &opt, Weight &w, Value &g, const Value &rate,
+                      const Value &t, Span span) {
+  Value hook = e.libraryValue("optimizer_base");
+  if (hook.isPoison()) return false;
+  GivenArgs args;
+  for (const Param &p : hook.function().decl->params[0]->params) {
+    Value v = Value::none();
+    for (auto &[name, value] : opt.base)
+      if (name == p.name.text) v = value;
+    const auto &own = opt.decl->params[0]->params;
+    for (size_t i = 0; i < own.size() && i < opt.statics.size(); ++i)
+      if (own[i].name.text == p.name.text) v = opt.statics[i];
+    if (v.isNone()) continue;
+    GivenArg a;
+    a.name = p.name.text;
+    a.nameSpan = a.span = span;
+    a.value = v;
+    args.push_back(std::move(a));
+  }
+  if (args.empty()) return true;
+  Value bound = e.call(hook, std::move(args), span, &w);
+  Value now = e.callWith(rate, {e.binary(BinaryOp::Sub, t, Value::of(1))}, span);
+  Value both = e.callWith(bound, {e.readWeight(w), g, now}, span);
+  if (both.kind != Kind::Tuple || both.tuple().items.size() != 2) return false;
+  g = both.tuple().items[1];
+  e.writeWeight(w, both.tuple().items[0], false);
+  return true;
+}
+
+bool Elaborator::applyOptimizer(Instance &opt, Weight &w, const Value &gradient, const Value &t,
+                                Span span) {
+  const Decl &d = *opt.decl;
+  Frame f;
+  if (!enter(f, std::string(d.name.text), opt.file, span, nullptr)) return false;
+  f.owner = &opt;
+  f.ownsPath = true;
+  f.target = &w;
+  f.application = &opt;
+  f.ordinal = pass->applications[&opt]++;
+  Restore<Frame *> inside(frame, &f);
+  Value rate = Value::none();
+  if (d.params.size() == 2)
+    for (size_t i = 0; i < opt.statics.size(); ++i) {
+      const Name &name = d.params[0]->params[i].name;
+      Value v = opt.statics[i];
+      if (name.text == "learning_rate") {
+        if (v.isNumber()) v = rateFunction(*this, opt, v.number());
+        rate = v;
+      }
+      f.scope->bind(name.text, v, name.span);
+    }
+  Value g = gradient;
+  if (!applyBase(*this, opt, w, g, rate, t, span)) return false;
+  const ParamList &list = *d.params.back();
+  Values values{readWeight(w), g, t};
+  GivenArgs args;
+  for (Value &v : values) {
+    GivenArg a;
+    a.value = std::move(v);
+    a.span = span;
+    args.push_back(std::move(a));
+  }
+  if (!bindParams(list, args, span, f.name, nullptr)) return false;
+  const Name &target = list.params[0].name;
+  f.scope->bind(target.text, Value::of(&w), target.span);
+  evalBlock(*d.body);
+  if (!w.constraint.isNone()) {
+    Value v = callWith(w.constraint, {readWeight(w)}, w.span);
+    writeWeight(w, fit(v, w.type, w.span, "the result of the constraint"), false);
+  }
+  setName(Value::of(pass, pass->current.at(&w)), w.name);
+  return !diags.hasErrors();
+}
+
+// --- prediction and the whole ------------------------------------------------------------------------
+
+bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
+  Pass &p = openPass("predict", batch, false);
+  Span span = plan ? plan->train->span : model.span;
+  Frame f = stepFrame(*this, span, false);
+  Restore<Frame *> inside(frame, &f);
+  Restore<Span> place(at, span);
+  std::vector<DataInput> inputs;
+  Value y;
+  if (plan && plan->find("predict")) {
+    Span at2 = plan->span("predict");
+    Value m = toCallable(*plan->find("predict"), at2, plan);
+    if (m.kind != Kind::Instance)
+      return fail(at2, Diag::KeyValue, {"predict", "a model or layer", show(m)}), false;
+    if (!modelInputs(*m.instance, inputs)) return false;
+    y = applyInstance(*m.instance, asArgs(inputs, addInputs(inputs)), at2);
+  } else {
+    if (!modelInputs(model, inputs)) return false;
+    Span at2 = plan ? plan->train->model->span : model.decl->name.span;
+    y = applyInstance(model, asArgs(inputs, addInputs(inputs)), at2);
+  }
+  if (y.isPoison()) return false;
+  predictInputs.clear();
+  predictOutputs.clear();
+  for (const DataInput &in : inputs) predictInputs.push_back(in.name);
+  for (auto &[name, value] : outputsOf(y)) {
+    Value v = tensor(value);
+    if (v.isPoison()) return false;
+    p.b.result(name, v.id);
+    predictOutputs.push_back(name);
+  }
+  return !diags.hasErrors();
+}
+
+/// init, train_step, eval_step, predict, metrics_result: the order in which they are read.
+static void orderFunctions(ir::Module &m) {
+  const std::vector<std::string> order{"init", "train_step", "eval_step", "predict"};
+  auto rank = [&](const std::unique_ptr<ir::Function> &f) {
+    return std::find(order.begin(), order.end(), f->name) - order.begin();
+  };
+  std::stable_sort(m.functions.begin(), m.functions.end(),
+                   [&](auto &a, auto &b) { return rank(a) < rank(b); });
+}
+
+static Frame blockFrame(Elaborator &e, Span span) {
+  Frame f = stepFrame(e, span, false);
+  f.name = "train";
+  f.owner = &e.fileOwner;
+  return f;
+}
+
+void Elaborator::elaborateTrain(const Train &train) {
+  TrainPlan plan;
+  Frame f = blockFrame(*this, train.span);
+  {
+    Restore<Frame *> inside(frame, &f);
+    Restore<Span> place(at, train.span);
+    if (!readPlan(train, plan)) return;
+    ensureNamed(*plan.model);
+    if (!modelInputs(*plan.model, plan.inputs)) return;
+  }
+  if (!buildStep(plan, false) || !buildStep(plan, true)) return;
+  if (!buildPredict(&plan, *plan.model, plan.batchSize)) return;
+  buildMetricsResult(plan);
+  if (diags.hasErrors()) return;
+  orderFunctions(*module);
+  writeMeta(&plan, *plan.model, *plan.summary);
+}
+
+/// The last model that can be made without arguments, or an instance bound in the file.
+void Elaborator::elaborateModelOnly() {
+  if (diags.hasErrors()) return;
+  Frame f = blockFrame(*this, {user->file, 0, 0});
+  Restore<Frame *> inside(frame, &f);
+  Instance *model = nullptr;
+  for (const Top *top : user->tree->tops) {
+    Value v;
+    if (top->kind == TopKind::Decl && as<Decl>(*top).declKind == DeclKind::Model) {
+      const Decl &d = as<Decl>(*top);
+      v = toCallable(declValue(d, *user), d.name.span, &d);
+    } else if (top->kind == TopKind::Bind) {
+      v = user->names[as<TopBind>(*top).bind->names[0].text].value;
+    }
+    if (v.kind == Kind::Instance && (v.instance->decl->declKind == DeclKind::Model ||
+                                     v.instance->decl->declKind == DeclKind::Layer))
+      model = v.instance;
+  }
+  if (diags.hasErrors()) return;
+  if (!model) {
+    diags.report({user->file, 0, 0}, Diag::NoModel,
+                 {"the file has no `train` block and no model that can be made without arguments"});
+    return;
+  }
+  ensureNamed(*model);
+  if (!buildPredict(nullptr, *model, 32)) return;
+  const Pass &summary = *pass;
+  orderFunctions(*module);
+  writeMeta(nullptr, *model, summary);
+}
+
+} // namespace nnc::fe
