@@ -15,6 +15,10 @@
 // A result line `return "name" = %v, state "net/kernel" = %w`: `state` binds a persistent value.
 // Several results: `%v, %i = max_index %x {dims=[1]} : f32[n], i32[n] @4`. `#` starts a comment.
 // Floats print with the shortest digits that read back to the same bits; nan, inf, -inf are words.
+// `%dx, %dw = grad %loss wrt %x, %w : ...`; a result without a name is just its value: `return %y`.
+// Values without a name are numbers, counted in order of definition; names are those of isName().
+// The parser gives fields that are left out their defaults and takes contraction labels' extents from
+// the types; blanks and line ends are the same.
 // Attributes equal to their defaults are still printed; `remat` nodes carry the attribute `remat`.
 #pragma once
 #include "ir/module.h"
