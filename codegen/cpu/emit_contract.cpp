@@ -221,7 +221,7 @@ void Emitter::epilogueAt(Tile &t, llvm::Value *buffer, llvm::Value *r, int v) {
   mask_ = v + 1 == t.vectors ? t.lastMask : nullptr;
   scopes_.emplace_back();
   locals_.assign(k.stages.size(), {});
-  for (size_t i = 0; i < k.stages.size(); ++i) finishStage(i, {expr(k.stages[i].body)});
+  elementwise(0, k.stages.size());
   scopes_.pop_back();
   mask_ = nullptr;
   laneAxis_ = -1;

@@ -299,11 +299,19 @@ void Emitter::emitLoops() {
 
 void Emitter::emitStages() {
   locals_.assign(k.stages.size(), {});
-  for (size_t i = 0; i < k.stages.size(); ++i) emitStage(i);
+  for (size_t i = 0; i < k.stages.size();) {
+    size_t end = i + 1;
+    while (k.stages[i].reduce.empty() && end < k.stages.size() && k.stages[end].reduce.empty() &&
+           k.stages[end].loop == k.stages[i].loop)
+      ++end;
+    emitBlock(i, end);
+    i = end;
+  }
 }
 
-void Emitter::emitStage(size_t i) {
-  const Stage &s = k.stages[i];
+// Stages [first, last): one that reduces, or a block of elementwise ones over the same axes.
+void Emitter::emitBlock(size_t first, size_t last) {
+  const Stage &s = k.stages[first];
   const AxisId lane = width_ == 1 ? stageLaneAxis(k, s, k.schedule.lanes) : -1;
   std::vector<AxisId> loops;
   for (AxisId a : s.loop)
@@ -311,12 +319,23 @@ void Emitter::emitStage(size_t i) {
   const bool laneLoops = lane >= 0 && loops.size() < s.loop.size();
   auto point = [&](AxisId reduceLane) {
     if (s.combine == Combine::cumsum) return cumsum(s);
-    finishStage(i, s.combine == Combine::none ? Values{expr(s.body)} : reduce(s, reduceLane));
+    if (s.combine == Combine::none) return elementwise(first, last);
+    finishStage(first, reduce(s, reduceLane));
   };
   forAxes(loops, 0, [&] {
     if (laneLoops) forLanes(lane, [&] { point(-1); });
     else point(lane);
   });
+}
+
+// All bodies, then all stores: what is written in place is read before (kernel.h).
+void Emitter::elementwise(size_t first, size_t last) {
+  std::vector<Values> values;
+  for (size_t i = first; i < last; ++i) {
+    values.push_back({expr(k.stages[i].body)});
+    if (k.stages[i].loop.empty()) locals_[i] = values.back();
+  }
+  for (size_t i = first; i < last; ++i) finishStage(i, values[i - first]);
 }
 
 void Emitter::finishStage(size_t i, const Values &results) {

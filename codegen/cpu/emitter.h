@@ -147,7 +147,8 @@ private:
   void lanesAt(AxisId a, llvm::Value *at, llvm::Value *mask, const Body &body);
   void emitLoops();
   void emitStages();
-  void emitStage(size_t i);
+  void emitBlock(size_t first, size_t last);
+  void elementwise(size_t first, size_t last);
   void finishStage(size_t i, const Values &results);
 
   // --- reductions (emit_loops.cpp)
