@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 namespace rt {
@@ -173,23 +174,40 @@ void walk_checking(void *context, int, int) {
   }
 }
 
+double thread_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+}
+
 void try_both(Trial &trial, Run &job) {
-  bool alone = trial.runs & 1;
-  double started = now_seconds();
+  bool alone = trial.next_alone();
+  double cpu = thread_seconds(), started = now_seconds();
   if (alone)
     run_alone(walk, &job);
   else
     run_on_threads(walk, &job);
-  double seconds = now_seconds() - started;
-  trial.spent += seconds;
-  double &fastest = trial.fastest[alone];
-  if (trial.runs >= Trial::Cold && (fastest == 0 || seconds < fastest)) fastest = seconds;
-  if (++trial.runs < Trial::Runs) return;
-  trial.alone = trial.fastest[1] < trial.fastest[0];
-  trial.again = now_seconds() + 100 * trial.spent;
+  double now = now_seconds();
+  trial.record(now - started, thread_seconds() - cpu, now);
 }
 
 } // namespace
+
+// Cold caches need no attention: they only make a run slower, and the fastest one counts.
+void Trial::record(double seconds, double cpu, double now) {
+  bool was_alone = next_alone();
+  spent += seconds;
+  double &best = fastest[was_alone];
+  if (best == 0 || seconds < best) best = seconds;
+  if (!was_alone && (busy == 0 || cpu < busy)) busy = cpu;
+  runs++;
+  bool is_long = runs == Warm && busy > Long;
+  bool hopeless = was_alone && seconds > Noticeable && seconds > 4 * fastest[0];
+  if (is_long || hopeless) runs = Runs;
+  if (!over()) return;
+  alone = fastest[1] > 0 && fastest[1] < fastest[0];
+  again = now + 100 * spent;
+}
 
 int64_t item_count(const NncOp &op, int64_t n) {
   int64_t blocks = (op.items_per_n * n + op.items_add + op.items_div - 1) / op.items_div;
@@ -245,10 +263,9 @@ void Program::run(const NncFunction &function, int64_t n, const Prologue *prolog
   Run job{this, &function, resolved, prologue, n};
   if (options.order != Order::Forward) return run_alone(walk_checking, &job);
   Trial &trial = trials[size_t(&function - model->functions)];
-  bool ripe = trial.runs == Trial::Runs && ++trial.since % 64 == 0 && now_seconds() > trial.again;
+  bool ripe = trial.over() && ++trial.since % 64 == 0 && now_seconds() > trial.again;
   if (ripe) trial = Trial{};
-  bool measures =
-      options.adaptive && trial.runs < Trial::Runs && (n == function.batch || !function.batch);
+  bool measures = options.adaptive && !trial.over() && (n == function.batch || !function.batch);
   if (measures) return try_both(trial, job);
   if (trial.alone)
     run_alone(walk, &job);

@@ -32,16 +32,29 @@ struct Prologue {
   void *context;
 };
 
-// Small steps are faster on one thread, and so are all steps while other programs use the cores. As
-// bits do not depend on it, the first runs of a function try both and the faster way stays, until
-// a hundred times the trial's duration has passed: the load of the machine changes.
+// Small steps are faster on one thread, and so are steps of all sizes while other programs use the
+// cores. As bits do not depend on it, the first runs of a function try both and the faster way
+// stays, until a hundred times the trial's duration has passed: the load of the machine changes.
+//
+// A long step would pay for a trial with that many times its duration on one thread, so all threads
+// begin: if a step keeps one of them busy for long, they stay and one thread is never tried. (Time
+// in which a thread waits for others that get no core does not make a step long.) What lies between
+// ends with the first run that one thread clearly loses.
 struct Trial {
-  static constexpr int Runs = 16, Cold = 4; // the first ones do not count
+  static constexpr int Runs = 16, Warm = 2;               // runs; those of them that begin
+  static constexpr double Long = 5e-3, Noticeable = 1e-3; // seconds
   int runs;
-  double fastest[2]; // all threads, one thread
-  bool alone;
+  double fastest[2];   // all threads, one thread
+  double busy;         // least CPU seconds that a run took of this thread, among all threads
+  bool alone;          // how to run once the trial is over
   uint32_t since;      // runs after the trial
   double spent, again; // seconds of the trial; when to try again
+
+  bool over() const { return runs == Runs; }
+  // Whether the next run of the trial is on one thread.
+  bool next_alone() const { return runs >= Warm && runs % 2 == 0; }
+  // Seconds by the clock and of this thread's CPU time that it took.
+  void record(double seconds, double cpu, double now);
 };
 
 struct Program {

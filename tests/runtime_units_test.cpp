@@ -3,6 +3,7 @@
 
 #include "runtime/data.h"
 #include "runtime/json.h"
+#include "runtime/program.h"
 #include "runtime/progress.h"
 #include "runtime/random.h"
 #include "runtime/stopping.h"
@@ -111,6 +112,40 @@ TEST_CASE("runtime: JSON", "[runtime]") {
   }
   std::string deep(100000, '[');
   CHECK(!rt::parse_json(deep.data(), deep.size(), &error).present());
+}
+
+TEST_CASE("runtime: a trial of one thread costs long steps nothing", "[runtime]") {
+  struct Outcome {
+    int runs, alone_runs;
+    bool alone;
+  };
+  // Steps that take this long on all threads, and there keep this one busy so long, and on one.
+  auto outcome = [](double all, double busy, double one) {
+    rt::Trial trial{};
+    Outcome outcome{};
+    while (!trial.over()) {
+      bool alone = trial.next_alone();
+      outcome.runs++;
+      outcome.alone_runs += alone;
+      trial.record(alone ? one : all, alone ? one : busy, 0);
+    }
+    outcome.alone = trial.alone;
+    return outcome;
+  };
+  Outcome small = outcome(50e-6, 50e-6, 20e-6);
+  CHECK(small.alone);
+  CHECK(small.runs == rt::Trial::Runs);
+  CHECK(!outcome(50e-6, 50e-6, 80e-6).alone);
+  Outcome loaded = outcome(80e-3, 1e-3, 2e-3); // waits for threads that get no core
+  CHECK(loaded.alone);
+  CHECK(loaded.alone_runs == (rt::Trial::Runs - rt::Trial::Warm) / 2);
+  Outcome longer = outcome(6e-3, 6e-3, 1);
+  CHECK(!longer.alone);
+  CHECK(longer.alone_runs == 0);
+  CHECK(longer.runs == rt::Trial::Warm);
+  Outcome between = outcome(4e-3, 4e-3, 60e-3);
+  CHECK(!between.alone);
+  CHECK(between.alone_runs == 1);
 }
 
 TEST_CASE("runtime: half precision", "[runtime]") {
