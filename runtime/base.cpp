@@ -10,9 +10,12 @@ namespace rt {
 static void report(const char *kind, const char *format, va_list args) {
   // Results already printed come before the message, also when both go to one file.
   fflush(stdout);
-  fprintf(stderr, "%s: ", kind);
-  vfprintf(stderr, format, args);
-  fputc('\n', stderr);
+  // A message is one line, also if it quotes a file that holds anything.
+  char line[8192];
+  vsnprintf(line, sizeof line, format, args);
+  for (char *c = line; *c; c++)
+    if (static_cast<unsigned char>(*c) < 32 || *c == 127) *c = '?';
+  fprintf(stderr, "%s: %s\n", kind, line);
 }
 
 void fail(const char *format, ...) {

@@ -111,17 +111,6 @@ struct Binding {
     }
   }
 
-  void store_float(double value, char *out) const {
-    float narrow = float(value);
-    uint16_t half;
-    switch (input.dtype) {
-    case NNC_F32: memcpy(out, &narrow, 4); break;
-    case NNC_F64: memcpy(out, &value, 8); break;
-    case NNC_F16: half = half_of_float(narrow), memcpy(out, &half, 2); break;
-    default: half = bfloat_of_float(narrow), memcpy(out, &half, 2); break;
-    }
-  }
-
   // The elements in the input's type.
   void convert(RawArray &raw, int64_t count) const {
     int64_t size = dtype_info(input.dtype).bytes, from = dtype_info(raw.dtype).bytes;
@@ -130,7 +119,7 @@ struct Binding {
     for (int64_t i = 0; i < count; i++) {
       char *out = converted.data + i * size;
       if (dtype_info(input.dtype).floating) {
-        store_float(element_as_double(raw.dtype, raw.data + i * from), out);
+        store_float(input.dtype, element_as_double(raw.dtype, raw.data + i * from), out);
       } else {
         int64_t value = integer_at(raw, i);
         memcpy(out, &value, size_t(size)); // little-endian: the low bytes

@@ -197,9 +197,10 @@ int predict(Session &s) {
   const NncFunction &function = need_function(s, "predict", "predict");
   if (s.options.show && s.options.output)
     usage_fail("--show draws on the terminal: it does not go with --output");
+  const char *weights = s.options.weights ? s.options.weights : default_weights(s);
   s.program.model = s.model;
   Dataset data = load_rows(s, function);
-  start(s, s.options.weights ? s.options.weights : default_weights(s));
+  start(s, weights);
   Array<Output> outputs = make_outputs(s, function);
   Show show;
   if (s.options.show) show = prepare_show(function, data);

@@ -160,4 +160,15 @@ double element_as_double(int64_t dtype, const char *element) {
   }
 }
 
+void store_float(int64_t dtype, double value, char *element) {
+  float narrow = float(value);
+  uint16_t half;
+  switch (dtype) {
+  case NNC_F32: memcpy(element, &narrow, 4); break;
+  case NNC_F64: memcpy(element, &value, 8); break;
+  case NNC_F16: half = half_of_float(narrow), memcpy(element, &half, 2); break;
+  default: half = bfloat_of_float(narrow), memcpy(element, &half, 2); break;
+  }
+}
+
 } // namespace rt

@@ -38,6 +38,8 @@ void pack(const NncTensor &tensor, int64_t n, const char *logical, char *physica
 
 // One element of any type as a double.
 double element_as_double(int64_t dtype, const char *element);
+// The other way, for floating types.
+void store_float(int64_t dtype, double value, char *element);
 float float_of_half(uint16_t half);
 uint16_t half_of_float(float value);
 uint16_t bfloat_of_float(float value);

@@ -275,9 +275,33 @@ int finish_training(Session &s, const char *path, const NncFunction *eval_step,
   return interrupted() ? 128 + interrupted() : 0;
 }
 
+bool is_learning_rate(const NncTensor &t) {
+  return t.kind == NNC_TENSOR_HOST && dtype_info(t.dtype).floating && element_count(t, 0) == 1 &&
+         ends_with(t.name, "learning_rate");
+}
+
+// Before anything is read, because it is a mistake on the command line.
+void check_learning_rate(const Session &s) {
+  if (!s.options.learning_rate_given) return;
+  for (int64_t i = 0; i < s.model->tensor_count; i++)
+    if (is_learning_rate(s.model->tensors[i])) return;
+  usage_fail("--learning-rate: `%s` has no learning rate to set: its optimizer has a schedule",
+             s.name);
+}
+
+// Over what the model says and what weights to start from remember.
+void set_learning_rate(Session &s) {
+  if (!s.options.learning_rate_given) return;
+  for (int64_t i = 0; i < s.model->tensor_count; i++) {
+    const NncTensor &t = s.model->tensors[i];
+    if (is_learning_rate(t)) store_float(t.dtype, s.options.learning_rate, s.program.address(t));
+  }
+}
+
 } // namespace
 
 int train(Session &s) {
+  check_learning_rate(s);
   if (!s.metadata.get("train").present())
     fail("`%s` has no `train` block: its commands are predict and summary", s.name);
   const NncFunction &step = need_function(s, "train_step", "train");
@@ -304,6 +328,7 @@ int train(Session &s) {
 
   start(s,
         s.options.weights ? s.options.weights : s.metadata.get("train").text("weights", nullptr));
+  set_learning_rate(s);
   const Dataset &held_out = splits ? data : validation;
   bool validates = splits || validation.columns.count;
   alignas(Feed) char place[sizeof(Feed)];
@@ -321,12 +346,13 @@ int train(Session &s) {
 
 int evaluate(Session &s) {
   const NncFunction &step = need_function(s, "eval_step", "evaluate");
+  const char *weights = s.options.weights ? s.options.weights : default_weights(s);
   DataGroup &group = evaluation_group(s);
   if (&group == &s.training && !group.replaced && s.options.verbose)
     warn("the model names no test data: evaluating on the training data");
   Dataset data;
   load_columns(data, group.specs, step.inputs, step.input_count, group.what);
-  start(s, s.options.weights ? s.options.weights : default_weights(s));
+  start(s, weights);
   catch_interrupts();
   report_evaluation(s, step, data, "Test");
   return interrupted() ? 128 + interrupted() : 0;

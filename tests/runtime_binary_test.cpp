@@ -205,6 +205,13 @@ TEST_CASE("runtime: bits depend on the seed, not on threads nor on the order of 
     INFO(options);
     CHECK(w.read("one") == w.read("other"));
   }
+  // Long enough for what follows the trial of one thread.
+  w.must("image --threads 1 --epochs 40 --save one --verbose 0");
+  for (const char *options : {"", "--threads 2"}) {
+    w.must(std::string("image --verbose 0 --epochs 40 --save other ") + options);
+    CHECK(w.read("one") == w.read("other"));
+  }
+  w.must("image --threads 1 --save one --verbose 0");
   w.must("image --seed 8 --save other --verbose 0");
   CHECK(w.read("one") != w.read("other"));
   w.must("image --no-shuffle --save other --verbose 0");
@@ -222,6 +229,32 @@ TEST_CASE("runtime: training goes on where it stopped", "[runtime]") {
   int64_t step;
   memcpy(&step, tensor(w.read("three"), "nnc/step").data(), 8);
   CHECK(step == 3);
+}
+
+TEST_CASE("runtime: the learning rate can be set", "[runtime]") {
+  Workplace w;
+  write_pictures(w);
+  auto rate = [&](const std::string &name) {
+    float value;
+    memcpy(&value, tensor(w.read(name), "learning_rate").data(), 4);
+    return value;
+  };
+  w.must("image --verbose 0 --save own");
+  CHECK(rate("own") == 0.02f);
+  w.must("image --verbose 0 --learning-rate 0.02 --save same");
+  CHECK(w.read("own") == w.read("same"));
+  w.must("image --verbose 0 --learning-rate=5e-3 --save slow");
+  CHECK(rate("slow") == 5e-3f);
+  CHECK(tensor(w.read("own"), "line/dense/kernel") != tensor(w.read("slow"), "line/dense/kernel"));
+  // Weights remember the rate they were trained with; the option is stronger.
+  w.must("image --verbose 0 --weights slow --save on");
+  CHECK(rate("on") == 5e-3f);
+  w.must("image --verbose 0 --weights slow --learning-rate 0 --save zero");
+  CHECK(rate("zero") == 0);
+  Outcome schedule = w.run("steps --learning-rate 0.1");
+  CHECK(schedule.code == 2);
+  CHECK(schedule.text == "error: --learning-rate: `steps` has no learning rate to set: its "
+                         "optimizer has a schedule\n");
 }
 
 TEST_CASE("runtime: files are logical row-major, predictions follow from them", "[runtime]") {
@@ -381,7 +414,19 @@ TEST_CASE("runtime: mistakes on the command line end with 2 and a hint", "[runti
        {Case{"line trian", "unknown command `trian`: did you mean `train`?"},
         {"line fly", "unknown command `fly`: expected train, evaluate, predict or summary"},
         {"line --epoch 3", "unknown option `--epoch`: did you mean `--epochs`?"},
+        {"line --learn 3", "unknown option `--learn`: did you mean `--learning-rate`?"},
+        {"line --learn=3", "unknown option `--learn`: did you mean `--learning-rate`?"},
+        {"line --no-shuf=3", "unknown option `--no-shuf`: did you mean `--no-shuffle`?"},
+        {"line --thre", "unknown option `--thre`: did you mean `--threads`?"},
+        {"line --frobnicate", "unknown option `--frobnicate`: --help lists the options"},
+        {"line --learning-rate x", "--learning-rate: expected a number from 0, found `x`"},
+        {"line --learning-rate -1", "--learning-rate: expected a number from 0, found `-1`"},
+        {"line --learning-rate nan", "--learning-rate: expected a number from 0, found `nan`"},
+        {"line evaluate --learning-rate 1", "--learning-rate does not apply to `evaluate`"},
         {"line -x", "unknown option `-x`"},
+        {"line -hx", "unknown option `-hx`"},
+        {"line train -- --help", "unexpected argument `--help`"},
+        {"line -", "unknown command `-`"},
         {"line --epochs x", "--epochs: expected a whole number, found `x`"},
         {"line --epochs 0", "--epochs: expected a number from 1, found 0"},
         {"line --epochs 3.5", "--epochs: expected a whole number, found `3.5`"},
@@ -401,7 +446,9 @@ TEST_CASE("runtime: mistakes on the command line end with 2 and a hint", "[runti
     CHECK(contains(outcome.text, c.expected));
   }
   CHECK(contains(w.must("line --help"), "--epochs N"));
+  CHECK(w.must("line --help") == w.must("line -h"));
   CHECK(contains(w.must("line --about"), "line.nn"));
+  CHECK(w.must("line --verbose=2 summary") == w.must("line -- summary"));
 }
 
 TEST_CASE("runtime: bad data is one clear error and leaves old weights alone", "[runtime]") {
@@ -476,8 +523,15 @@ TEST_CASE("runtime: weights are checked before they are used", "[runtime]") {
     INFO(command << "\n" << outcome.text);
     CHECK(outcome.code == 1);
     CHECK(contains(outcome.text, expected));
+    std::string rest = outcome.text.substr(outcome.text.find("error: "));
+    CHECK(std::count(rest.begin(), rest.end(), '\n') == 1);
   };
-  rejected("image evaluate", "there are no weights `picture.safetensors`: run `train` first");
+  // Without weights the data, which may be large, are not even read.
+  for (const char *command : {"image evaluate", "image predict", "line evaluate", "line predict"})
+    rejected(command, ".safetensors`: run `train` first, or name a file with --weights");
+  for (const char *command : {"image train", "image evaluate", "line predict"})
+    rejected(std::string(command) + " --weights none",
+             "cannot read `none` (weights): No such file or directory");
   w.must("image --verbose 0 --save image.w");
   w.must("line --verbose 0 --save line.w");
   rejected("image predict --weights line.w",
@@ -492,11 +546,47 @@ TEST_CASE("runtime: weights are checked before they are used", "[runtime]") {
   renamed.replace(renamed.find("line/seen"), 9, "line/sean");
   w.write("renamed", renamed);
   rejected("image evaluate --weights renamed", "no tensor `line/seen`: the model needs i32");
+  auto header = [&](const std::string &json, const std::string &expected) {
+    w.write("header", std::string{char(json.size())} + std::string(7, 0) + json);
+    rejected("image evaluate --weights header", expected);
+  };
+  header("{\"line/dense/kernel\":}", "`header`: malformed safetensors header: byte 22: ");
+  header("{\"a\":1,\"a\":2}", "duplicate object key");
+  header("{\"a\n", "malformed safetensors header");
+  header("{}", "no tensor `line/dense/kernel`: the model needs f32[16,3]");
+  header("{\"line/dense/kernel\":3}", "the model has f32[16,3], the file has ?");
+  header("{\"line/dense/kernel\":{\"dtype\":\"F\\n\",\"shape\":[16,3]}}", "the file has F?[16,3]");
+  header("{\"line/dense/kernel\":{\"dtype\":\"F32\",\"shape\":[16,3.5]}}",
+         "the file has f32[16,-1]");
+  header("{\"line/dense/kernel\":{\"dtype\":\"F32\",\"shape\":[16,3],\"data_offsets\":[0]}}",
+         "tensor `line/dense/kernel`: `data_offsets` should be two whole numbers");
+  header("{\"line/dense/kernel\":{\"dtype\":\"F32\",\"shape\":[16,3],\"data_offsets\":[0,192]}}",
+         "its place in the file is wrong or the file is truncated");
   // Slots may be missing: weights from elsewhere are a start.
   std::string slotless = file;
   slotless.replace(slotless.find("kernel/momentum"), 15, "kernel/mementum");
   w.write("slotless", slotless);
   w.must("image --weights slotless --verbose 0");
+  w.write("picture.safetensors", "old");
+  w.write("cut", file.substr(0, 100));
+  rejected("image --weights cut", "not a safetensors file, or truncated");
+  CHECK(w.read("picture.safetensors") == "old");
+  // Truncated anywhere, or with any byte of the header wrong: one error, or a harmless byte.
+  for (size_t length = 0; length < file.size(); length += 1 + file.size() / 60) {
+    w.write("cut", file.substr(0, length));
+    rejected("image evaluate --weights cut", "`cut`: ");
+  }
+  unsigned state = 7;
+  for (int i = 0; i < 60; i++) {
+    std::string garbled = file;
+    state = state * 1664525 + 1013904223;
+    garbled[(state >> 8) % 700] = char(state >> 24);
+    w.write("garbled", garbled);
+    Outcome outcome = w.run("image evaluate --verbose 0 --weights garbled");
+    INFO(outcome.text);
+    CHECK((outcome.code == 0 || (outcome.code == 1 && contains(outcome.text, "`garbled`: "))));
+    CHECK(std::count(outcome.text.begin(), outcome.text.end(), '\n') == 1);
+  }
   rejected("image --save /proc/none.safetensors", "cannot write `/proc/none.safetensors`");
   rejected("image --save .", "cannot write `.`: it is a directory");
 }

@@ -165,7 +165,11 @@ static const struct NncTensor tensors[] = {
     {"line/seen", NNC_I32, 0, 0, NNC_PERSISTENT, SEEN, 4, 0, 0, NNC_TENSOR_STATE},
     {"line/dense/kernel/momentum", NNC_F32, KERNEL_RANK, KERNEL_LAYOUT, KERNEL_V, F * C * 4, KERNEL_DIGITS, NNC_TENSOR_SLOT},
     {"line/dense/bias/momentum", NNC_F32, 1, bias_dims, NNC_PERSISTENT, BIAS_V, C * 4, 0, 0, NNC_TENSOR_SLOT},
+#ifdef STEPS
+    {"schedule", NNC_F32, 0, 0, NNC_PERSISTENT, RATE, 4, 0, 0, NNC_TENSOR_HOST},
+#else
     {"learning_rate", NNC_F32, 0, 0, NNC_PERSISTENT, RATE, 4, 0, 0, NNC_TENSOR_HOST},
+#endif
     {"loss/total", NNC_F32, 0, 0, NNC_PERSISTENT, TOTAL, 4, 0, 0, NNC_TENSOR_METRIC},
     {"loss/count", NNC_F32, 0, 0, NNC_PERSISTENT, COUNT, 4, 0, 0, NNC_TENSOR_METRIC}};
 
