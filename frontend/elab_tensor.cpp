@@ -534,8 +534,8 @@ bool Elaborator::intList(const Value &v, int n, Span span, std::vector<int64_t> 
     }
     out.push_back(whole ? int64_t(item.d) : item.integer());
   }
-  if (n >= 0 && int(out.size()) != n) {
-    error(span, Diag::UnpackCount, {std::to_string(n), std::to_string(out.size())});
+  if (n >= 0 && int(items.size()) != n) {
+    error(span, Diag::UnpackCount, {std::to_string(n), std::to_string(items.size())});
     return false;
   }
   return true;
