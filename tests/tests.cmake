@@ -49,7 +49,8 @@ foreach(file ${NNC_TEST_FILES})
 endforeach()
 
 if(TARGET nnc_codegen)
-  list(APPEND NNC_TEST_SOURCES ${CMAKE_SOURCE_DIR}/tests/compiled_model.cpp)
+  list(APPEND NNC_TEST_SOURCES ${CMAKE_SOURCE_DIR}/tests/compiled_model.cpp
+                                ${CMAKE_SOURCE_DIR}/tests/kernel_jit.cpp)
 endif()
 
 add_executable(nnc_tests ${NNC_TEST_SOURCES})

@@ -1,0 +1,63 @@
+// See kernel_jit.h.
+#include "tests/kernel_jit.h"
+#include <llvm/ExecutionEngine/Orc/LLJIT.h>
+#include <llvm/IR/LLVMContext.h>
+#include <llvm/IR/Module.h>
+#include <llvm/IR/Verifier.h>
+#include <llvm/Support/TargetSelect.h>
+#include <llvm/Support/raw_ostream.h>
+#include <stdexcept>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace nnc::test {
+
+struct KernelCode::Jit {
+  std::unique_ptr<llvm::orc::LLJIT> jit;
+};
+
+namespace {
+
+template <class T> T must(llvm::Expected<T> e) {
+  if (!e) throw std::runtime_error(llvm::toString(e.takeError()));
+  return std::move(*e);
+}
+
+} // namespace
+
+KernelCode::KernelCode(const cg::Kernel &k, const cg::Target &t, int level) : jit_(new Jit) {
+  llvm::InitializeNativeTarget();
+  llvm::InitializeNativeTargetAsmPrinter();
+  llvm::LLVMContext context;
+  llvm::Module module("kernel", context);
+  cg::prepareModule(module, t);
+  cg::emitKernel(module, k, t, "kernel");
+  std::string wrong;
+  llvm::raw_string_ostream stream(wrong);
+  if (llvm::verifyModule(module, &stream)) throw std::runtime_error("invalid LLVM IR: " + wrong);
+  const std::string object = cg::emitObject(module, t, level);
+  jit_->jit = must(llvm::orc::LLJITBuilder().create());
+  auto error = jit_->jit->addObjectFile(llvm::MemoryBuffer::getMemBufferCopy(object));
+  if (error) throw std::runtime_error(llvm::toString(std::move(error)));
+  function_ = must(jit_->jit->lookup("kernel")).toPtr<NncKernel>();
+}
+
+KernelCode::~KernelCode() = default;
+
+void KernelCode::run(const std::vector<char *> &args, const NncStepEnv &env, int64_t begin, int64_t end) const {
+  function_(args.data(), &env, begin, end);
+}
+
+GuardedBytes::GuardedBytes(size_t size, bool atEnd) : size_(size) {
+  const size_t page = size_t(sysconf(_SC_PAGESIZE)), inside = (size + page - 1) / page * page;
+  mapped_ = inside + 2 * page;
+  void *at = mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at == MAP_FAILED) throw std::runtime_error("mmap failed");
+  map_ = static_cast<char *>(at);
+  if (inside && mprotect(map_ + page, inside, PROT_READ | PROT_WRITE)) throw std::runtime_error("mprotect failed");
+  data_ = map_ + page + (atEnd ? inside - size : 0);
+}
+
+GuardedBytes::~GuardedBytes() { munmap(map_, mapped_); }
+
+} // namespace nnc::test
