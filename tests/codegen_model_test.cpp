@@ -112,7 +112,7 @@ TEST_CASE("compiled modules agree with the interpreter") {
     in.run("init", {});
     for (const ir::Persistent &p : m->persistents)
       requireClose("init " + p.name, c.persistent(p.name), in.persistent(p.name), 1e-5);
-    for (const std::string &fn : {"train_step", "eval_step", "predict"}) {
+    for (std::string fn : {"train_step", "eval_step", "predict"}) {
       const ir::Function *f = m->find(fn);
       if (!f) continue;
       for (int64_t n : {f->batch, int64_t(1), std::max<int64_t>(1, f->batch - 1)}) {
@@ -131,7 +131,7 @@ TEST_CASE("compiled modules agree with the interpreter") {
   }
 }
 
-TEST_CASE("bits do not depend on threads, item order or dead memory") {
+TEST_CASE("bits do not depend on threads or item order or dead memory") {
   auto name = GENERATE(from_range(kModules));
   DYNAMIC_SECTION(name) {
     auto m = load(name);
@@ -146,7 +146,7 @@ TEST_CASE("bits do not depend on threads, item order or dead memory") {
           run.order = order;
           run.shuffleSeed = uint64_t(threads) * 31 + uint64_t(n);
           run.poison = order != ItemOrder::forward;
-          REQUIRE(trainBits(*m, native(), run, n) == reference);
+          REQUIRE((trainBits(*m, native(), run, n) == reference));
         }
     }
   }
@@ -161,7 +161,7 @@ TEST_CASE("bits do not depend on the memory plan") {
     cg::CodegenOptions plain = native();
     plain.plan.inPlace = plain.plan.reuse = false;
     plain.plan.allBarriers = true;
-    REQUIRE(trainBits(*m, plain, {}, n) == reference);
+    REQUIRE((trainBits(*m, plain, {}, n) == reference));
   }
 }
 
@@ -174,7 +174,7 @@ TEST_CASE("fusion does not change elementwise bits") {
     int64_t n = m->find("train_step")->batch;
     cg::CodegenOptions unfused = native();
     unfused.fuse.fuse = false;
-    REQUIRE(trainBits(*m, unfused, {}, n) == trainBits(*m, native(), {}, n));
+    REQUIRE((trainBits(*m, unfused, {}, n) == trainBits(*m, native(), {}, n)));
   }
 }
 

@@ -177,7 +177,7 @@ TEST_CASE("every kernel computes what its nodes mean") {
     c.before = [&](auto &f, int64_t op, char *const *b, int64_t n) { oracle.before(f, op, b, n); };
     c.after = [&](auto &f, int64_t op, char *const *b, int64_t n) { oracle.after(f, op, b, n); };
     std::mt19937_64 random(5);
-    for (const std::string &fn : {"train_step", "eval_step", "predict"}) {
+    for (std::string fn : {"train_step", "eval_step", "predict"}) {
       const ir::Function *f = m->find(fn);
       if (!f) continue;
       for (int64_t n : {f->batch, std::max<int64_t>(1, f->batch - 1)}) {
