@@ -57,6 +57,9 @@ add_executable(nnc_tests ${NNC_TEST_SOURCES})
 target_link_libraries(nnc_tests PRIVATE ${NNC_TEST_LIBRARIES} Catch2::Catch2)
 target_compile_definitions(nnc_tests PRIVATE NNC_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                                              NNC_BINARY_DIR="${CMAKE_BINARY_DIR}")
+if(TARGET nnc_codegen) # compiled kernels run in the tests, through LLVM's in-memory linker
+  target_include_directories(nnc_tests SYSTEM PRIVATE ${LLVM_INCLUDE_PATH})
+endif()
 if(TARGET nnc)
   add_dependencies(nnc_tests nnc) # tool_ tests run it
 endif()
