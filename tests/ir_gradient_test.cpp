@@ -213,3 +213,46 @@ TEST_CASE("contractions") {
                    return Ys{b.contract(x[0], x[1], "a b", "", "b c", {{"c", 2}})};
                  });
 }
+
+TEST_CASE("narrow operands: the gradient has their type, sums are taken in f32") {
+  Module m;
+  Function &f = m.add("f", 0);
+  Builder b(m, f);
+  V x = b.param("x", {DType::bf16, {2, 3}}), w = b.param("w", {DType::bf16, {3, 2}});
+  ContractAttr a;
+  a.labels = {"i", "k", "j"};
+  a.extents = {2, 3, 2};
+  a.forms = {{{{{{0, 1}}, 0}, {{{1, 1}}, 0}},
+              {{{{1, 1}}, 0}, {{{2, 1}}, 0}},
+              {{{{0, 1}}, 0}, {{{2, 1}}, 0}}}};
+  a.type = {DType::f32, {2, 2}};
+  V y = b.contract(x, w, a);
+  for (V d : b.grad(total(b, y * y), {x, w})) b.result("", d);
+  differentiate(m);
+  REQUIRE(verify(m) == "");
+  auto d = Interpreter(m, Precision::f64)
+               .run("f", {{DType::bf16, {2, 3}, {1, 2, 3, 4, 5, 6}},
+                          {DType::bf16, {3, 2}, {1, 0, 0, 1, 1, 1}}});
+  CHECK(d[0].dtype == DType::bf16); // y = [4 5; 10 11], dx = 2 y w^T
+  CHECK(d[0].data == std::vector<double>{8, 10, 18, 20, 22, 42});
+}
+
+TEST_CASE("a custom gradient is differentiated like any function") {
+  // @cube's attached gradient is right, so differences agree in second order too.
+  auto addOnce = [](Module &m) {
+    if (m.find("cube")) return;
+    Function &f = m.add("cube", 0), &g = m.add("cube_gradient", 0);
+    Builder c(m, f), d(m, g);
+    V x = c.param("x", f64({3}));
+    c.result("", x * x * x);
+    V at = d.param("x", f64({3}));
+    d.param("y", f64({3}));
+    V dy = d.param("dy", f64({3}));
+    d.result("", at * at * dy * 3.0);
+  };
+  Random r(6);
+  checkGradients(r, {f64({3})}, [&](Builder &b, const std::vector<V> &x) {
+    addOnce(b.module);
+    return b.call("cube", {x[0]}, "cube_gradient");
+  });
+}
