@@ -160,7 +160,7 @@ static const char *const kKeys[] = {
 static bool positiveInt(Elaborator &e, const Elaborator::TrainPlan &plan, const char *key,
                         int64_t low, int64_t &out) {
   const Value *v = plan.find(key);
-  if (!v) return true;
+  if (!v || v->isPoison()) return true;
   if (v->isInt() && v->integer() >= low) return out = v->integer(), true;
   e.error(plan.span(key), Diag::KeyValue,
           {key, "an int of at least " + std::to_string(low), e.show(*v)});
@@ -171,6 +171,7 @@ static bool dataKey(Elaborator &e, const Elaborator::TrainPlan &plan, const char
                     std::shared_ptr<DataObj> &out) {
   const Value *v = plan.find(key);
   if (!v) return true;
+  if (v->isPoison()) return false;
   if (v->kind == Kind::Data && !v->data().columns.empty()) {
     out = std::make_shared<DataObj>(v->data());
     return true;
@@ -238,6 +239,7 @@ static bool readFreeze(Elaborator &e, const Elaborator::TrainPlan &plan) {
   Values items{*v};
   if (v->kind == Kind::List) items = v->list();
   for (const Value &item : items) {
+    if (item.isPoison()) return false;
     if (item.kind != Kind::Instance) {
       e.error(plan.span("freeze"), Diag::KeyValue, {"freeze", "a list of instances", e.show(item)});
       return false;
@@ -253,6 +255,7 @@ static bool readCallbacks(Elaborator &e, Elaborator::TrainPlan &plan) {
   Values items{*v};
   if (v->kind == Kind::List) items = v->list();
   for (const Value &item : items) {
+    if (item.isPoison()) return false;
     if (item.kind != Kind::Data || !item.data().meta.find("type")) {
       e.error(plan.span("callbacks"), Diag::KeyValue,
               {"callbacks", "a list of callbacks such as `EarlyStopping(...)`", e.show(item)});

@@ -103,14 +103,14 @@ Value Elaborator::evalTuple(const TupleExpr &expr) {
 Value Elaborator::evalRange(const RangeExpr &expr) {
   Value a = eval(*expr.begin), b = eval(*expr.end);
   if (a.isPoison() || b.isPoison()) return {};
-  std::vector<int64_t> ends;
-  if (!intList(a, 1, expr.begin->span, ends) || !intList(b, 1, expr.end->span, ends)) return {};
-  int64_t length = std::max<int64_t>(0, ends[1] - ends[0]);
+  std::vector<int64_t> first, last;
+  if (!intList(a, 1, expr.begin->span, first) || !intList(b, 1, expr.end->span, last)) return {};
+  int64_t length = last[0] > first[0] ? last[0] - first[0] : 0;
   if (length > kMaxListLength)
     return fail(Diag::ListTooLong, {std::to_string(length), std::to_string(kMaxListLength)});
   steps += length / 16;
   Values items;
-  for (int64_t i = ends[0]; i < ends[1]; ++i) items.push_back(Value::of(i, expr.span));
+  for (int64_t i = first[0]; i < last[0]; ++i) items.push_back(Value::of(i, expr.span));
   return Value::list(std::move(items));
 }
 

@@ -120,8 +120,10 @@ Value Elaborator::tensor(const Value &v, const ir::DType *like) {
   switch (v.kind) {
   case Kind::Poison: return v;
   case Kind::Tensor:
-    if (v.pass != pass) return fail(Diag::ForeignTensor);
-    return v;
+    if (!needsTensor(at)) return {};
+    if (v.pass == pass) return v;
+    if (pass->isInit) return fail(Diag::ForeignTensor);
+    return fail(Diag::NotYet, {"a tensor from outside in a function with a `gradient` rule"});
   case Kind::Weight: return readWeight(*v.weight);
   case Kind::Int:
     if (v.isSize()) {

@@ -347,6 +347,7 @@ bool Elaborator::buildStep(TrainPlan &plan, bool training) {
   if (training && !update(plan, total)) return false;
   if (!buildMetrics(plan, total, losses, targets, outputs)) return false;
   for (auto &[name, range] : pass->ranges) plan.ranges[name] = range;
+  pass->b.result("loss", total.id);
   closePass();
   return !diags.hasErrors();
 }
