@@ -160,6 +160,7 @@ Value builtin_check(BuiltinCall &c) {
 }
 
 Value builtin_spread(BuiltinCall &c) {
+  if (c[1].isNone()) return itemsOf(c[0]) ? c[0] : Value::list({c[0]});
   if (!c[1].isInt() || c[1].integer() < 0 || c[1].integer() > 64)
     return c.e.fail(c.spans[1], Diag::NotInt, {c.e.show(c[1])});
   size_t n = size_t(c[1].integer());
