@@ -626,3 +626,55 @@ TEST_CASE("sums without free axes, and outer products without sums", "[codegen][
   c.to(s, c.at(m, 35) + c.at(n));
   check(c.k);
 }
+
+// --- scatter and sort ------------------------------------------------------------------------------------------
+
+TEST_CASE("scatter-add in token order", "[codegen][emit]") {
+  const int64_t width = GENERATE(0, 5, 40);
+  const DType t = GENERATE(DType::f32, DType::i32);
+  KernelBuild b(13);
+  Dims table = {2, 7}, updates = {2, Dim::batch(), 3};
+  if (width) table.push_back(width), updates.push_back(width);
+  auto index = b.arg(DType::i32, {Dim::batch(), 3}), update = b.arg(t, updates), out = b.arg(t, table, true, false);
+  auto o = b.axis("o", 2), r = b.axis("r", Dim::batch()), s = b.axis("s", 3);
+  const int64_t w = std::max<int64_t>(width, 1);
+  b.k.cls = KernelClass::ScatterAdd;
+  ScatterInfo &x = b.k.scatter;
+  x.outer = {o}, x.tokens = {r, s};
+  Index at = b.at(o, 13 * 3 * w) + b.at(r, 3 * w) + b.at(s, w);
+  if (width) {
+    auto c = b.axis("c", width);
+    x.inner = {c};
+    at = at + b.at(c);
+  }
+  x.rows = 7;
+  x.index = b.load(index, b.at(r, 3) + b.at(s));
+  x.update = b.load(update, at);
+  x.type = t;
+  x.arg = out;
+  Data d;
+  d.integers = 6; // -2 .. 7: some outside
+  check(b.k, {13, 12, 1}, d);
+}
+
+TEST_CASE("stable sorts of lines", "[codegen][emit]") {
+  const int64_t length = GENERATE(1, 2, 7, 64, 100);
+  const bool descending = GENERATE(false, true);
+  const DType t = GENERATE(DType::f32, DType::i64, DType::u8);
+  KernelBuild b(4);
+  auto x = b.arg(t, {Dim::batch(), length, 3});
+  auto values = b.arg(t, {Dim::batch(), length, 3}, true, false);
+  auto places = b.arg(DType::i32, {Dim::batch(), length, 3}, true, false);
+  auto r = b.axis("r", Dim::batch()), c = b.axis("c", 3), i = b.axis("i", length);
+  b.k.cls = KernelClass::Sort;
+  b.k.parallel = {r, c};
+  Index at = b.at(r, 3 * length) + b.at(i, 3) + b.at(c);
+  SortInfo &s = b.k.sort;
+  s.axis = i, s.descending = descending, s.type = t;
+  s.value = b.load(x, at);
+  s.values = b.access(values, at), s.indices = b.access(places, at);
+  Data d;
+  d.integers = 4;
+  d.special = GENERATE(false, true);
+  check(b.k, {4, 3}, d);
+}

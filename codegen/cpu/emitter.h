@@ -197,6 +197,8 @@ private:
   // --- others
   void emitScatter(); // emit_scatter.cpp
   void emitSort();    // emit_sort.cpp
+  void sortLine();
+  llvm::Value *sortsBefore(llvm::Value *x, llvm::Value *y);
 };
 
 } // namespace nnc::cg

@@ -380,7 +380,7 @@ void scheduleSort(Kernel &k) {
   for (AxisId a : k.parallel) cost *= double(extentAt(k, a));
   k.schedule.items = itemsOf(k, k.parallel, -1, itemsWanted(cost));
   // Two copies of the values and their places.
-  k.schedule.scratchBytes = int64_t(length) * 2 * (ir::dtypeBytes(k.sort.type) + 4) + 256;
+  k.schedule.scratchBytes = int64_t(length) * 2 * (std::max(4, ir::dtypeBytes(k.sort.type)) + 4) + 256;
 }
 
 } // namespace
