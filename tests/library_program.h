@@ -34,6 +34,9 @@ inline ir::Meta reference(const std::string &name) {
   return m;
 }
 
+/// The cases of a file of tests/reference.
+inline ir::Meta::List cases(const std::string &name) { return *reference(name).asList(); }
+
 inline double number(const ir::Meta &m) {
   if (const int64_t *i = m.asInt()) return double(*i);
   return m.asFloat() ? *m.asFloat() : NAN;

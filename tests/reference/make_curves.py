@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reference loss curves: two small models trained for 100 steps by Keras in double precision.
 
-    KERAS_BACKEND=jax python3 make_curves.py        # writes curves.json next to this file
+    python3 make_curves.py          # writes curves.json next to this file
 
 The models' text in .nn stands in tests/library_curves_test.cpp. Weights and batches are formulas:
 kernel k (by place among the trained weights) is wave(phase k, scale 0.8 / sqrt(inputs of a unit)),
@@ -10,12 +10,10 @@ row i of the data is wave(phase 1.3 i), its label counts two conditions on its v
 import json
 import os
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ["JAX_ENABLE_X64"] = "1"
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import numpy as np
 
-keras.config.set_floatx("float64")
+from double_keras import keras
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 BATCH, STEPS, ROWS = 8, 100, 40
 

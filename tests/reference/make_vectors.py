@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reference values for the standard library, from Keras in double precision.
 
-    KERAS_BACKEND=jax python3 make_vectors.py       # writes *.json next to this file
+    python3 make_vectors.py         # writes *.json next to this file
 
 A case holds the text of an expression in .nn and what Keras gives for it. Inputs and weights are
 formulas (`wave` below, and in tests/library_vectors_test.cpp), so that only results are stored.
@@ -9,12 +9,10 @@ formulas (`wave` below, and in tests/library_vectors_test.cpp), so that only res
 import json
 import os
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ["JAX_ENABLE_X64"] = "1"
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import numpy as np
 
-keras.config.set_floatx("float64")
+from double_keras import keras
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -325,6 +323,7 @@ def layers():
         K.Conv2DTranspose(2, 3, strides=2, padding="same"), (1, 3, 2, 2))
     add("Conv2DTranspose(2, [2, 3], strides = [1, 2], output_padding = [0, 1])",
         K.Conv2DTranspose(2, (2, 3), strides=(1, 2), output_padding=(0, 1)), (1, 3, 2, 2))
+    add("Conv3DTranspose(1, 2, strides = 2)", K.Conv3DTranspose(1, 2, strides=2), (1, 2, 1, 2, 2))
     add("DepthwiseConv1D(3, depth_multiplier = 2)", K.DepthwiseConv1D(3, depth_multiplier=2), row,
         names=["kernel", "bias"])
     add("DepthwiseConv2D(2, strides = 2, padding = \"same\")",
@@ -379,7 +378,9 @@ def layers():
     add("Attention()", K.Attention(), (2, 3, 2), (2, 4, 2), joined=True)
     add("Attention(use_scale = true)", K.Attention(use_scale=True), (2, 3, 2), (2, 4, 2), (2, 4, 2),
         joined=True)
-    add("MultiHeadAttention(2, 3)", K.MultiHeadAttention(2, 3),
+    # With a dropout rate Keras takes its own path, in double precision; here it drops nothing.
+    add("MultiHeadAttention(2, 3, value_dim = 2, dropout = 0.5)",
+        K.MultiHeadAttention(2, 3, value_dim=2, dropout=0.5),
         (2, 3, 4), (2, 5, 4),
         names=["query/kernel", "query/bias", "key/kernel", "key/bias", "value/kernel", "value/bias",
                "attention_output/kernel", "attention_output/bias"])
