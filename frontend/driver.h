@@ -16,8 +16,8 @@
 
 namespace nnc::fe {
 
-enum class Stage { Tokens, Ast, Ir, Grad, Opt, Dot, Kernels, Memory, Llvm, Asm, Obj, Bin };
-inline constexpr int kStageCount = 12;
+enum class Stage { Tokens, Ast, Ir, Grad, Math, Opt, Dot, Kernels, Memory, Llvm, Asm, Obj, Bin };
+inline constexpr int kStageCount = 13;
 extern const char *const kStageNames[kStageCount];
 
 enum class Command { Compile, Check, Run, Help, Version };

@@ -232,7 +232,9 @@ private:
     p.verifyEach = o_.roundtrip;
     p.after = [&](const ir::PassEvent &e) { afterPass(e.pass, e.seconds); };
     ir::runGradient(*module_, p);
-    if (!give(Stage::Grad, o_.emit == Stage::Grad ? ir::print(*module_) : "")) return false;
+    ir::PrintOptions withLines{.comments = true};
+    if (!give(Stage::Grad, o_.emit == Stage::Grad ? ir::print(*module_, withLines) : "")) return false;
+    if (!give(Stage::Math, o_.emit == Stage::Math ? ir::printMath(*module_) : "")) return false;
     if (reached_) return true;
     ir::runOptimize(*module_, p);
     if (!give(Stage::Opt, o_.emit == Stage::Opt ? ir::print(*module_) : "")) return false;

@@ -14,8 +14,8 @@
 
 namespace nnc::fe {
 
-const char *const kStageNames[kStageCount] = {"tokens",  "ast",    "ir",   "grad", "opt", "dot",
-                                              "kernels", "memory", "llvm", "asm",  "obj", "bin"};
+const char *const kStageNames[kStageCount] = {"tokens", "ast",     "ir",     "grad", "math", "opt", "dot",
+                                              "kernels", "memory", "llvm", "asm",  "obj",  "bin"};
 
 namespace {
 
@@ -230,7 +230,8 @@ FILE is a .nn file, a file with the textual IR (its first line is `nnc-ir 1`), o
   text += R"(
 Stages, in the order of the road; all but the last two are text on standard output unless -o is given:
   tokens ast                   the source text
-  ir grad opt dot              the tensor IR, with derivatives, simplified; as a picture for Graphviz
+  ir grad opt                  the tensor IR: as written, with derivatives, simplified
+  math dot                     the derivative as formulas, by your names and lines; the step for Graphviz
   kernels memory               what runs, and where its data lies
   llvm asm obj bin             machine code; bin is the default
 

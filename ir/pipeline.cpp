@@ -1,7 +1,7 @@
 // The passes in the order in which they run, with the reasons.
 //
-//   runGradient:  differentiate, dce                                     what --emit=grad prints
-//   runOptimize:  differentiate, inline, (fold, simplify, cse, dce)*     what --emit=opt prints
+//   runGradient:  differentiate, dce, fold, simplify, cse, dce           what --emit=grad prints
+//   runOptimize:  runGradient, inline, (fold, simplify, cse, dce)*       what --emit=opt prints
 //
 // Every pass is a row of passes.def. After each one the module is verified if asked for, and
 // `after` is told the pass's name and time; a broken module aborts with the name of the pass that
@@ -63,11 +63,19 @@ size_t fingerprint(const Module &m) {
 
 constexpr int kRounds = 4; // each round only shrinks; further ones find next to nothing
 
+void cleanUp(Module &m, const PipelineOptions &o) {
+  run(Pass::fold_, m, o);     // first: the rules look for constants
+  run(Pass::simplify_, m, o); // before cse: rules make nodes that exist already
+  run(Pass::cse_, m, o);
+  run(Pass::dce_, m, o); // last: the others leave their dead nodes to it
+}
+
 } // namespace
 
 void runGradient(Module &m, const PipelineOptions &o) {
   run(Pass::differentiate_, m, o);
   run(Pass::dce_, m, o); // rules build partials that a neighbour made unnecessary
+  if (o.level > 0) cleanUp(m, o); // so that the derivative reads as a person would write it
 }
 
 void runOptimize(Module &m, const PipelineOptions &o) {
@@ -76,10 +84,7 @@ void runOptimize(Module &m, const PipelineOptions &o) {
   if (o.level == 0) return run(Pass::dce_, m, o);
   for (int round = 0; round < kRounds; ++round) {
     const size_t before = fingerprint(m);
-    run(Pass::fold_, m, o);     // first: the rules look for constants
-    run(Pass::simplify_, m, o); // before cse: rules make nodes that exist already
-    run(Pass::cse_, m, o);
-    run(Pass::dce_, m, o); // last: the others leave their dead nodes to it
+    cleanUp(m, o);
     if (fingerprint(m) == before) break;
   }
 }

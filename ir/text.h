@@ -32,6 +32,10 @@ struct PrintOptions {
 std::string print(const Module &m, PrintOptions o = {});
 std::string print(const Module &m, const Function &f, PrintOptions o = {});
 
+// The functions as formulas, for people: named values a line each, the rest inlined, broadcasts left out,
+// contractions with their indices, the place in the user's file. Not parsed (print_math.cpp).
+std::string printMath(const Module &m);
+
 struct TextError {
   int line = 0, column = 0;
   std::string message;
