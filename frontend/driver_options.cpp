@@ -244,9 +244,10 @@ Exit codes: 0 done, 1 mistakes in the model, 2 mistakes on the command line.
 
 #ifndef NNC_VERSION
 #define NNC_VERSION "?"
+#define NNC_LLVM_VERSION "?"
 #endif
 
-std::string versionText() { return "nnc " NNC_VERSION "\n"; }
+std::string versionText() { return "nnc " NNC_VERSION ", with LLVM " NNC_LLVM_VERSION "\n"; }
 
 void complain(const std::string &message, const std::string &help) {
   bool color = isatty(2) && !getenv("NO_COLOR");

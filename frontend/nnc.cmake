@@ -4,7 +4,7 @@ if(TARGET nnc_codegen AND TARGET nnc_frontend AND TARGET nnc_ir)
   add_executable(nnc ${CMAKE_SOURCE_DIR}/frontend/main.cpp ${DRIVER_SOURCES})
   target_link_libraries(nnc PRIVATE nnc_frontend nnc_codegen nnc_ir)
   target_compile_definitions(nnc PRIVATE
-    NNC_VERSION="${PROJECT_VERSION} (LLVM ${LLVM_VERSION_TEXT})"
+    NNC_VERSION="${PROJECT_VERSION}" NNC_LLVM_VERSION="${LLVM_VERSION_TEXT}"
     $<$<BOOL:${NNC_ROUNDTRIP}>:NNC_ROUNDTRIP>)
   set_target_properties(nnc PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   if(TARGET nnc_bundle)
