@@ -25,8 +25,11 @@ void emitKernel(llvm::Module &m, const Kernel &k, const Target &t, const std::st
 }
 
 std::string unsupported(const Kernel &k) {
-  for (const Expr &e : k.exprs)
-    if (e.op == SOp::erf && e.type == DType::f64) return "erf of f64 has no code yet; convert to f32";
+  for (const Expr &e : k.exprs) {
+    if (e.type != DType::bf16 && e.type != DType::f16) continue;
+    const bool rounds = (e.op >= SOp::sqrt && e.op <= SOp::atan2) || e.op == SOp::fma;
+    if (rounds) return "arithmetic in " + std::string(ir::dtypeName(e.type)) + " has no code; compute in f32";
+  }
   return "";
 }
 
