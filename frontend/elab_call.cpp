@@ -222,9 +222,15 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
 Value Elaborator::evalCall(const CallExpr &expr, const Value *piped, Span pipedSpan) {
   Value callee = eval(*expr.callee);
   GivenArgs args = evalArgs(expr.args);
-  if (callee.isPoison() || (piped && piped->isPoison())) return {};
+  if (callee.isPoison()) return {};
   for (const GivenArg &a : args)
     if (a.value.isPoison()) return {};
+  if (piped && piped->isPoison()) {
+    // What flows in is unknown; the hyper-parameters can still be checked.
+    bool binds = callee.kind == Kind::Function && !isOneList(callee) && !callee.function().bound;
+    if (binds) call(callee, std::move(args), expr.span, &expr);
+    return {};
+  }
   if (!piped) return call(callee, std::move(args), expr.span, &expr);
   GivenArg first;
   first.value = *piped;

@@ -123,6 +123,11 @@ bool TensorIndex::one(int axis, const IndexItem &item, const Value &v) {
     e.error(item.span, Diag::IndexRange, {e.show(v), e.show(size)});
     return false;
   }
+  ir::Dim behind = size - at;
+  if (!size.isConst() && (behind.b < 1 - behind.a || behind.a < 0)) {
+    e.error(item.span, Diag::BatchValue, {"the size of an indexed axis", e.show(size)});
+    return false;
+  }
   start[axis] = at;
   limit[axis] = at + ir::Dim(1);
   return cuts = true;

@@ -355,7 +355,6 @@ Value Elaborator::weightType(const ParamStmt &stmt, ir::Type &type, std::vector<
 }
 
 Value Elaborator::evalParam(const ParamStmt &stmt) {
-  ++effects;
   Instance &inst = *owner();
   std::string name(stmt.name.text);
   auto bindIt = [&](Weight *w) {

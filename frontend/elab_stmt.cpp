@@ -57,7 +57,6 @@ Value Elaborator::evalStmt(const Stmt &stmt, bool last) {
   switch (stmt.kind) {
   case StmtKind::Bind: {
     const auto &s = as<BindStmt>(stmt);
-    ++effects;
     bindNames(s.names, s.values);
     return Value::none();
   }

@@ -148,8 +148,8 @@ Value Elaborator::conformStatic(const Value &v, const TypeExpr &type, Span span,
   Value out;
   if (matchStatic(v, type, span, key, out)) return out;
   if (v.isTensor()) {
-    error(span, Diag::ArgumentType,
-          {what, print(type) + ", known at compile time", show(v) + ", a tensor"});
+    error(span, Diag::ArgumentType, {what, print(type) + ", known at compile time", show(v)})
+        .help("tensors go into the last list of arguments: `f(...)(x)`");
     return {};
   }
   auto &e = error(span, Diag::ArgumentType, {what, print(type), show(v)});
@@ -196,7 +196,7 @@ static Value toElement(Elaborator &e, const Value &v, ir::DType want, Span span,
   auto &d = e.error(span, Diag::ElementMismatch,
                     {what, std::string(ir::dtypeName(want)), std::string(ir::dtypeName(have))});
   std::string arg = e.text(span);
-  if (arg.size() < 30 && arg.find('\n') == std::string::npos)
+  if (!e.isLibrary(span) && arg.size() < 30 && arg.find('\n') == std::string::npos)
     d.help("`cast(" + arg + ", " + (ir::isFloat(want) ? "float" : std::string(ir::dtypeName(want))) +
            ")` converts");
   return {};
@@ -317,8 +317,11 @@ bool Matcher::element(Matched &m) {
 
 bool Matcher::differs(const Matched &m, const std::string &name, int axis, const Value &want) {
   ir::Dim have = e_.type(*m.value).dims[axis];
-  auto &d = e_.error(m.span, Diag::DimMismatch,
-                     {*m.what, e_.print(*m.type), name, e_.show(want), e_.show(have)});
+  std::string type = e_.print(*m.type), found = e_.show(*m.value);
+  bool literal = name == e_.show(want); // `[batch, 10]` says it already
+  auto &d = literal ? e_.error(m.span, Diag::ShapeMismatch, {*m.what, type, found})
+                    : e_.error(m.span, Diag::DimMismatch,
+                               {*m.what, type, name, e_.show(want), found});
   if (want.origin.valid()) d.label(want.origin, e_.show(want) + " comes from here");
   if (Span p = e_.originOf(*m.value, axis); p.valid() && !(p == want.origin))
     d.label(p, e_.show(have) + " comes from here");
@@ -369,8 +372,7 @@ bool Matcher::pack(Matched &m, const Item &item, int begin, int count) {
   std::string label = ".." + e_.text(item.value->span);
   if (wanted.size() != sizes.size()) {
     e_.error(m.span, Diag::DimMismatch,
-             {*m.what, e_.print(*m.type), label, e_.show(Value::list(wanted)),
-              e_.show(Value::list(sizes))});
+             {*m.what, e_.print(*m.type), label, e_.show(Value::list(wanted)), e_.show(*m.value)});
     return false;
   }
   for (int i = 0; i < count; ++i)
