@@ -640,14 +640,15 @@ void Fuser::addSort(const Node &node, Group &g, int id) {
 
 // --- end ------------------------------------------------------------------------------------------
 
-// Results that are parameters, or stand twice among the bound results, need a buffer of their own.
+// Results that are parameters or constants, or stand twice among the bound results, need a buffer of their own.
 void Fuser::copyResults() {
   std::set<BufferId> bound;
   for (const ir::Result &r : f.results) {
     BufferId b = buffer(r.value);
     const Buffer &source = program.buffers[b];
     bool same = r.bind && source.life == Life::Persistent && source.persistent == r.name;
-    bool copy = r.bind && !same && (source.life != Life::Transient || !bound.insert(b).second);
+    bool copy = source.life == Life::Constant ||
+                (r.bind && !same && (source.life != Life::Transient || !bound.insert(b).second));
     if (copy) {
       groups.emplace_back();
       Group &g = groups.back();
@@ -750,10 +751,6 @@ Program Fuser::run() {
     bool wanted = false;
     for (int k = 0; k < n.resultCount; ++k) wanted |= facts.uses[n.result(k).i] > 0;
     if (!wanted) continue;
-    // A dense constant is bytes in the object, unless it is a result.
-    if (n.op == Op::constant_ && std::none_of(f.results.begin(), f.results.end(),
-                                              [&](auto &r) { return r.value == n.result(); }))
-      continue;
     place(n);
   }
   copyResults();

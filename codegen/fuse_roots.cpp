@@ -220,10 +220,14 @@ Roots chooseRoots(const ir::Module &, const ir::Function &f, const FuseOptions &
     for (const Node &n : f.nodes) noteRectifier(f, c.r, n);
   for (const Node &n : f.nodes) {
     c.visit(n);
-    if (!o.fuse && !isView(f, n))
+    if (!o.fuse && !isView(f, n) && n.op != Op::constant_)
       for (int k = 0; k < n.resultCount; ++k) c.makeRoot(n.result(k));
   }
-  for (const ir::Result &x : f.results) c.r.root[x.value.i] = 1;
+  for (const ir::Result &x : f.results) {
+    const Node *n = f.def(x.value);
+    bool dense = n && n->op == Op::constant_ && !isSplat(f, x.value); // bytes in the object, copied out
+    if (!dense) c.r.root[x.value.i] = 1;
+  }
   return c.r;
 }
 

@@ -75,13 +75,7 @@ struct Oracle {
                  : place.region == cg::Life::Transient ? NNC_TRANSIENT
                  : place.region == cg::Life::Input     ? NNC_INPUT
                                                        : NNC_CONSTANT;
-    ir::Tensor t;
-    t.dtype = buffer.type.dtype;
-    for (ir::Dim d : buffer.type.dims) t.dims.push_back(d.at(n));
-    t.data.resize(size_t(ir::elementCount(buffer.type.dims, n)));
-    for (size_t i = 0; i < t.data.size(); ++i)
-      t.data[i] = test::loadElement(bases[region] + place.offset, int64_t(t.dtype), int64_t(i));
-    return t;
+    return test::readTensor(bases[region] + place.offset, buffer.type.dtype, buffer.type.dims, n, c.program.batch);
   }
 
   void before(const NncFunction &f, int64_t op, char *const *bases, int64_t n) {

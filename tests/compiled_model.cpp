@@ -29,10 +29,25 @@ float fromHalfBits(uint16_t h) {
   return float(f);
 }
 
-int64_t elements(const NncTensor &t, int64_t n) {
-  int64_t c = 1;
-  for (int64_t i = 0; i < t.rank; ++i) c *= t.dims[i].a * n + t.dims[i].b;
-  return c;
+ir::Dims dimsOf(const NncTensor &t) {
+  ir::Dims dims;
+  for (int64_t i = 0; i < t.rank; ++i) dims.push_back({t.dims[i].a, t.dims[i].b});
+  return dims;
+}
+
+// Calls f(dense index, index in memory) for every element.
+template <class F> void forElements(const std::vector<int64_t> &sizes, const ir::Dims &dims, int64_t batch, F f) {
+  int64_t count = 1;
+  for (int64_t s : sizes) count *= s;
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t rest = i, memory = 0, stride = 1;
+    for (size_t d = sizes.size(); d-- > 0;) {
+      memory += rest % sizes[d] * stride;
+      rest /= sizes[d];
+      stride *= dims[d].at(std::max<int64_t>(batch, 1));
+    }
+    f(i, memory);
+  }
 }
 
 } // namespace
@@ -78,17 +93,19 @@ void storeElement(char *at, int64_t dtype, int64_t i, double v) {
   }
 }
 
-ir::Tensor readTensor(const char *at, const NncTensor &t, int64_t n) {
+ir::Tensor readTensor(const char *at, ir::DType dtype, const ir::Dims &dims, int64_t n, int64_t batch) {
   ir::Tensor r;
-  r.dtype = ir::DType(t.dtype);
-  for (int64_t i = 0; i < t.rank; ++i) r.dims.push_back(t.dims[i].a * n + t.dims[i].b);
-  r.data.resize(size_t(elements(t, n)));
-  for (size_t i = 0; i < r.data.size(); ++i) r.data[i] = loadElement(at, t.dtype, int64_t(i));
+  r.dtype = dtype;
+  for (ir::Dim d : dims) r.dims.push_back(d.at(n));
+  r.data.resize(size_t(ir::elementCount(dims, n)));
+  forElements(r.dims, dims, batch,
+              [&](int64_t i, int64_t m) { r.data[size_t(i)] = loadElement(at, int64_t(dtype), m); });
   return r;
 }
 
-void writeTensor(char *at, const NncTensor &t, const ir::Tensor &value) {
-  for (size_t i = 0; i < value.data.size(); ++i) storeElement(at, t.dtype, int64_t(i), value.data[i]);
+void writeTensor(char *at, ir::DType dtype, const ir::Dims &dims, int64_t batch, const ir::Tensor &value) {
+  forElements(value.dims, dims, batch,
+              [&](int64_t i, int64_t m) { storeElement(at, int64_t(dtype), m, value.data[size_t(i)]); });
 }
 
 CompiledModel::CompiledModel(const ir::Module &m, const cg::CodegenOptions &o) {
@@ -115,12 +132,12 @@ static const NncTensor *find(const NncModel &m, std::string_view name) {
 
 ir::Tensor CompiledModel::persistent(std::string_view name) const {
   const NncTensor *t = find(*model_, name);
-  return readTensor(base(persistent_) + t->offset, *t, 0);
+  return readTensor(base(persistent_) + t->offset, ir::DType(t->dtype), dimsOf(*t), 0, 0);
 }
 
 void CompiledModel::setPersistent(std::string_view name, const ir::Tensor &value) {
   const NncTensor *t = find(*model_, name);
-  writeTensor(base(persistent_) + t->offset, *t, value);
+  writeTensor(base(persistent_) + t->offset, ir::DType(t->dtype), dimsOf(*t), 0, value);
 }
 
 // The operations between two barriers, shared out to the virtual threads.
@@ -200,12 +217,14 @@ std::vector<ir::Tensor> CompiledModel::run(std::string_view name, const std::vec
   if (options.poison) std::fill(transient_.begin(), transient_.end(), char(0xff));
   if (options.poison) std::fill(input_.begin(), input_.end(), char(0xff));
   for (int64_t i = 0; i < f->input_count; ++i)
-    writeTensor(base(input_) + f->inputs[i].offset, f->inputs[i], inputs[size_t(i)]);
+    writeTensor(base(input_) + f->inputs[i].offset, ir::DType(f->inputs[i].dtype), dimsOf(f->inputs[i]), f->batch,
+                inputs[size_t(i)]);
   walk(*f, n);
   std::vector<ir::Tensor> out;
   char *bases[4] = {base(persistent_), base(transient_), base(input_), const_cast<char *>(model_->constants)};
   for (int64_t i = 0; i < f->result_count; ++i)
-    out.push_back(readTensor(bases[f->results[i].region] + f->results[i].offset, f->results[i], n));
+    out.push_back(readTensor(bases[f->results[i].region] + f->results[i].offset, ir::DType(f->results[i].dtype),
+                             dimsOf(f->results[i]), n, f->batch));
   return out;
 }
 
