@@ -31,8 +31,8 @@ TEST_CASE("losses give Keras' values per sample", "[library]") {
     const std::string truth = flag(c, "sparse") ? "i32[batch]" : "[batch, 3]";
     Program p("model M(y_true: " + truth + ", y_pred: [batch, 3]) { " + textOf(c) +
               "(y_true, y_pred) }");
-    checkClose(p.run("predict", 3, {numbers(*c.find("y_true")), numbers(*c.find("y_pred"))})[0].data,
-               numbers(*c.find("value")));
+    const auto y = p.run("predict", 3, {numbers(*c.find("y_true")), numbers(*c.find("y_pred"))});
+    checkClose(y[0].data, numbers(*c.find("value")));
   }
 }
 
@@ -76,13 +76,14 @@ TEST_CASE("metrics collect over batches as Keras' do", "[library]") {
     INFO(textOf(c));
     const int64_t width = *c.find("width")->asInt();
     const bool sparse = flag(c, "sparse");
+    const std::string loss = sparse ? "SparseCategoricalCrossentropy()" : "MeanSquaredError()";
     Program p("model M(x: [batch, " + std::to_string(width) + "]) {\n"
               "  param w: [] = Zeros()\n"
               "  x + w\n"
               "}\n"
               "train M {\n"
               "  data = npy(x = \"x.npy\", target = \"y.npy\")\n"
-              "  loss = " + (sparse ? "SparseCategoricalCrossentropy()" : "MeanSquaredError()") + "\n"
+              "  loss = " + loss + "\n"
               "  batch_size = 2\n"
               "  optimizer = SGD()\n"
               "  metrics = [" + textOf(c) + "]\n}");
