@@ -217,14 +217,30 @@ struct ContractScheduler {
     const double store = c.col >= 0 && !storesContiguous(k, c.col) ? 2.0 * lanes : 3;
     const int64_t rows = c.row < 0 ? 1 : extentAt(k, c.row), cols = c.col < 0 ? 1 : extentAt(k, c.col);
     const double rowTiles = double(ceilDiv(rows, c.mr));
-    const bool farB = double(cols) * ksteps * 4 > 1 << 15; // b beyond the first cache
+    const bool jumps = stepsFar(b); // from page to page: nothing is fetched ahead
     auto panel = [&](double nv) {
-      const double step = std::max({c.mr * nv / 2, (c.mr * loadA + nv * loadB) / 2, farB ? nv * 1.5 : 0, 4.0});
-      return rowTiles * (ksteps * step + c.mr * nv * store + 20);
+      const double step = std::max({c.mr * nv / 2, (c.mr * loadA + nv * loadB) / 2, 4.0});
+      const bool near = nv * lanes * ksteps * ir::dtypeBytes(k.contract.type) < 1 << 15; // in the first cache
+      const double wait = nv * (near ? 0.2 : jumps ? 3 : 1) + 0.1 * c.mr;
+      return rowTiles * (ksteps * (step + wait) + c.mr * nv * store + 20);
     };
     const int64_t vectors = ceilDiv(cols, lanes);
     const int64_t full = cols / (int64_t(lanes) * c.nv), rest = vectors - full * c.nv;
     return double(full) * panel(c.nv) + (rest > 0 ? panel(double(rest)) : 0);
+  }
+
+  // Do successive vectors of b lie a page or half apart?
+  bool stepsFar(ExprId b) const {
+    if (k.contract.k.empty()) return false;
+    std::set<ExprId> used;
+    collect(k, b, used);
+    for (ExprId e : used) {
+      if (k.exprs[size_t(e)].op != SOp::load) continue;
+      const Access &x = k.exprs[size_t(e)].access;
+      const auto stride = strideAlong(k, x.flat, k.contract.k.back());
+      if (stride && std::abs(*stride) * ir::dtypeBytes(k.args[size_t(x.arg)].dtype) >= 2048) return true;
+    }
+    return false;
   }
 
   bool fits(int mr, int nv) const {
@@ -310,7 +326,7 @@ struct ContractScheduler {
     for (AxisId a : c.m) free = free || (extentAt(k, a) > 1 && motion(k, c.a, a) == 1);
     for (AxisId a : c.batch)
       free = free || (extentAt(k, a) > 1 && motion(k, c.a, a) == 1 && motion(k, c.b, a) == 1);
-    return !free && extentAt(k, inner) >= 64;
+    return !free && extentAt(k, inner) >= 128;
   }
 
   // Tiles that an item covers, from the innermost axis outwards: rows, columns, then the loops.
