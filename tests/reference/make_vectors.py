@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reference values for the standard library, from Keras in double precision.
+"""Reference values for the standard library, from Keras (3.15.1) in double precision.
 
     python3 make_vectors.py         # writes *.json next to this file
 
