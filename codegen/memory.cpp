@@ -149,12 +149,24 @@ void fillBill(const Program &p, Plan &plan) {
 
 namespace {
 
-std::string lineOf(const ir::Module *m, const Program &p, BufferId b) {
-  if (!m) return "";
-  for (const Launch &l : p.launches)
-    for (size_t a = 0; a < l.args.size(); ++a)
-      if (l.args[a] == b && l.kernel.args[a].written && l.kernel.loc.i) return str(*m, l.kernel.loc, true);
-  return "";
+std::string baseName(const std::string &path) { return path.substr(path.rfind('/') + 1); }
+
+} // namespace
+
+ir::Loc userPlace(const ir::Module &m, ir::Loc loc) {
+  const ir::Meta *source = m.meta.find("source");
+  const std::string *name = source ? source->asString() : nullptr;
+  for (ir::Loc at = loc; name && at.i; at = m.locs[at.i].parent)
+    if (baseName(m.locs[at.i].file) == baseName(*name)) return at;
+  while (loc.i && m.locs[loc.i].parent.i) loc = m.locs[loc.i].parent;
+  return loc;
+}
+
+namespace {
+
+std::string placeOf(const ir::Module *m, const Kernel &k) {
+  ir::Loc at = m ? userPlace(*m, k.loc) : ir::Loc{};
+  return at.i ? "  " + baseName(m->locs[at.i].file) + ":" + std::to_string(m->locs[at.i].line) : "";
 }
 
 void printBill(std::ostream &o, const Plan::Bill &bill) {
@@ -169,40 +181,55 @@ void printBill(std::ostream &o, const Plan::Bill &bill) {
   line("total", bill.weights + bill.gradients + bill.slots + bill.activations + bill.workspace);
 }
 
+std::string stepsOf(const Lifetime &life, const Plan &plan) {
+  std::string first = std::to_string(life.firstStep), last = std::to_string(life.lastStep);
+  return first + "-" + (life.lastStep == int(plan.steps.size()) ? "end" : last);
+}
+
+// One line per buffer that has memory of its own in this function, with those that are written over it.
+void printBuffers(std::ostream &o, const Program &p, const Plan &plan) {
+  static const char *const regions[] = {"persistent", "input", "transient", "constant"};
+  o << "\n  region        offset        bytes  steps      name\n";
+  std::vector<Lifetime> lives = lifetimes(p, plan);
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
+    if (plan.alias[b] != b || lives[b].firstStep < 0) continue;
+    o << "  " << std::left << std::setw(10) << regions[size_t(plan.place[b].region)] << std::right
+      << std::setw(10) << plan.place[b].offset << std::setw(13) << bytesOf(p.buffers[b], p.batch) << "  "
+      << std::left << std::setw(10) << stepsOf(lives[b], plan) << " " << p.buffers[b].name << " "
+      << str(p.buffers[b].type);
+    for (BufferId other = 0; other < BufferId(p.buffers.size()); ++other)
+      if (other != b && rootOf(plan, other) == b) o << " <- " << p.buffers[other].name;
+    o << "\n";
+  }
+}
+
+void printSteps(std::ostream &o, const Program &p, const Plan &plan, const ir::Module *m) {
+  o << "\n  step\n";
+  for (size_t i = 0; i < plan.steps.size(); ++i) {
+    const Step &s = plan.steps[i];
+    const Launch &l = p.launches[s.kernel];
+    if (s.barrierBefore) o << "  ---- all threads meet\n";
+    o << "  " << std::left << std::setw(5) << i << l.kernel.name << ":";
+    for (size_t a = 0; a < l.args.size(); ++a)
+      o << " " << (l.kernel.args[a].written ? "-> " : "") << p.buffers[l.args[a]].name;
+    if (s.single) o << "  (one thread)";
+    else o << "  (" << itemCount(l.kernel, std::max<int64_t>(p.batch, 1)) << " items)";
+    o << placeOf(m, l.kernel) << "\n";
+  }
+}
+
 } // namespace
 
 std::string printMemory(const Program &p, const Plan &plan, const ir::Module *m) {
-  static const char *const regions[] = {"persistent", "input", "transient", "constant"};
   std::ostringstream o;
+  auto barriers = std::count_if(plan.steps.begin(), plan.steps.end(), [](auto &s) { return s.barrierBefore; });
   o << "function " << (p.function ? p.function->name : "?") << ", batch " << p.batch << ", "
-    << plan.steps.size() << " steps, "
-    << std::count_if(plan.steps.begin(), plan.steps.end(), [](auto &s) { return s.barrierBefore; })
-    << " barriers\n";
+    << plan.steps.size() << " steps, " << barriers << " barriers\n";
   printBill(o, plan.bill);
   o << "  transient region " << plan.transientBytes << " bytes, inputs " << plan.inputBytes
-    << ", scratch per thread " << plan.scratchBytes << "\n\n";
-  o << "  region        offset        bytes  steps      name\n";
-  std::vector<Lifetime> lives = lifetimes(p, plan);
-  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
-    const Buffer &buffer = p.buffers[b];
-    const Lifetime &life = lives[rootOf(plan, b)];
-    std::string steps = life.firstStep < 0 ? "-"
-                        : life.lastStep == int(plan.steps.size())
-                            ? std::to_string(std::max(life.firstStep, 0)) + "-end"
-                            : std::to_string(life.firstStep) + "-" + std::to_string(life.lastStep);
-    o << "  " << std::left << std::setw(10) << regions[size_t(plan.place[b].region)] << std::right
-      << std::setw(10) << plan.place[b].offset << std::setw(13) << bytesOf(buffer, p.batch) << "  "
-      << std::left << std::setw(10) << steps << " " << buffer.name << " " << str(buffer.type);
-    if (plan.alias[b] != b) o << "  in place of " << p.buffers[plan.alias[b]].name;
-    if (std::string at = lineOf(m, p, b); !at.empty()) o << "  " << at;
-    o << "\n";
-  }
-  o << "\n";
-  for (size_t i = 0; i < plan.steps.size(); ++i) {
-    const Step &s = plan.steps[i];
-    o << "  step " << i << (s.barrierBefore ? " | " : "   ") << p.launches[s.kernel].kernel.name
-      << (s.single ? "  (one thread)" : "") << "\n";
-  }
+    << ", scratch per thread " << plan.scratchBytes << "\n";
+  printBuffers(o, p, plan);
+  printSteps(o, p, plan, m);
   return o.str();
 }
 

@@ -80,6 +80,9 @@ struct Lifetime {
 std::vector<Lifetime> lifetimes(const Program &p, const Plan &plan); // by root buffer
 void placeTransients(const Program &p, Plan &plan, bool reuse);
 void fillBill(const Program &p, Plan &plan); // gradients, activations and workspace of the function
+// The place in the user's own file that a kernel comes from, of the places on its way through library
+// layers: the innermost in the file that the module was made of, or the outermost.
+ir::Loc userPlace(const ir::Module &m, ir::Loc loc);
 // As in program.h, with source lines.
 std::string printMemory(const Program &p, const Plan &plan, const ir::Module *m);
 

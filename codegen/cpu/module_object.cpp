@@ -40,12 +40,6 @@ int64_t kindOf(const ir::Persistent &p) {
   return NNC_TENSOR_STATE;
 }
 
-// The line in the user's file: the outermost of the places that lead to the code.
-int64_t userLine(const ir::Module &m, ir::Loc loc) {
-  while (loc.i && m.locs[loc.i].parent.i) loc = m.locs[loc.i].parent;
-  return m.locs[loc.i].line;
-}
-
 class TableEmitter {
 public:
   TableEmitter(llvm::Module &m, const ModelTables &t, const Target &target)
@@ -115,13 +109,17 @@ private:
     return llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, symbol, module_);
   }
 
+  int64_t userLine(ir::Loc loc) const {
+    return tables_.module->locs[userPlace(*tables_.module, loc).i].line;
+  }
+
   llvm::Constant *op(const CompiledFunction &f, const Step &s, const std::string &symbol, int64_t firstArg) {
     const Kernel &k = f.program.launches[s.kernel].kernel;
     ItemFormula items = itemFormula(k);
     int64_t flags = (s.barrierBefore ? NNC_OP_BARRIER : 0) | (s.single ? NNC_OP_SINGLE : 0);
     return record({kernel(symbol), number(items.constant), number(items.perN), number(items.div),
                    number(firstArg), number(int64_t(s.args.size())), number(flags), string(k.name),
-                   number(userLine(*tables_.module, k.loc)), number(items.times), number(items.add)});
+                   number(userLine(k.loc)), number(items.times), number(items.add)});
   }
 
   llvm::Constant *inputs(const CompiledFunction &f, int64_t &count) {
