@@ -139,7 +139,7 @@ TEST_CASE("runtime: a trial of one thread costs long steps nothing", "[runtime]"
   Outcome loaded = outcome(80e-3, 1e-3, 2e-3); // waits for threads that get no core
   CHECK(loaded.alone);
   CHECK(loaded.alone_runs == (rt::Trial::Runs - rt::Trial::Warm) / 2);
-  Outcome longer = outcome(6e-3, 6e-3, 1);
+  Outcome longer = outcome(60e-3, 60e-3, 1);
   CHECK(!longer.alone);
   CHECK(longer.alone_runs == 0);
   CHECK(longer.runs == rt::Trial::Warm);
