@@ -18,6 +18,7 @@
 #include <llvm/IR/LegacyPassManager.h>
 #include <llvm/MC/TargetRegistry.h>
 #include <llvm/Passes/PassBuilder.h>
+#include <llvm/Support/CommandLine.h>
 #include <llvm/Support/TargetSelect.h>
 #include <llvm/Target/TargetMachine.h>
 #include <llvm/Target/TargetOptions.h>
@@ -66,11 +67,20 @@ Target avx512() {
   return t;
 }
 
+// Loop strength reduction costs half of the time of code generation for a register tile and finds nothing:
+// invariant parts of addresses are summed first and hoisted, so what is left is base + index.
+void withoutStrengthReduction() {
+  auto &options = llvm::cl::getRegisteredOptions();
+  if (auto o = options.find("disable-lsr"); o != options.end())
+    static_cast<llvm::cl::opt<bool> *>(o->second)->setValue(true);
+}
+
 std::unique_ptr<llvm::TargetMachine> machine(const Target &t, int level) {
   static std::once_flag once;
   std::call_once(once, [] {
     llvm::InitializeNativeTarget();
     llvm::InitializeNativeTargetAsmPrinter();
+    withoutStrengthReduction();
   });
   std::string error;
   const llvm::Target *target = llvm::TargetRegistry::lookupTarget(kTriple, error);
