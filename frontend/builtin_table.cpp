@@ -155,7 +155,12 @@ Value builtin_map(BuiltinCall &c) {
 Value builtin_check(BuiltinCall &c) {
   ++c.e.effects;
   if (c[0].kind != Kind::Bool) return c.e.fail(c.spans[0], Diag::ConditionType, {c.e.show(c[0])});
-  if (!c[0].b) return c.e.fail(c.span, Diag::CheckFailed, {c[1].string()});
+  if (!c[0].b) {
+    auto &d = c.e.error(c.span, Diag::CheckFailed, {c[1].string()});
+    if (!c.e.isLibrary(c.span) && c.e.frame->callSpan.valid())
+      d.label(c.e.frame->callSpan, "called from here");
+    return {};
+  }
   return Value::none();
 }
 

@@ -87,7 +87,7 @@ std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
   module = std::make_unique<ir::Module>();
   indexLibrary();
   user = addFile(file, false);
-  if (diags.hasErrors()) return nullptr;
+  if (syntaxErrors) return nullptr; // what is missing from the tree would be missed everywhere
   lintShadowing(*user);
 
   fileOwner.kindName = "file";

@@ -208,6 +208,7 @@ class Elaborator {
   // --- files and names (elab_files.cpp) --------------------------------------------------------------
   FileScope *user = nullptr;
   std::deque<FileScope> files;
+  bool syntaxErrors = false;
   std::map<std::string, FileScope *> imported;
   struct LibraryEntry {
     int file;
@@ -330,8 +331,11 @@ class Elaborator {
   Value callDecl(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span, const void *key);
   Value runFn(const FunctionObj &f, const ParamList &list, const Block &body, GivenArgs &args,
               Span span, const void *key);
-  Value callLambda(const FunctionObj &f, GivenArgs &args, Span span, const void *key);
-  Value callBuiltin(const FunctionObj &f, GivenArgs &args, Span span);
+  Value callLambda(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span,
+                   const void *key);
+  Value callBuiltin(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span);
+  Value waitFor(const FunctionObj &f, const Value &callee, const std::vector<ParamInfo> &params,
+                const GivenArgs &args);
   Value callCustomGradient(const FunctionObj &f, GivenArgs &args, Span span, const void *key);
   bool enter(Frame &f, std::string name, FileScope *file, Span span, const void *key);
   bool bindParams(const ParamList &list, GivenArgs &args, Span span, const std::string &callee,

@@ -107,8 +107,8 @@ bool Elaborator::hasTensorParam(const Value &f) {
 }
 
 bool Elaborator::lacksTensors(const std::vector<ParamInfo> &params, const GivenArgs &args) {
-  size_t positional = 0;
-  while (positional < args.size() && args[positional].name.empty()) ++positional;
+  size_t positional = std::count_if(args.begin(), args.end(),
+                                    [](const GivenArg &a) { return a.name.empty(); });
   bool wants = false;
   for (size_t i = 0; i < params.size(); ++i) {
     if (params[i].isStatic || !params[i].required) continue;
@@ -256,8 +256,8 @@ Value Elaborator::call(const Value &callee, GivenArgs args, Span span, const voi
     const FunctionObj &f = callee.function();
     switch (f.kind) {
     case FunctionKind::Decl: return callDecl(f, callee, args, span, key);
-    case FunctionKind::Lambda: return callLambda(f, args, span, key);
-    case FunctionKind::Builtin: return callBuiltin(f, args, span);
+    case FunctionKind::Lambda: return callLambda(f, callee, args, span, key);
+    case FunctionKind::Builtin: return callBuiltin(f, callee, args, span);
     case FunctionKind::Rate: return readWeight(*f.rate);
     }
     return {};
@@ -291,6 +291,27 @@ static void addPartial(const FunctionObj &f, GivenArgs &args, Span span) {
   }
 }
 
+/// A one-list function with what is given bound, until its tensors come (R4.2).
+Value Elaborator::waitFor(const FunctionObj &f, const Value &callee,
+                          const std::vector<ParamInfo> &params, const GivenArgs &args) {
+  FunctionObj waiting = f;
+  waiting.partial.clear();
+  std::vector<std::string> names;
+  for (const ParamInfo &p : params) names.push_back(p.name);
+  size_t next = 0;
+  for (const GivenArg &a : args) {
+    std::string name =
+        a.name.empty() ? names[std::min(next++, names.size() - 1)] : std::string(a.name);
+    if (std::find(names.begin(), names.end(), name) == names.end()) {
+      error(a.nameSpan, Diag::UnknownArgument, {calleeName(callee), name})
+          .didYouMean(suggest(name, names));
+      return {};
+    }
+    waiting.partial.emplace_back(std::move(name), a.value);
+  }
+  return Value::function(std::move(waiting));
+}
+
 Value Elaborator::callDecl(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span,
                            const void *key) {
   const Decl &d = *f.decl;
@@ -311,26 +332,7 @@ Value Elaborator::callDecl(const FunctionObj &f, const Value &callee, GivenArgs 
   const ParamList &list = *d.params[two ? 1 : 0];
   addPartial(f, args, span);
   const auto &params = cachedParams(list, *f.file);
-  if (!two && lacksTensors(params, args)) {
-    FunctionObj waiting = f;
-    waiting.partial.clear();
-    size_t next = 0;
-    for (GivenArg &a : args) {
-      std::string name = a.name.empty() ? params[std::min(next++, params.size() - 1)].name
-                                        : std::string(a.name);
-      auto known = std::find_if(params.begin(), params.end(),
-                                [&](const ParamInfo &p) { return p.name == name; });
-      if (known == params.end()) {
-        std::vector<std::string> names;
-        for (const ParamInfo &p : params) names.push_back(p.name);
-        error(a.nameSpan, Diag::UnknownArgument, {calleeName(callee), name})
-            .didYouMean(suggest(name, names));
-        return {};
-      }
-      waiting.partial.emplace_back(name, a.value);
-    }
-    return Value::function(std::move(waiting));
-  }
+  if (!two && lacksTensors(params, args)) return waitFor(f, callee, params, args);
   if (d.gradient && pass) return callCustomGradient(f, args, span, key);
   return runFn(f, list, *d.body, args, span, key);
 }
@@ -430,7 +432,11 @@ Value Elaborator::runFn(const FunctionObj &f, const ParamList &list, const Block
   return evalBody(body, d.result, inner.name);
 }
 
-Value Elaborator::callLambda(const FunctionObj &f, GivenArgs &args, Span span, const void *key) {
+Value Elaborator::callLambda(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span,
+                             const void *key) {
+  addPartial(f, args, span);
+  const auto &params = cachedParams(*f.lambda->params, *f.file);
+  if (lacksTensors(params, args)) return waitFor(f, callee, params, args);
   Frame inner;
   if (!enter(inner, "fn", f.file, span, key)) return {};
   inner.scope->parent = f.scope;
@@ -442,19 +448,14 @@ Value Elaborator::callLambda(const FunctionObj &f, GivenArgs &args, Span span, c
 
 // --- builtins --------------------------------------------------------------------------------------
 
-Value Elaborator::callBuiltin(const FunctionObj &f, GivenArgs &args, Span span) {
+Value Elaborator::callBuiltin(const FunctionObj &f, const Value &callee, GivenArgs &args,
+                              Span span) {
   const BuiltinInfo &info = builtins()[f.builtin];
   const auto &params = builtinParams(f.builtin);
   BuiltinCall c{*this, span, {}, {}, {}, {}, {}, &args};
   if (params.size() == 1 && params[0].name == "*") return info.run(c);
   addPartial(f, args, span);
-  if (lacksTensors(params, args)) {
-    FunctionObj waiting = f;
-    waiting.partial.clear();
-    for (GivenArg &a : args)
-      if (!a.name.empty()) waiting.partial.emplace_back(std::string(a.name), a.value);
-    if (waiting.partial.size() == args.size()) return Value::function(std::move(waiting));
-  }
+  if (lacksTensors(params, args)) return waitFor(f, callee, params, args);
   BoundArgs bound = bindArgs(params, args, span, info.name, nullptr, nullptr);
   if (!bound.ok) return {};
   for (size_t i = 0; i < params.size(); ++i) {

@@ -67,7 +67,9 @@ FileScope *Elaborator::addFile(uint32_t file, bool isLibrary) {
   scope.isLibrary = isLibrary;
   if (libraryFlags.size() <= file) libraryFlags.resize(file + 1);
   libraryFlags[file] = isLibrary;
+  int errors = diags.errorCount();
   scope.tree = parse(sources, file, diags);
+  syntaxErrors |= diags.errorCount() > errors;
   for (const Top *top : scope.tree->tops) {
     auto add = [&](const Name &name, FileName entry) {
       if (!scope.names.emplace(name.text, entry).second)
@@ -254,6 +256,8 @@ Value Elaborator::lookup(std::string_view name, Span span) {
         error(span, Diag::UntakenName, {std::string(name)}).label(block->span, "not taken");
         return {};
       }
+  for (const char *never : {"vmap", "while_loop", "beam_search", "ragged"})
+    if (name == never) return fail(span, Diag::OutOfScope, {"`" + std::string(name) + "`"});
   error(span, Diag::UnknownName, {std::string(name)}).didYouMean(suggest(name, visibleNames()));
   return {};
 }

@@ -42,8 +42,9 @@ static double flopsOf(const ir::Node &n) {
 ir::Meta Elaborator::layersMeta(Instance &model, const Pass &summary) {
   ir::Meta list = ir::Meta::list();
   const ir::Function &f = summary.b.f;
+  std::unordered_set<const Instance *> seen;
   for (const LayerRow &row : summary.layers) {
-    if (row.depth < 1 || row.instance == &model) continue;
+    if (row.depth < 1 || row.instance == &model || !seen.insert(row.instance).second) continue;
     std::vector<Instance *> inside;
     collect(*row.instance, inside);
     int64_t params = 0;

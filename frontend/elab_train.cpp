@@ -273,7 +273,7 @@ bool Elaborator::checkColumns(TrainPlan &plan) {
     for (const DataInput &in : plan.inputs) need(in, "the model `" + plan.model->name + "`");
     for (const DataInput &in : plan.targets) need(in, "the loss");
     for (const DataColumn &c : data.columns)
-      if (!c.used) diags.report(c.span, Diag::UnusedColumn, {c.name});
+      if (!c.used && ok) diags.report(c.span, Diag::UnusedColumn, {c.name});
     return ok;
   };
   bool ok = check(*plan.data, "data");
@@ -605,9 +605,14 @@ void Elaborator::elaborateTrain(const Train &train) {
   {
     Restore<Frame *> inside(frame, &f);
     Restore<Span> place(at, train.span);
-    if (!readPlan(train, plan)) return;
+    bool ok = readPlan(train, plan);
+    if (!plan.model) return;
     ensureNamed(*plan.model);
     if (!modelInputs(*plan.model, plan.inputs)) return;
+    if (!ok) {
+      buildPredict(nullptr, *plan.model, plan.batchSize); // for the model's own messages
+      return;
+    }
   }
   if (!buildStep(plan, false) || !buildStep(plan, true)) return;
   if (!buildPredict(&plan, *plan.model, plan.batchSize)) return;
@@ -619,7 +624,6 @@ void Elaborator::elaborateTrain(const Train &train) {
 
 /// The last model that can be made without arguments, or an instance bound in the file.
 void Elaborator::elaborateModelOnly() {
-  if (diags.hasErrors()) return;
   Frame f = blockFrame(*this, {user->file, 0, 0});
   Restore<Frame *> inside(frame, &f);
   Instance *model = nullptr;
@@ -635,7 +639,7 @@ void Elaborator::elaborateModelOnly() {
                                      v.instance->decl->declKind == DeclKind::Layer))
       model = v.instance;
   }
-  if (diags.hasErrors()) return;
+  if (!model && diags.hasErrors()) return;
   if (!model) {
     diags.report({user->file, 0, 0}, Diag::NoModel,
                  {"the file has no `train` block and no model that can be made without arguments"});

@@ -160,7 +160,9 @@ Value Elaborator::conformStatic(const Value &v, const TypeExpr &type, Span span,
   std::string near = suggest(v.string(), literals);
   if (!near.empty()) e.didYouMean("\"" + near + "\"");
   else if (takesFn) {
-    std::string name = suggest(v.string(), visibleNames());
+    auto names = visibleNames();
+    bool exists = std::binary_search(names.begin(), names.end(), v.string());
+    std::string name = exists ? v.string() : suggest(v.string(), names);
     e.help("functions are written without quotes" + (name.empty() ? "" : ": `" + name + "`"));
   }
   return {};
