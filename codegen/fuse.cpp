@@ -50,10 +50,16 @@ void Fuser::makeBuffers() {
   }
 }
 
+std::string Fuser::nameOf(ValueId v) const {
+  const std::string &name = f.values[v.i].name;
+  const Node *n = f.def(v);
+  return name.empty() && n ? ir::info(n->op).name : name;
+}
+
 BufferId Fuser::buffer(ValueId v) {
   if (bufferOf[v.i] >= 0) return bufferOf[v.i];
   Buffer b;
-  b.name = f.values[v.i].name;
+  b.name = nameOf(v);
   b.type = f.type(v);
   b.value = v;
   if (const Node *n = f.def(v); n && n->op == Op::constant_ && groupOf[v.i] < 0) {
@@ -119,7 +125,7 @@ int Fuser::newGroup(const Node &node) {
   Group &g = groups.back();
   g.kernel().batch = f.batch;
   g.kernel().loc = node.loc;
-  g.kernel().name = f.values[node.firstResult.i].name;
+  g.kernel().name = nameOf(node.result());
   return int(groups.size()) - 1;
 }
 
@@ -226,7 +232,7 @@ bool Fuser::mergeElementwise(const Node &node, Group &g, int id) {
   s.loop = loop;
   s.body = body;
   s.type = f.type(v).dtype;
-  s.name = f.values[v.i].name;
+  s.name = nameOf(v);
   Store st;
   st.access.arg = argFor(g.launch, buffer(v), true);
   st.access.flat = flatten(g.kernel(), dims, at, f.batch);
@@ -364,7 +370,7 @@ void Fuser::addReduce(const Node &node, Group &g, int id) {
     s.body = convertExpr(k, s.body, s.type);
   }
   s.order = orderFor(dims, reduced, s.type, s.combine, f.batch);
-  s.name = f.values[node.firstResult.i].name;
+  s.name = nameOf(node.result());
   if (s.reduce.empty()) s.combine = Combine::none;
   int stage = int(k.stages.size());
   DType want = f.type(node.result()).dtype;
@@ -430,7 +436,7 @@ bool Fuser::splitReduce(const Node &node) {
   std::vector<Index> at(dims.size()), out{k.axisIndex(s)};
   Stage st;
   Buffer partial;
-  partial.name = f.values[v.i].name + ".partial";
+  partial.name = nameOf(v) + ".partial";
   partial.type = {t, {Dim(splits)}};
   for (size_t i = 0; i < dims.size(); ++i) {
     AxisId a;
@@ -493,7 +499,7 @@ bool Fuser::splitReduce(const Node &node) {
   sum.combine = st.combine;
   sum.type = t;
   sum.body = ck.expr(e);
-  sum.name = f.values[v.i].name;
+  sum.name = nameOf(v);
   groupOf[v.i] = id;
   Store res;
   res.access.arg = argFor(g.launch, buffer(v), true);

@@ -49,6 +49,8 @@ public:
 
   bool isRoot(ir::ValueId v) const { return facts.root[v.i]; }
   BufferId buffer(ir::ValueId v);
+  // The user's name of a value, else the operation that makes it.
+  std::string nameOf(ir::ValueId v) const;
   int32_t argFor(Launch &l, BufferId b, bool write);
   int64_t count(const Dims &d) const { return ir::elementCount(d, std::max<int64_t>(f.batch, 1)); }
 

@@ -124,7 +124,7 @@ struct Lowering {
     k().cls = KernelClass::Contract;
     k().batch = fuser.f.batch;
     k().loc = node.loc;
-    k().name = fuser.f.values[node.firstResult.i].name;
+    k().name = fuser.nameOf(node.result());
     k().contract.type = fuser.f.type(node.result()).dtype;
     if (k().contract.type == DType::bf16 || k().contract.type == DType::f16)
       k().contract.type = DType::f32;
