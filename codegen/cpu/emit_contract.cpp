@@ -131,15 +131,18 @@ llvm::Value *Emitter::operandGuards(const Tile &t, AxisId innermost) {
     const AxisId col = k.schedule.col, row = k.schedule.row;
     for (const Guard &g : x.access.guards)
       if (dependsOn(k, g.index, innermost) || (col >= 0 && dependsOn(k, g.index, col))) return nullptr;
-    for (int r = 0; r < t.rows; ++r) {
+    // Indices are monotone in the row where its stride is known: the first and the last row decide.
+    bool monotone = row >= 0, perRow = false;
+    for (const Guard &g : x.access.guards) {
+      monotone = monotone && strideAlong(k, g.index, row);
+      perRow = perRow || (row >= 0 && dependsOn(k, g.index, row));
+    }
+    for (int r = 0; r < t.rows; r += monotone ? std::max(1, t.rows - 1) : 1) {
       if (row >= 0) axis_[size_t(row)] = {t.rowBase, r};
       scopes_.emplace_back();
       all = both(all, guards(x.access.guards).uniform);
       scopes_.pop_back();
       if (row >= 0) axis_[size_t(row)] = {};
-      const bool perRow = row >= 0 && std::any_of(x.access.guards.begin(), x.access.guards.end(), [&](auto &g) {
-        return dependsOn(k, g.index, row);
-      });
       if (!perRow) break;
     }
   }

@@ -217,11 +217,11 @@ struct ContractScheduler {
     const double store = c.col >= 0 && !storesContiguous(k, c.col) ? 2.0 * lanes : 3;
     const int64_t rows = c.row < 0 ? 1 : extentAt(k, c.row), cols = c.col < 0 ? 1 : extentAt(k, c.col);
     const double rowTiles = double(ceilDiv(rows, c.mr));
-    const bool jumps = stepsFar(b); // from page to page: nothing is fetched ahead
+    const int64_t jump = stepBytes(b); // from page to page nothing is fetched ahead
     auto panel = [&](double nv) {
       const double step = std::max({c.mr * nv / 2, (c.mr * loadA + nv * loadB) / 2, 4.0});
       const bool near = nv * lanes * ksteps * ir::dtypeBytes(k.contract.type) < 1 << 15; // in the first cache
-      const double wait = nv * (near ? 0.2 : jumps ? 3 : 1) + 0.1 * c.mr;
+      const double wait = nv * (near ? 0.2 : jump >= 4096 ? 3 : jump >= 2048 ? 1.5 : 1) + 0.1 * c.mr;
       return rowTiles * (ksteps * (step + wait) + c.mr * nv * store + 20);
     };
     const int64_t vectors = ceilDiv(cols, lanes);
@@ -229,18 +229,19 @@ struct ContractScheduler {
     return double(full) * panel(c.nv) + (rest > 0 ? panel(double(rest)) : 0);
   }
 
-  // Do successive vectors of b lie a page or half apart?
-  bool stepsFar(ExprId b) const {
-    if (k.contract.k.empty()) return false;
+  // Bytes between successive vectors of b.
+  int64_t stepBytes(ExprId b) const {
+    if (k.contract.k.empty()) return 0;
     std::set<ExprId> used;
     collect(k, b, used);
+    int64_t most = 0;
     for (ExprId e : used) {
       if (k.exprs[size_t(e)].op != SOp::load) continue;
       const Access &x = k.exprs[size_t(e)].access;
       const auto stride = strideAlong(k, x.flat, k.contract.k.back());
-      if (stride && std::abs(*stride) * ir::dtypeBytes(k.args[size_t(x.arg)].dtype) >= 2048) return true;
+      if (stride) most = std::max(most, std::abs(*stride) * ir::dtypeBytes(k.args[size_t(x.arg)].dtype));
     }
-    return false;
+    return most;
   }
 
   bool fits(int mr, int nv) const {
