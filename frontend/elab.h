@@ -210,14 +210,14 @@ class Elaborator {
   std::deque<FileScope> files;
   bool syntaxErrors = false;
   std::map<std::string, FileScope *> imported;
-  struct LibraryEntry {
-    int file;
-    size_t offset;
+  struct LibraryEntry { // a declaration's text, from its first line to the next declaration
+    const char *file;
+    std::string_view text;
+    uint32_t line;
+    FileScope *scope = nullptr; // once parsed
   };
   std::unordered_map<std::string_view, LibraryEntry> libraryIndex;
-  std::vector<FileScope *> libraryFiles; // by index in stdFiles(); null until parsed
   void indexLibrary();
-  FileScope *libraryFile(int index);
   FileScope *addFile(uint32_t file, bool isLibrary);
   void loadImports(FileScope &scope);
   Value lookup(std::string_view name, Span span);

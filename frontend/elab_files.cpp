@@ -5,8 +5,8 @@
 //
 // Method. Names go from inside out: the scopes of the body, its file, what the file imports, the
 // library, the builtins. The library's declarations are indexed by a scan of its lines (they start
-// in the first column); a library file is parsed when a name of it is first reached. Bindings of a
-// file are evaluated when first needed.
+// in the first column) and parsed one by one when first reached. Bindings of a file are evaluated
+// when first needed.
 #include "frontend/elab.h"
 #include "frontend/parse.h"
 #include "frontend/std_text.h"
@@ -39,26 +39,23 @@ static std::string_view declaredName(std::string_view line) {
 }
 
 void Elaborator::indexLibrary() {
-  auto std = stdFiles();
-  libraryFiles.assign(std.size(), nullptr);
-  for (size_t f = 0; f < std.size(); ++f) {
-    std::string_view text = std[f].text;
-    for (size_t at = 0; at < text.size();) {
-      size_t end = text.find('\n', at);
-      if (end == std::string_view::npos) end = text.size();
+  for (const StdFile &f : stdFiles()) {
+    std::string_view text = f.text;
+    LibraryEntry *open = nullptr;
+    size_t begin = 0;
+    uint32_t line = 1;
+    for (size_t at = 0; at < text.size(); ++line) {
+      size_t end = std::min(text.find('\n', at), text.size());
       std::string_view name = declaredName(text.substr(at, end - at));
-      if (!name.empty()) libraryIndex.emplace(name, LibraryEntry{int(f), at});
+      if (!name.empty()) {
+        if (open) open->text = text.substr(begin, at - begin);
+        open = &libraryIndex.emplace(name, LibraryEntry{f.name, {}, line}).first->second;
+        begin = at;
+      }
       at = end + 1;
     }
+    if (open) open->text = text.substr(begin);
   }
-}
-
-FileScope *Elaborator::libraryFile(int index) {
-  if (!libraryFiles[index]) {
-    const StdFile &f = stdFiles()[index];
-    libraryFiles[index] = addFile(sources.add(f.name, f.text), true);
-  }
-  return libraryFiles[index];
 }
 
 FileScope *Elaborator::addFile(uint32_t file, bool isLibrary) {
@@ -189,10 +186,11 @@ bool Elaborator::lookupFile(FileScope &scope, std::string_view name, Value &out)
 bool Elaborator::lookupLibrary(std::string_view name, Value &out) {
   auto it = libraryIndex.find(name);
   if (it == libraryIndex.end()) return false;
-  FileScope *scope = libraryFile(it->second.file);
-  auto entry = scope->names.find(name);
-  if (entry == scope->names.end()) return false;
-  out = fileValue(*scope, entry->second, name);
+  LibraryEntry &e = it->second;
+  if (!e.scope) e.scope = addFile(sources.add(e.file, std::string(e.text), e.line), true);
+  auto entry = e.scope->names.find(name);
+  if (entry == e.scope->names.end()) return false;
+  out = fileValue(*e.scope, entry->second, name);
   return true;
 }
 

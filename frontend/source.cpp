@@ -8,8 +8,8 @@
 
 namespace nnc::fe {
 
-uint32_t Sources::add(std::string name, std::string text) {
-  auto file = std::make_unique<File>(File{std::move(name), std::move(text), {0}});
+uint32_t Sources::add(std::string name, std::string text, uint32_t firstLine) {
+  auto file = std::make_unique<File>(File{std::move(name), std::move(text), {0}, firstLine});
   for (uint32_t i = 0; i < file->text.size(); ++i)
     if (file->text[i] == '\n') file->lineBegins.push_back(i + 1);
   files_.push_back(std::move(file));
@@ -36,7 +36,7 @@ std::string_view Sources::text(Span span) const {
 Position Sources::position(uint32_t file, uint32_t offset) const {
   const File &f = *files_[file];
   auto after = std::upper_bound(f.lineBegins.begin(), f.lineBegins.end(), offset);
-  uint32_t line = uint32_t(after - f.lineBegins.begin());
+  uint32_t line = uint32_t(after - f.lineBegins.begin()) + f.firstLine - 1;
   uint32_t column = 1;
   uint32_t end = std::min<uint32_t>(offset, uint32_t(f.text.size()));
   for (uint32_t i = *(after - 1); i < end; ++i)
@@ -45,11 +45,12 @@ Position Sources::position(uint32_t file, uint32_t offset) const {
 }
 
 uint32_t Sources::lineBegin(uint32_t file, uint32_t line) const {
-  return files_[file]->lineBegins[line - 1];
+  return files_[file]->lineBegins[line - files_[file]->firstLine];
 }
 
 std::string_view Sources::lineText(uint32_t file, uint32_t line) const {
   const File &f = *files_[file];
+  line -= f.firstLine - 1;
   uint32_t begin = f.lineBegins[line - 1];
   uint32_t end = line < f.lineBegins.size() ? f.lineBegins[line] - 1 : uint32_t(f.text.size());
   if (end > begin && f.text[end - 1] == '\r') --end;

@@ -42,7 +42,8 @@ struct Position {
 class Sources {
  public:
   /// Adds a text under the name that messages show; returns its file id.
-  uint32_t add(std::string name, std::string text);
+  /// A piece of a larger file says on which line of it the piece begins.
+  uint32_t add(std::string name, std::string text, uint32_t firstLine = 1);
   /// Reads a file; nothing if it cannot be read.
   std::optional<uint32_t> load(const std::string &path);
 
@@ -66,6 +67,7 @@ class Sources {
     std::string name;
     std::string text;
     std::vector<uint32_t> lineBegins;
+    uint32_t firstLine = 1;
   };
   std::vector<std::unique_ptr<File>> files_; // by pointer: views into the text stay valid
 };
