@@ -1,16 +1,19 @@
 // Elementary functions as polynomials in scalar operations.
 //
-// Problem. A kernel's exp or tanh runs on 16 lanes at a time, in LLVM and on other targets alike, and must
-// have the same bits in each; vector math libraries differ by version and do not fuse.
+// Problem. A kernel's exp or tanh runs on 16 lanes at a time, in LLVM and on other targets alike,
+// and must have the same bits in each; vector math libraries differ by version and do not fuse.
 //
-//   sigmoid(x)  ->  1 / (1 + exp(0 - x)),   exp(x)  ->  n = round(x/ln2), r = x - n ln2, (1 + r + r^2 p(r)) * 2^n
+//   sigmoid(x)  ->  1 / (1 + exp(0 - x)),   exp(x)  ->  n = round(x/ln2), r = x - n ln2, (1 + r +
+//   r^2 p(r)) * 2^n
 //
-// Method. The classical reductions, branch-free: both sides of a case are computed and selected. The
-// coefficients are those of Cephes (S. Moshier: expf, logf, sinf, cosf, asinf, atanf; exp, log, sin, cos, atan)
-// and for erf those of N. Juffa; fma in polynomials and reductions only. Rounding to an integer and 2^n come
-// from the bits of x + 1.5 * 2^23 (2^52), which a saturating conversion would make slower.
+// Method. The classical reductions, branch-free: both sides of a case are computed and selected.
+// The coefficients are those of Cephes (S. Moshier: expf, logf, sinf, cosf, asinf, atanf; exp, log,
+// sin, cos, atan) and for erf those of N. Juffa; fma in polynomials and reductions only. Rounding
+// to an integer and 2^n come from the bits of x + 1.5 * 2^23 (2^52), which a saturating conversion
+// would make slower.
 //
-// Largest errors in f32, in units of the last place (checked over the whole range by codegen_math_test):
+// Largest errors in f32, in units of the last place (checked over the whole range by
+// codegen_math_test):
 //   exp 1.0  expm1 1.4  log 0.8  log1p 1.5  rsqrt 1.5  pow 0.6  sigmoid 2.1  tanh 2.3  erf 1.0
 //   sin, cos 1.6  tan 3.4 (|x| < 2^50; beyond that as of 0)  asin 2.3  acos 1.3  atan 2.7  atan2 3
 //   sinh, cosh 3
@@ -74,7 +77,9 @@ E select(E c, double a, E b) { return select(c, number(b, a), b); }
 E select(E c, E a, double b) { return select(c, a, number(a, b)); }
 E convert(E a, DType t) { return make(SOp::convert, t, {a}); }
 E bits(E a) { return make(SOp::bitcast, a.type() == DType::f64 ? DType::i64 : DType::i32, {a}); }
-E fromBits(E a) { return make(SOp::bitcast, a.type() == DType::i64 ? DType::f64 : DType::f32, {a}); }
+E fromBits(E a) {
+  return make(SOp::bitcast, a.type() == DType::i64 ? DType::f64 : DType::f32, {a});
+}
 E shl(E a, int by) { return make(SOp::shl, a.type(), {a, number(a, by)}); }
 E shr(E a, int by) { return make(SOp::shr, a.type(), {a, number(a, by)}); }
 E iand(E a, double b) { return make(SOp::iand, a.type(), {a, number(a, b)}); }
@@ -97,7 +102,8 @@ E copySign(E magnitude, E sign) { // magnitude >= 0
   return fromBits(make(SOp::ior, s.type(), {bits(magnitude), s}));
 }
 
-// --- exponentials --------------------------------------------------------------------------------------
+// --- exponentials
+// --------------------------------------------------------------------------------------
 
 // x = n ln2 + r, |r| <= ln2 / 2: expm1(r), and n in the low bits of `n`.
 struct Reduced {
@@ -111,15 +117,17 @@ Reduced reduceExp(E x) {
     E r = fma(n, -6.93145751953125e-1, x);
     r = fma(n, -1.42860682030941723212e-6, r);
     E rr = r * r;
-    E px = r * polynomial(rr, {1.26177193074810590878e-4, 3.02994407707441961300e-2, 9.99999999999999999910e-1});
-    E q = polynomial(rr, {3.00198505138664455042e-6, 2.52448340349684104192e-3, 2.27265548208155028766e-1, 2.0});
+    E px = r * polynomial(rr, {1.26177193074810590878e-4, 3.02994407707441961300e-2,
+                               9.99999999999999999910e-1});
+    E q = polynomial(
+        rr, {3.00198505138664455042e-6, 2.52448340349684104192e-3, 2.27265548208155028766e-1, 2.0});
     E e = px / (q - px);
     return {e + e, bits(z)};
   }
   E r = fma(n, -0.693359375, x);
   r = fma(n, 2.12194440e-4, r);
-  E p = polynomial(r, {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
-                       5.0000001201e-1});
+  E p = polynomial(r, {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2,
+                       1.6666665459e-1, 5.0000001201e-1});
   return {fma(p, r * r, r), bits(z)};
 }
 
@@ -136,7 +144,8 @@ E exp(E x) {
 E expm1(E x) {
   const bool wide = isF64(x);
   auto [p, n] = reduceExp(x);
-  E half = fromBits(shl(n, wide ? 52 : 23) + number(n, wide ? double(int64_t(1022) << 52) : double(126 << 23)));
+  E half = fromBits(shl(n, wide ? 52 : 23) +
+                    number(n, wide ? double(int64_t(1022) << 52) : double(126 << 23)));
   E y = fma(half, p, half - 0.5);
   y = y + y;
   y = select(x > (wide ? 709.782712893384 : 88.7228317), kInf, y);
@@ -171,7 +180,8 @@ E hyperbolic(E x, bool odd) {
   return odd ? copySign(y, x) : y;
 }
 
-// --- logarithms ------------------------------------------------------------------------------------------
+// --- logarithms
+// ------------------------------------------------------------------------------------------
 
 E log(E x) {
   const bool wide = isF64(x);
@@ -183,14 +193,17 @@ E log(E x) {
   E n = convert(e, x.type());
   E y{};
   if (wide) {
-    E p = polynomial(f, {1.01875663804580931796e-4, 4.97494994976747001425e-1, 4.70579119878881725854e0,
-                         1.44989225341610930846e1, 1.79368678507819816313e1, 7.70838733755885391666e0});
-    E q = polynomial(f, {1.0, 1.12873587189167450590e1, 4.52279145837532221105e1, 8.29875266912776603211e1,
-                         7.11544750618563894466e1, 2.31251620126765340583e1});
+    E p = polynomial(f, {1.01875663804580931796e-4, 4.97494994976747001425e-1,
+                         4.70579119878881725854e0, 1.44989225341610930846e1,
+                         1.79368678507819816313e1, 7.70838733755885391666e0});
+    E q = polynomial(f, {1.0, 1.12873587189167450590e1, 4.52279145837532221105e1,
+                         8.29875266912776603211e1, 7.11544750618563894466e1,
+                         2.31251620126765340583e1});
     y = f * (z * p / q);
   } else {
-    y = polynomial(f, {7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
-                       -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1});
+    y = polynomial(f, {7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1,
+                       1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1,
+                       3.3333331174e-1});
     y = y * f * z;
   }
   y = fma(n, -2.121944400546905827679e-4, y);
@@ -209,7 +222,8 @@ E log1p(E x) {
   return select(equals(x, -1.0), -kInf, y);
 }
 
-// --- powers ----------------------------------------------------------------------------------------------
+// --- powers
+// ----------------------------------------------------------------------------------------------
 
 bool isConstant(E x, double &v) {
   const Expr &e = x.k->exprs[size_t(x.id)];
@@ -241,7 +255,8 @@ E pow(E a, E b) {
   return convert(r, t);
 }
 
-// --- trigonometry ----------------------------------------------------------------------------------------
+// --- trigonometry
+// ----------------------------------------------------------------------------------------
 
 // x = q pi/2 + r, in f64: exact enough for every f32 below 2^50. Larger arguments count as 0.
 struct Quadrant {
@@ -261,10 +276,12 @@ Quadrant reduceTurn(E x) {
   t.poison = x - x;
   if (isF64(x)) {
     E rr = r * r;
-    E s = polynomial(rr, {1.58962301576546568060e-10, -2.50507477628578072866e-8, 2.75573136213857245213e-6,
-                          -1.98412698295895385996e-4, 8.33333333332211858878e-3, -1.66666666666666307295e-1});
-    E c = polynomial(rr, {-1.13585365213876817300e-11, 2.08757008419747316778e-9, -2.75573141792967388112e-7,
-                          2.48015872888517045348e-5, -1.38888888888730564116e-3, 4.16666666666665929218e-2});
+    E s = polynomial(rr, {1.58962301576546568060e-10, -2.50507477628578072866e-8,
+                          2.75573136213857245213e-6, -1.98412698295895385996e-4,
+                          8.33333333332211858878e-3, -1.66666666666666307295e-1});
+    E c = polynomial(rr, {-1.13585365213876817300e-11, 2.08757008419747316778e-9,
+                          -2.75573141792967388112e-7, 2.48015872888517045348e-5,
+                          -1.38888888888730564116e-3, 4.16666666666665929218e-2});
     t.sin = fma(s * rr, r, r);
     t.cos = fma(c, rr * rr, fma(rr, -0.5, number(rr, 1.0)));
     return t;
@@ -298,17 +315,22 @@ E atanPositive(E a) {
   E x = top / under, z = x * x;
   E p{};
   if (isF64(a)) {
-    p = polynomial(z, {-8.750608600031904122785e-1, -1.615753718733365076637e1, -7.500855792314704667340e1,
-                       -1.228866684490136173410e2, -6.485021904942025371773e1}) *
+    p = polynomial(z, {-8.750608600031904122785e-1, -1.615753718733365076637e1,
+                       -7.500855792314704667340e1, -1.228866684490136173410e2,
+                       -6.485021904942025371773e1}) *
         z /
-        polynomial(z, {1.0, 2.485846490142306297962e1, 1.650270098316988542046e2, 4.328810604912902668951e2,
-                       4.853903996359136964868e2, 1.945506571482613964425e2});
+        polynomial(z, {1.0, 2.485846490142306297962e1, 1.650270098316988542046e2,
+                       4.328810604912902668951e2, 4.853903996359136964868e2,
+                       1.945506571482613964425e2});
   } else {
-    p = polynomial(z, {8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1}) * z;
+    p = polynomial(z, {8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1}) *
+        z;
   }
   E y = fma(p, x, x);
-  E from = select(large, number(a, 1.5707963267948966), select(middle, number(a, 0.7853981633974483), 0.0));
-  E rest = select(large, number(a, 6.123233995736766e-17), select(middle, number(a, 3.061616997868383e-17), 0.0));
+  E from = select(large, number(a, 1.5707963267948966),
+                  select(middle, number(a, 0.7853981633974483), 0.0));
+  E rest = select(large, number(a, 6.123233995736766e-17),
+                  select(middle, number(a, 3.061616997868383e-17), 0.0));
   return isF64(a) ? from + (y + rest) : from + y;
 }
 
@@ -338,7 +360,8 @@ ArcSine arcSine(E x) {
   r.isLarge = a > 0.5;
   E z = select(r.isLarge, (1.0 - a) * 0.5, a * a);
   E s = select(r.isLarge, sqrt(z), a);
-  E p = polynomial(z, {4.2163199048e-2, 2.4181311049e-2, 4.5470025998e-2, 7.4953002686e-2, 1.6666752422e-1});
+  E p = polynomial(
+      z, {4.2163199048e-2, 2.4181311049e-2, 4.5470025998e-2, 7.4953002686e-2, 1.6666752422e-1});
   r.small = r.root = fma(p * z, s, s);
   return r;
 }
@@ -357,9 +380,11 @@ E acos(E x) {
   return select(r.isLarge, large, 1.5707963267948966 - copySign(r.small, x));
 }
 
-// --- the error function ----------------------------------------------------------------------------------
+// --- the error function
+// ----------------------------------------------------------------------------------
 
-// f64: the Taylor series below 1, W. J. Cody's quotient for exp(x^2) erfc(x) above (Math. Comp. 23, 1969).
+// f64: the Taylor series below 1, W. J. Cody's quotient for exp(x^2) erfc(x) above (Math. Comp. 23,
+// 1969).
 E erfF64(E x) {
   E t = abs(x), s = x * x;
   double c[19], factorial = 1; // (-1)^n 2/sqrt(pi) / (n! (2n + 1))
@@ -369,12 +394,12 @@ E erfF64(E x) {
   }
   E series = number(x, c[18]);
   for (int n = 18; n-- > 0;) series = fma(series, s, c[n]);
-  E p = polynomial(t, {2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
-                       2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3,
-                       1.23033935479799725e3});
+  E p = polynomial(t, {2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0,
+                       6.61191906371416295e1, 2.98635138197400131e2, 8.81952221241769090e2,
+                       1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3});
   E q = polynomial(t, {1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2,
-                       1.62138957456669019e3, 3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3,
-                       1.23033935480374942e3});
+                       1.62138957456669019e3, 3.29079923573345963e3, 4.36261909014324716e3,
+                       3.43936767414372164e3, 1.23033935480374942e3});
   E large = 1.0 - exp(0.0 - s) * (p / q);
   large = copySign(select(t > 6.0, 1.0, large), x);
   return select(isNan(x), x, select(t < 1.0, series * x, large));
@@ -402,7 +427,8 @@ E sign(E x) {
   return select(equals(x, 0.0), 0.0, s);
 }
 
-// --- the rewriting -----------------------------------------------------------------------------------------
+// --- the rewriting
+// -----------------------------------------------------------------------------------------
 
 ExprId expand(SOp op, E x, E y) {
   switch (op) {

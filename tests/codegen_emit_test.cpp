@@ -1,5 +1,6 @@
-// Compiled kernels against the plain evaluation of their definition, bit by bit: for AVX2 and AVX-512 code, for
-// every way to share the items, for full and partial batches, on buffers with forbidden pages around them.
+// Compiled kernels against the plain evaluation of their definition, bit by bit: for AVX2 and
+// AVX-512 code, for every way to share the items, for full and partial batches, on buffers with
+// forbidden pages around them.
 #include "ir/random.h"
 #include "tests/kernel_build.h"
 #include "tests/kernel_eval.h"
@@ -53,7 +54,8 @@ struct Data {
     switch (t) {
     case DType::f32: return put([&] { return float(real()); });
     case DType::f64: return put([&] { return real(); });
-    case DType::bf16: return put([&] { return uint16_t(std::bit_cast<uint32_t>(float(real())) >> 16); });
+    case DType::bf16:
+      return put([&] { return uint16_t(std::bit_cast<uint32_t>(float(real())) >> 16); });
     case DType::f16: return put([&] { return _Float16(float(real())); });
     case DType::i64: return put([&] { return integer(); });
     case DType::i32: return put([&] { return int32_t(integer()); });
@@ -68,16 +70,26 @@ bool sameElement(const char *x, const char *y, DType t) {
   const int size = ir::dtypeBytes(t);
   if (std::memcmp(x, y, size_t(size)) == 0) return true;
   auto nan = [&](const char *p) {
-    if (t == DType::f32) { float f; std::memcpy(&f, p, 4); return std::isnan(f); }
-    if (t == DType::f64) { double f; std::memcpy(&f, p, 8); return std::isnan(f); }
-    uint16_t h; std::memcpy(&h, p, 2);
+    if (t == DType::f32) {
+      float f;
+      std::memcpy(&f, p, 4);
+      return std::isnan(f);
+    }
+    if (t == DType::f64) {
+      double f;
+      std::memcpy(&f, p, 8);
+      return std::isnan(f);
+    }
+    uint16_t h;
+    std::memcpy(&h, p, 2);
     if (t == DType::bf16) return (h & 0x7fff) > 0x7f80;
     return t == DType::f16 && (h & 0x7fff) > 0x7c00;
   };
   return nan(x) && nan(y);
 }
 
-std::string difference(const Kernel &k, size_t arg, const std::vector<char> &want, const char *got) {
+std::string difference(const Kernel &k, size_t arg, const std::vector<char> &want,
+                       const char *got) {
   const DType t = k.args[arg].dtype;
   const size_t size = size_t(ir::dtypeBytes(t));
   for (size_t i = 0; i * size < want.size(); ++i)
@@ -96,8 +108,8 @@ std::string difference(const Kernel &k, size_t arg, const std::vector<char> &wan
 }
 
 // Runs the items in pieces: `share` 0 all at once, 1 singly from the last to the first, 2 thirds.
-void runItems(const KernelCode &code, const Kernel &k, const std::vector<char *> &args, const NncStepEnv &env,
-              int share) {
+void runItems(const KernelCode &code, const Kernel &k, const std::vector<char *> &args,
+              const NncStepEnv &env, int share) {
   const int64_t items = itemCount(k, env.n);
   if (share == 0) code.run(args, env, 0, items);
   if (share == 1)
@@ -106,7 +118,8 @@ void runItems(const KernelCode &code, const Kernel &k, const std::vector<char *>
     for (int64_t t = 0; t < 3; ++t) code.run(args, env, items * t / 3, items * (t + 1) / 3);
 }
 
-void checkAt(const Kernel &k, const KernelCode &code, int64_t n, const Data &data, const std::string &name) {
+void checkAt(const Kernel &k, const KernelCode &code, int64_t n, const Data &data,
+             const std::string &name) {
   Data fill = data;
   std::vector<std::vector<char>> start, want;
   for (const KernelArg &a : k.args) {
@@ -159,7 +172,8 @@ std::vector<int64_t> batchSizes(int64_t batch) {
 
 } // namespace
 
-// --- elementwise ---------------------------------------------------------------------------------------
+// --- elementwise
+// ---------------------------------------------------------------------------------------
 
 TEST_CASE("a bias and a ReLU over partial rows", "[codegen][emit]") {
   const int64_t columns = GENERATE(1, 3, 16, 29, 300);
@@ -241,7 +255,8 @@ TEST_CASE("random draws are Philox's words", "[codegen][emit]") {
   check(b.k, {6, 5});
 }
 
-// --- accesses --------------------------------------------------------------------------------------------
+// --- accesses
+// --------------------------------------------------------------------------------------------
 
 TEST_CASE("transposed, reversed, strided and broadcast reads", "[codegen][emit]") {
   const DType t = GENERATE(DType::f32, DType::f64, DType::u8, DType::bf16, DType::i64);
@@ -256,10 +271,10 @@ TEST_CASE("transposed, reversed, strided and broadcast reads", "[codegen][emit]"
     b.stage(b.load(x, at));
     b.to(out, b.at(i, 35) + b.at(j));
   };
-  read(b.at(i) + b.at(j, 21));                                       // transposed
-  read(b.at(i, 35) + b.at(j, -1) + constIndex(34));                  // reversed
-  read(b.at(i, -35) + b.at(j) + constIndex(20 * 35));                // reversed rows
-  read(b.at(i));                                                     // broadcast
+  read(b.at(i) + b.at(j, 21));                        // transposed
+  read(b.at(i, 35) + b.at(j, -1) + constIndex(34));   // reversed
+  read(b.at(i, -35) + b.at(j) + constIndex(20 * 35)); // reversed rows
+  read(b.at(i));                                      // broadcast
   read(b.at(j));
   read(constIndex(17));
   check(b.k);
@@ -296,7 +311,8 @@ TEST_CASE("windows with strides, by guards and divisions", "[codegen][emit]") {
   c.k = b.k;
   c.k.stages.clear();
   c.k.parallel = {h};
-  Index q = divIndex(c.k, c.at(h) + constIndex(-7), 3), m = modIndex(c.k, c.at(h) + constIndex(-7), 4);
+  Index q = divIndex(c.k, c.at(h) + constIndex(-7), 3),
+        m = modIndex(c.k, c.at(h) + constIndex(-7), 4);
   c.stage(c.op(SOp::add, {c.load(x, q, {{q, 0, Dim(12)}}), c.load(x, m)}));
   c.to(z, c.at(h));
   check(b.k);
@@ -321,7 +337,8 @@ TEST_CASE("gather clamps its indices", "[codegen][emit]") {
 
 TEST_CASE("an update in place of three arrays", "[codegen][emit]") {
   KernelBuild b;
-  auto w = b.arg(DType::f32, {50, 70}, true), m = b.arg(DType::f32, {50, 70}, true), g = b.arg(DType::f32, {50, 70});
+  auto w = b.arg(DType::f32, {50, 70}, true), m = b.arg(DType::f32, {50, 70}, true),
+       g = b.arg(DType::f32, {50, 70});
   auto rate = b.arg(DType::f32, {});
   auto i = b.axis("i", 50), j = b.axis("j", 70);
   b.k.parallel = {i, j};
@@ -334,15 +351,18 @@ TEST_CASE("an update in place of three arrays", "[codegen][emit]") {
   check(b.k);
 }
 
-// --- reductions --------------------------------------------------------------------------------------------
+// --- reductions
+// --------------------------------------------------------------------------------------------
 
 TEST_CASE("softmax over rows of any length", "[codegen][emit]") {
   const int64_t columns = GENERATE(1, 2, 10, 16, 17, 63, 64, 65, 100, 200, 1000);
   int lanes = 16;
   while (lanes < 64 && lanes < columns) lanes *= 2;
   KernelBuild b(5);
-  auto x = b.arg(DType::f32, {Dim::batch(), columns}), y = b.arg(DType::f32, {Dim::batch(), columns}, true, false);
-  auto r = b.axis("r", Dim::batch()), c = b.axis("c", columns), c2 = b.axis("c", columns), c3 = b.axis("c", columns);
+  auto x = b.arg(DType::f32, {Dim::batch(), columns}),
+       y = b.arg(DType::f32, {Dim::batch(), columns}, true, false);
+  auto r = b.axis("r", Dim::batch()), c = b.axis("c", columns), c2 = b.axis("c", columns),
+       c3 = b.axis("c", columns);
   b.k.parallel = {r};
   auto z = [&](AxisId a) { return b.load(x, b.at(r, columns) + b.at(a)); };
   b.stage(z(c), Combine::max, {c}, lanes);
@@ -388,7 +408,8 @@ TEST_CASE("argmax takes the first of the largest", "[codegen][emit]") {
   const DType t = GENERATE(DType::f32, DType::i32);
   KernelBuild b(6);
   auto x = b.arg(t, {Dim::batch(), 2, columns});
-  auto value = b.arg(t, {Dim::batch()}, true, false), place = b.arg(DType::i32, {Dim::batch()}, true, false);
+  auto value = b.arg(t, {Dim::batch()}, true, false),
+       place = b.arg(DType::i32, {Dim::batch()}, true, false);
   auto r = b.axis("r", Dim::batch()), u = b.axis("u", 2), c = b.axis("c", columns);
   b.k.parallel = {r};
   b.stage(b.load(x, b.at(r, 2 * columns) + b.at(u, columns) + b.at(c)), Combine::argmax, {u, c});
@@ -413,7 +434,8 @@ TEST_CASE("argmax takes the first of the largest", "[codegen][emit]") {
 TEST_CASE("running sums", "[codegen][emit]") {
   const bool exclusive = GENERATE(false, true), across = GENERATE(false, true);
   KernelBuild b(4);
-  auto x = b.arg(DType::f32, {Dim::batch(), 23}), y = b.arg(DType::f32, {Dim::batch(), 23}, true, false);
+  auto x = b.arg(DType::f32, {Dim::batch(), 23}),
+       y = b.arg(DType::f32, {Dim::batch(), 23}, true, false);
   auto r = b.axis("r", Dim::batch()), c = b.axis("c", 23);
   b.k.parallel = {across ? c : r};
   auto at = b.at(r, 23) + b.at(c);
@@ -437,7 +459,8 @@ TEST_CASE("a split sum with a short last chunk", "[codegen][emit]") {
   check(b.k, {33, 31, 11, 1});
 }
 
-// --- contractions ------------------------------------------------------------------------------------------
+// --- contractions
+// ------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -466,9 +489,12 @@ void biasAndRelu(KernelBuild &b, Dim m, int64_t n) {
 } // namespace
 
 TEST_CASE("products in every orientation and odd sizes", "[codegen][emit]") {
-  struct Size { int64_t m, n, k; };
-  const Size s = GENERATE(Size{1, 1, 1}, Size{3, 5, 7}, Size{32, 10, 100}, Size{8, 48, 64}, Size{17, 50, 33},
-                          Size{5, 300, 90}, Size{100, 33, 70}, Size{1, 64, 64}, Size{64, 1, 80}, Size{13, 17, 128});
+  struct Size {
+    int64_t m, n, k;
+  };
+  const Size s = GENERATE(Size{1, 1, 1}, Size{3, 5, 7}, Size{32, 10, 100}, Size{8, 48, 64},
+                          Size{17, 50, 33}, Size{5, 300, 90}, Size{100, 33, 70}, Size{1, 64, 64},
+                          Size{64, 1, 80}, Size{13, 17, 128});
   const bool aAcross = GENERATE(false, true), bAcross = GENERATE(false, true);
   KernelBuild b = product(s.m, s.n, s.k, aAcross, bAcross, 1);
   biasAndRelu(b, s.m, s.n);
@@ -503,15 +529,19 @@ TEST_CASE("columns that depend on n", "[codegen][emit]") {
 
 TEST_CASE("an optimizer's update in the epilogue", "[codegen][emit]") {
   KernelBuild b = product(100, 45, Dim::batch(), true, false, 19);
-  auto w = b.arg(DType::f32, {100, 45}, true), m = b.arg(DType::f32, {100, 45}, true), v = b.arg(DType::f32, {100, 45}, true);
+  auto w = b.arg(DType::f32, {100, 45}, true), m = b.arg(DType::f32, {100, 45}, true),
+       v = b.arg(DType::f32, {100, 45}, true);
   auto rate = b.arg(DType::f32, {});
   Index at = b.at(b.k.contract.m[0], 45) + b.at(b.k.contract.n[0]);
   auto mul = [&](double c, ExprId e) { return b.op(SOp::mul, {b.num(c), e}); };
   b.stage(b.op(SOp::add, {mul(0.9, b.load(m, at)), mul(0.1, b.acc())}));
   b.to(m, at);
-  b.stage(b.op(SOp::add, {mul(0.999, b.load(v, at)), mul(0.001, b.op(SOp::mul, {b.acc(), b.acc()}))}));
+  b.stage(
+      b.op(SOp::add, {mul(0.999, b.load(v, at)), mul(0.001, b.op(SOp::mul, {b.acc(), b.acc()}))}));
   b.to(v, at);
-  auto step = b.op(SOp::div, {b.local(0), b.op(SOp::add, {b.op(SOp::sqrt, {b.op(SOp::abs, {b.local(1)})}), b.num(1e-7)})});
+  auto step = b.op(
+      SOp::div,
+      {b.local(0), b.op(SOp::add, {b.op(SOp::sqrt, {b.op(SOp::abs, {b.local(1)})}), b.num(1e-7)})});
   b.stage(b.op(SOp::sub, {b.load(w, at), b.op(SOp::mul, {b.load(rate, {}), step})}));
   b.to(w, at);
   check(b.k, {19, 18, 1});
@@ -519,9 +549,11 @@ TEST_CASE("an optimizer's update in the epilogue", "[codegen][emit]") {
 
 TEST_CASE("batched products and depthwise convolution", "[codegen][emit]") {
   KernelBuild b(3);
-  auto x = b.arg(DType::f32, {Dim::batch(), 2, 9, 20}), w = b.arg(DType::f32, {Dim::batch(), 2, 20, 13});
+  auto x = b.arg(DType::f32, {Dim::batch(), 2, 9, 20}),
+       w = b.arg(DType::f32, {Dim::batch(), 2, 20, 13});
   auto y = b.arg(DType::f32, {Dim::batch(), 9, 2, 13}, true, false);
-  auto n = b.axis("n", Dim::batch()), h = b.axis("h", 2), q = b.axis("q", 9), o = b.axis("o", 13), d = b.axis("d", 20);
+  auto n = b.axis("n", Dim::batch()), h = b.axis("h", 2), q = b.axis("q", 9), o = b.axis("o", 13),
+       d = b.axis("d", 20);
   b.k.cls = KernelClass::Contract;
   b.k.contract.batch = {n, h}, b.k.contract.m = {q}, b.k.contract.n = {o}, b.k.contract.k = {d};
   b.k.contract.a = b.load(x, b.at(n, 360) + b.at(h, 180) + b.at(q, 20) + b.at(d));
@@ -533,11 +565,13 @@ TEST_CASE("batched products and depthwise convolution", "[codegen][emit]") {
   KernelBuild c(2); // y[n,i,j,c] = sum u v: x[n,i+u-1,j+v-1,c] w[u,v,c]
   auto xi = c.arg(DType::f32, {Dim::batch(), 6, 7, 20}), wi = c.arg(DType::f32, {3, 3, 20});
   auto yi = c.arg(DType::f32, {Dim::batch(), 6, 7, 20}, true, false);
-  auto nn = c.axis("n", Dim::batch()), i = c.axis("i", 6), j = c.axis("j", 7), ch = c.axis("c", 20), u = c.axis("u", 3), v = c.axis("v", 3);
+  auto nn = c.axis("n", Dim::batch()), i = c.axis("i", 6), j = c.axis("j", 7), ch = c.axis("c", 20),
+       u = c.axis("u", 3), v = c.axis("v", 3);
   Index row = c.at(i) + c.at(u) + constIndex(-1), col = c.at(j) + c.at(v) + constIndex(-1);
   c.k.cls = KernelClass::Contract;
   c.k.contract.batch = {ch}, c.k.contract.m = {nn, i, j}, c.k.contract.k = {u, v};
-  c.k.contract.a = c.load(xi, c.at(nn, 840) + row * 140 + col * 20 + c.at(ch), {{row, 0, Dim(6)}, {col, 0, Dim(7)}});
+  c.k.contract.a = c.load(xi, c.at(nn, 840) + row * 140 + col * 20 + c.at(ch),
+                          {{row, 0, Dim(6)}, {col, 0, Dim(7)}});
   c.k.contract.b = c.load(wi, c.at(u, 60) + c.at(v, 20) + c.at(ch));
   c.stage(c.acc());
   c.to(yi, c.at(nn, 840) + c.at(i, 140) + c.at(j, 20) + c.at(ch));
@@ -548,11 +582,14 @@ TEST_CASE("convolution with padding and strides, and its filter gradient", "[cod
   const int64_t stride = GENERATE(1, 2), channels = GENERATE(1, 3, 16), out = GENERATE(5, 32);
   const int64_t size = 11, result = (size + 2 - 3) / stride + 1;
   KernelBuild b(3);
-  auto x = b.arg(DType::f32, {Dim::batch(), size, size, channels}), w = b.arg(DType::f32, {3, 3, channels, out});
+  auto x = b.arg(DType::f32, {Dim::batch(), size, size, channels}),
+       w = b.arg(DType::f32, {3, 3, channels, out});
   auto y = b.arg(DType::f32, {Dim::batch(), result, result, out}, true, false);
-  auto n = b.axis("n", Dim::batch()), i = b.axis("i", result), j = b.axis("j", result), o = b.axis("o", out);
+  auto n = b.axis("n", Dim::batch()), i = b.axis("i", result), j = b.axis("j", result),
+       o = b.axis("o", out);
   auto u = b.axis("u", 3), v = b.axis("v", 3), c = b.axis("c", channels);
-  Index row = b.at(i, stride) + b.at(u) + constIndex(-1), col = b.at(j, stride) + b.at(v) + constIndex(-1);
+  Index row = b.at(i, stride) + b.at(u) + constIndex(-1),
+        col = b.at(j, stride) + b.at(v) + constIndex(-1);
   Index xs = b.at(n, size * size * channels) + row * (size * channels) + col * channels + b.at(c);
   std::vector<Guard> inside = {{row, 0, Dim(size)}, {col, 0, Dim(size)}};
   Index ws = b.at(u, 3 * channels * out) + b.at(v, channels * out) + b.at(c, out) + b.at(o);
@@ -578,7 +615,8 @@ TEST_CASE("contractions of other element types", "[codegen][emit]") {
   const DType t = GENERATE(DType::f64, DType::i32, DType::i64);
   const bool across = GENERATE(false, true);
   KernelBuild b;
-  auto x = b.arg(t, {19, 70}), w = b.arg(t, across ? Dims{21, 70} : Dims{70, 21}), y = b.arg(t, {19, 21}, true, false);
+  auto x = b.arg(t, {19, 70}), w = b.arg(t, across ? Dims{21, 70} : Dims{70, 21}),
+       y = b.arg(t, {19, 21}, true, false);
   auto r = b.axis("r", 19), o = b.axis("o", 21), i = b.axis("i", 70);
   b.k.cls = KernelClass::Contract;
   b.k.contract.type = t;
@@ -594,7 +632,8 @@ TEST_CASE("operands of small types under conversions", "[codegen][emit]") {
   const DType t = GENERATE(DType::u8, DType::bf16, DType::f16);
   const bool across = GENERATE(false, true);
   KernelBuild b(9);
-  auto x = b.arg(t, {Dim::batch(), 90}), w = b.arg(DType::bf16, across ? Dims{33, 90} : Dims{90, 33});
+  auto x = b.arg(t, {Dim::batch(), 90}),
+       w = b.arg(DType::bf16, across ? Dims{33, 90} : Dims{90, 33});
   auto y = b.arg(DType::bf16, {Dim::batch(), 33}, true, false);
   auto r = b.axis("r", Dim::batch()), o = b.axis("o", 33), i = b.axis("i", 90);
   b.k.cls = KernelClass::Contract;
@@ -606,9 +645,40 @@ TEST_CASE("operands of small types under conversions", "[codegen][emit]") {
   check(b.k, {9, 7});
 }
 
+TEST_CASE("a contraction split over k in chunks", "[codegen][emit]") {
+  // partial[s, m, n] = sum over i < 30 with 30s + i < batch
+  const bool across = GENERATE(false, true);
+  KernelBuild b(100);
+  auto x = b.arg(DType::f32, across ? Dims{5, Dim::batch()} : Dims{Dim::batch(), 5});
+  auto w = b.arg(DType::f32, across ? Dims{3, Dim::batch()} : Dims{Dim::batch(), 3});
+  auto y = b.arg(DType::f32, {4, 5, 3}, true, false);
+  auto s = b.axis("s", 4), m = b.axis("m", 5), n = b.axis("n", 3), i = b.axis("i", 30);
+  b.k.axes[size_t(i)].bounded = true;
+  b.k.axes[size_t(i)].base = b.at(s, 30);
+  b.k.axes[size_t(i)].limit = Dim::batch();
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.batch = {s}, b.k.contract.m = {m}, b.k.contract.n = {n}, b.k.contract.k = {i};
+  Index k = b.at(s, 30) + b.at(i);
+  b.k.contract.a = b.load(x, across ? b.at(m, 100) + k : k * 5 + b.at(m));
+  b.k.contract.b = b.load(w, across ? b.at(n, 100) + k : k * 3 + b.at(n));
+  b.stage(b.acc());
+  b.to(y, b.at(s, 15) + b.at(m, 3) + b.at(n));
+  check(b.k, {100, 91, 60, 7});
+}
+
+TEST_CASE("unoptimised code has the same bits", "[codegen][emit]") {
+  KernelBuild b = product(Dim::batch(), 45, 70, false, false, 11);
+  biasAndRelu(b, Dim::batch(), 45);
+  for (const Target &t : targets()) {
+    schedule(b.k, t);
+    for (int level : {0, 1, 3}) checkAt(b.k, KernelCode(b.k, t, level), 10, {}, t.cpu);
+  }
+}
+
 TEST_CASE("sums without free axes, and outer products without sums", "[codegen][emit]") {
   KernelBuild b(50);
-  auto x = b.arg(DType::f32, {Dim::batch()}), y = b.arg(DType::f32, {Dim::batch()}), z = b.arg(DType::f32, {}, true, false);
+  auto x = b.arg(DType::f32, {Dim::batch()}), y = b.arg(DType::f32, {Dim::batch()}),
+       z = b.arg(DType::f32, {}, true, false);
   auto i = b.axis("i", Dim::batch());
   b.k.cls = KernelClass::Contract;
   b.k.contract.k = {i};
@@ -617,7 +687,8 @@ TEST_CASE("sums without free axes, and outer products without sums", "[codegen][
   b.to(z, {});
   check(b.k, {50, 49, 3});
   KernelBuild c;
-  auto p = c.arg(DType::f32, {21}), q = c.arg(DType::f32, {35}), s = c.arg(DType::f32, {21, 35}, true, false);
+  auto p = c.arg(DType::f32, {21}), q = c.arg(DType::f32, {35}),
+       s = c.arg(DType::f32, {21, 35}, true, false);
   auto m = c.axis("m", 21), n = c.axis("n", 35);
   c.k.cls = KernelClass::Contract;
   c.k.contract.m = {m}, c.k.contract.n = {n};
@@ -627,7 +698,8 @@ TEST_CASE("sums without free axes, and outer products without sums", "[codegen][
   check(c.k);
 }
 
-// --- scatter and sort ------------------------------------------------------------------------------------------
+// --- scatter and sort
+// ------------------------------------------------------------------------------------------
 
 TEST_CASE("scatter-add in token order", "[codegen][emit]") {
   const int64_t width = GENERATE(0, 5, 40);
@@ -635,7 +707,8 @@ TEST_CASE("scatter-add in token order", "[codegen][emit]") {
   KernelBuild b(13);
   Dims table = {2, 7}, updates = {2, Dim::batch(), 3};
   if (width) table.push_back(width), updates.push_back(width);
-  auto index = b.arg(DType::i32, {Dim::batch(), 3}), update = b.arg(t, updates), out = b.arg(t, table, true, false);
+  auto index = b.arg(DType::i32, {Dim::batch(), 3}), update = b.arg(t, updates),
+       out = b.arg(t, table, true, false);
   auto o = b.axis("o", 2), r = b.axis("r", Dim::batch()), s = b.axis("s", 3);
   const int64_t w = std::max<int64_t>(width, 1);
   b.k.cls = KernelClass::ScatterAdd;

@@ -1,5 +1,6 @@
-// The expansions of elementary functions, compiled: every 1021st f32 and the edges against libm in double, f64 on
-// random points. Errors are in units of the last place of the exact result; results that are subnormal are zero.
+// The expansions of elementary functions, compiled: every 1021st f32 and the edges against libm in
+// double, f64 on random points. Errors are in units of the last place of the exact result; results
+// that are subnormal are zero.
 #include "tests/kernel_build.h"
 #include "tests/kernel_eval.h"
 #include "tests/kernel_jit.h"
@@ -36,14 +37,16 @@ struct Function {
   template <class T> void run(std::vector<T> &x, std::vector<T> &z, std::vector<T> &y) {
     FlushSubnormals flush;
     NncStepEnv env{1, 0, 0, nullptr};
-    code->run({reinterpret_cast<char *>(x.data()), reinterpret_cast<char *>(z.data()), reinterpret_cast<char *>(y.data())},
+    code->run({reinterpret_cast<char *>(x.data()), reinterpret_cast<char *>(z.data()),
+               reinterpret_cast<char *>(y.data())},
               env, 0, itemCount(k, 1));
   }
 };
 
 template <class T> double ulps(T got, long double want) {
   const T rounded = T(want);
-  if (std::isnan(rounded) || std::isnan(got)) return std::isnan(rounded) == std::isnan(got) ? 0 : INFINITY;
+  if (std::isnan(rounded) || std::isnan(got))
+    return std::isnan(rounded) == std::isnan(got) ? 0 : INFINITY;
   if (std::isinf(rounded) || std::isinf(got)) {
     if (rounded == got) return 0;
     // At the threshold of overflow either is right within an ulp.
@@ -51,10 +54,12 @@ template <class T> double ulps(T got, long double want) {
     return std::fabs(other) >= std::numeric_limits<T>::max() * T(1 - 1e-6) ? 1 : INFINITY;
   }
   const long double least = std::numeric_limits<T>::min();
-  if (std::fabs(want) < least * (1 + 1e-6L) && std::fabs(got) <= least * (1 + 1e-6L)) return 0; // flushed
+  if (std::fabs(want) < least * (1 + 1e-6L) && std::fabs(got) <= least * (1 + 1e-6L))
+    return 0; // flushed
   const T a = std::fabs(rounded);
-  const long double ulp = std::max<long double>(std::nextafter(a, std::numeric_limits<T>::infinity()) - a,
-                                                std::numeric_limits<T>::denorm_min());
+  const long double ulp =
+      std::max<long double>(std::nextafter(a, std::numeric_limits<T>::infinity()) - a,
+                            std::numeric_limits<T>::denorm_min());
   return double(std::fabs((long double)got - want) / ulp);
 }
 
@@ -71,10 +76,15 @@ std::vector<float> wholeRange() {
     const float x = std::bit_cast<float>(uint32_t(bits));
     if (std::fpclassify(x) != FP_SUBNORMAL) v.push_back(x);
   }
-  for (float x : {0.0f, 1.0f, 2.0f, 0.5f, 88.72283f, 88.72284f, 87.33654f, 87.33655f, 103.97f, 1.17549435e-38f, 3.4e38f,
-                  9.0f, 18.0f, 20.0f, 0.92773438f, 4.0f, 0.41421357f, 2.4142137f, 1.5707964f, 3.1415927f, 6.2831855f,
-                  105615.0f, 1e9f, INFINITY, NAN, 0.69314718f, 0.34657359f})
-    for (float s : {1.0f, -1.0f}) v.push_back(s * x), v.push_back(std::nextafterf(s * x, 1e30f)), v.push_back(std::nextafterf(s * x, -1e30f));
+  for (float x : {0.0f,        1.0f,        2.0f,       0.5f,       88.72283f,
+                  88.72284f,   87.33654f,   87.33655f,  103.97f,    1.17549435e-38f,
+                  3.4e38f,     9.0f,        18.0f,      20.0f,      0.92773438f,
+                  4.0f,        0.41421357f, 2.4142137f, 1.5707964f, 3.1415927f,
+                  6.2831855f,  105615.0f,   1e9f,       INFINITY,   NAN,
+                  0.69314718f, 0.34657359f})
+    for (float s : {1.0f, -1.0f})
+      v.push_back(s * x), v.push_back(std::nextafterf(s * x, 1e30f)),
+          v.push_back(std::nextafterf(s * x, -1e30f));
   return v;
 }
 
@@ -100,38 +110,44 @@ double refRsqrt(double x) { return 1 / std::sqrt(x); }
 
 #define UNARY_CASE(op, formula, bound, most)                                                       \
   SECTION(#op) {                                                                                   \
-    const Worst w = sweep(SOp::op, [](long double l, long double) -> long double { const double x = double(l); (void)x; return formula; }, most); \
+    const Worst w = sweep(                                                                         \
+        SOp::op,                                                                                   \
+        [](long double l, long double) -> long double {                                            \
+          const double x = double(l);                                                              \
+          (void)x;                                                                                 \
+          return formula;                                                                          \
+        },                                                                                         \
+        most);                                                                                     \
     INFO(#op << ": " << w.error << " ulp at " << w.x << ", got " << w.got);                        \
     CAPTURE(w.error);                                                                              \
     if (std::getenv("NNC_PRINT_ULPS")) std::printf("%-8s %.2f ulp at %.9g\n", #op, w.error, w.x);  \
     CHECK(w.error <= bound);                                                                       \
   }
 
-TEST_CASE("elementary functions over the whole f32 range", "[codegen][math]") {
-  UNARY_CASE(exp, std::exp(x), 1.5, INFINITY)
-  UNARY_CASE(expm1, std::expm1(x), 2.0, INFINITY)
-  UNARY_CASE(log, std::log(x), 2.0, INFINITY)
-  UNARY_CASE(log1p, std::log1p(x), 3.0, INFINITY)
-  UNARY_CASE(rsqrt, refRsqrt(x), 1.5, INFINITY)
-  UNARY_CASE(sin, std::sin(x), 2.0, 0x1p49)
-  UNARY_CASE(cos, std::cos(x), 2.0, 0x1p49)
-  UNARY_CASE(tan, std::tan(x), 4.0, 0x1p49)
-  UNARY_CASE(asin, std::asin(x), 4.0, INFINITY)
-  UNARY_CASE(acos, std::acos(x), 4.0, INFINITY)
-  UNARY_CASE(atan, std::atan(x), 4.0, INFINITY)
-  UNARY_CASE(sinh, std::sinh(x), 4.0, INFINITY)
-  UNARY_CASE(cosh, std::cosh(x), 4.0, INFINITY)
-  UNARY_CASE(tanh, std::tanh(x), 4.0, INFINITY)
-  UNARY_CASE(sigmoid, 1 / (1 + std::exp(-x)), 4.0, INFINITY)
-  UNARY_CASE(erf, std::erf(x), 2.0, INFINITY)
-  UNARY_CASE(sign, double((x > 0) - (x < 0)) + (std::isnan(x) ? NAN : 0), 0.0, INFINITY)
-}
+TEST_CASE("elementary functions over the whole f32 range", "[codegen][math]"){
+    UNARY_CASE(exp, std::exp(x), 1.5, INFINITY) UNARY_CASE(expm1, std::expm1(x), 2.0, INFINITY)
+        UNARY_CASE(log, std::log(x), 2.0, INFINITY) UNARY_CASE(log1p, std::log1p(x), 3.0, INFINITY)
+            UNARY_CASE(rsqrt, refRsqrt(x), 1.5, INFINITY) UNARY_CASE(sin, std::sin(x), 2.0, 0x1p49)
+                UNARY_CASE(cos, std::cos(x), 2.0, 0x1p49) UNARY_CASE(tan, std::tan(x), 4.0, 0x1p49)
+                    UNARY_CASE(asin, std::asin(x), 4.0, INFINITY)
+                        UNARY_CASE(acos, std::acos(x), 4.0, INFINITY) UNARY_CASE(atan, std::atan(x),
+                                                                                 4.0, INFINITY)
+                            UNARY_CASE(sinh, std::sinh(x), 4.0, INFINITY)
+                                UNARY_CASE(cosh, std::cosh(x), 4.0, INFINITY)
+                                    UNARY_CASE(tanh, std::tanh(x), 4.0, INFINITY)
+                                        UNARY_CASE(sigmoid, 1 / (1 + std::exp(-x)), 4.0, INFINITY)
+                                            UNARY_CASE(erf, std::erf(x), 2.0, INFINITY)
+                                                UNARY_CASE(sign,
+                                                           double((x > 0) - (x < 0)) +
+                                                               (std::isnan(x) ? NAN : 0),
+                                                           0.0, INFINITY)}
 
 TEST_CASE("powers and quotients' angles", "[codegen][math]") {
   const bool power = GENERATE(true, false);
   Function f(power ? SOp::pow : SOp::atan2, DType::f32, true);
   std::vector<float> x(kChunk), z(kChunk), y(kChunk);
-  const std::vector<float> edges = {0.0f, -0.0f, 1, -1, 2, -2, 3, -3, 0.5f, -0.5f, INFINITY, -INFINITY, NAN, 1e10f, -7.5f};
+  const std::vector<float> edges = {0.0f, -0.0f, 1,        -1,        2,   -2,    3,    -3,
+                                    0.5f, -0.5f, INFINITY, -INFINITY, NAN, 1e10f, -7.5f};
   std::mt19937 random(3);
   Worst worst;
   for (int round = 0; round < 50; ++round) {
@@ -142,16 +158,19 @@ TEST_CASE("powers and quotients' angles", "[codegen][math]") {
       }
       const double scale = std::exp2(double(random() % 60) - 30);
       x[i] = float(std::uniform_real_distribution<double>(power ? 0 : -1, 1)(random) * scale);
-      z[i] = power ? float(std::uniform_real_distribution<double>(-5, 5)(random)) : float(std::uniform_real_distribution<double>(-1, 1)(random) * scale);
+      z[i] = power ? float(std::uniform_real_distribution<double>(-5, 5)(random))
+                   : float(std::uniform_real_distribution<double>(-1, 1)(random) * scale);
     }
     f.run(x, z, y);
     for (size_t i = 0; i < size_t(kChunk); ++i) {
-      const double want = power ? std::pow(double(x[i]), double(z[i])) : std::atan2(double(x[i]), double(z[i]));
+      const double want =
+          power ? std::pow(double(x[i]), double(z[i])) : std::atan2(double(x[i]), double(z[i]));
       const double e = ulps(y[i], want);
       if (!(e <= worst.error)) worst = {e, x[i], z[i], y[i]};
     }
   }
-  INFO((power ? "pow " : "atan2 ") << worst.error << " ulp at " << worst.x << ", " << worst.z << ", got " << worst.got);
+  INFO((power ? "pow " : "atan2 ")
+       << worst.error << " ulp at " << worst.x << ", " << worst.z << ", got " << worst.got);
   CHECK(worst.error <= 4);
 }
 
@@ -169,7 +188,8 @@ TEST_CASE("powers and quotients' angles", "[codegen][math]") {
       if (!(e <= w.error)) w = {e, a[i], 0, y[i]};                                                 \
     }                                                                                              \
     INFO(w.error << " ulp at " << w.x << ", got " << w.got);                                       \
-    if (std::getenv("NNC_PRINT_ULPS")) std::printf("f64 %-8s %.2f ulp at %.9g\n", #op, w.error, w.x); \
+    if (std::getenv("NNC_PRINT_ULPS"))                                                             \
+      std::printf("f64 %-8s %.2f ulp at %.9g\n", #op, w.error, w.x);                               \
     CHECK(w.error <= bound);                                                                       \
   }
 

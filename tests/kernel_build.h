@@ -17,7 +17,9 @@ struct KernelBuild {
   AxisId axis(const char *name, Dim extent) { return k.axis(name, extent); }
   Index at(AxisId a, int64_t coef = 1) { return k.axisIndex(a) * coef; }
 
-  Access access(int32_t arg, Index flat, std::vector<Guard> guards = {}) { return {arg, std::move(flat), std::move(guards)}; }
+  Access access(int32_t arg, Index flat, std::vector<Guard> guards = {}) {
+    return {arg, std::move(flat), std::move(guards)};
+  }
   ExprId load(int32_t arg, Index flat, std::vector<Guard> guards = {}) {
     Expr e;
     e.op = SOp::load;
@@ -77,7 +79,8 @@ struct KernelBuild {
     return x;
   }
 
-  Stage &stage(ExprId body, Combine c = Combine::none, std::vector<AxisId> reduce = {}, int lanes = 1) {
+  Stage &stage(ExprId body, Combine c = Combine::none, std::vector<AxisId> reduce = {},
+               int lanes = 1) {
     Stage s;
     s.body = body;
     s.type = k.exprs[size_t(body)].type;

@@ -1,5 +1,6 @@
-// What a kernel computes, told as slowly and plainly as possible: one number at a time, in the order and with
-// the roundings that codegen/kernel.h states. Compiled kernels must agree with it to the bit.
+// What a kernel computes, told as slowly and plainly as possible: one number at a time, in the
+// order and with the roundings that codegen/kernel.h states. Compiled kernels must agree with it to
+// the bit.
 //
 //   KernelEval(kernel, args, n, step, seed).run();     // reads and writes the buffers `args`
 //
@@ -32,8 +33,9 @@ struct Num {
 };
 
 class KernelEval {
-public:
-  KernelEval(const Kernel &kernel, std::vector<char *> args, int64_t n, uint64_t step = 0, uint64_t seed = 0)
+ public:
+  KernelEval(const Kernel &kernel, std::vector<char *> args, int64_t n, uint64_t step = 0,
+             uint64_t seed = 0)
       : k(kernel), args_(std::move(args)), n_(n), step_(step), seed_(seed) {
     expandMath(k);
     at_.assign(k.axes.size(), 0);
@@ -47,7 +49,7 @@ public:
     }
   }
 
-private:
+ private:
   Kernel k;
   std::vector<char *> args_;
   int64_t n_;
@@ -75,7 +77,9 @@ private:
   }
 
   // --- indices and memory
-  static int64_t floorDiv(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
+  static int64_t floorDiv(int64_t a, int64_t b) {
+    return a / b - (a % b != 0 && (a < 0) != (b < 0));
+  }
   int64_t atom(const Atom &a) {
     switch (a.kind) {
     case Atom::Axis: return at_[size_t(a.axis)];
@@ -127,7 +131,9 @@ private:
     switch (k.args[size_t(a.arg)].dtype) {
     case DType::f32: return write(a, i, float(v.d));
     case DType::f64: return write(a, i, v.d);
-    case DType::bf16: return write(a, i, uint16_t(std::bit_cast<uint32_t>(float(ir::scalar::roundBf16(v.d))) >> 16));
+    case DType::bf16:
+      return write(a, i,
+                   uint16_t(std::bit_cast<uint32_t>(float(ir::scalar::roundBf16(v.d))) >> 16));
     case DType::f16: return write(a, i, _Float16(float(v.d)));
     case DType::i64: return write(a, i, v.i);
     case DType::i32: return write(a, i, int32_t(v.i));
@@ -155,7 +161,11 @@ private:
     case SOp::mul: return a * b;
     case SOp::div: return a / b;
     case SOp::idiv: return std::floor(a / b);
-    case SOp::imod: { T q = std::floor(a / b); T p = q * b; return a - p; }
+    case SOp::imod: {
+      T q = std::floor(a / b);
+      T p = q * b;
+      return a - p;
+    }
     case SOp::max: return ir::scalar::max(a, b);
     case SOp::min: return ir::scalar::min(a, b);
     case SOp::neg: return -a;
@@ -182,8 +192,10 @@ private:
     case SOp::neg: return (-Int{a}).v;
     case SOp::abs: return ir::scalar::abs(Int{a}).v;
     case SOp::sign: return (a > 0) - (a < 0);
-    case SOp::land: case SOp::iand: return a & b;
-    case SOp::lor: case SOp::ior: return a | b;
+    case SOp::land:
+    case SOp::iand: return a & b;
+    case SOp::lor:
+    case SOp::ior: return a | b;
     case SOp::ixor: return a ^ b;
     case SOp::lnot: return !a;
     case SOp::shl: return int64_t(uint64_t(a) << b);
@@ -243,7 +255,9 @@ private:
     case SOp::size: return convert({0, e.dim.at(n_)}, DType::i64, e.type);
     case SOp::guard: return {0, hold(e.guards)};
     case SOp::random:
-      return {ir::uniform24(ir::philoxWord(ir::mixSeed(seed_) ^ e.site, step_, 0, uint64_t(index(e.index)))), 0};
+      return {ir::uniform24(
+                  ir::philoxWord(ir::mixSeed(seed_) ^ e.site, step_, 0, uint64_t(index(e.index)))),
+              0};
     case SOp::select: return eval(e.args[eval(e.args[0]).i ? 1 : 2]);
     case SOp::convert: return convert(eval(e.args[0]), k.exprs[size_t(e.args[0])].type, e.type);
     case SOp::fma: {
@@ -262,7 +276,8 @@ private:
     }
     Num a = eval(e.args[0]), b = e.args.size() > 1 ? eval(e.args[1]) : Num{};
     if (e.op >= SOp::eq && e.op <= SOp::ge)
-      return {0, ir::isFloat(k.exprs[size_t(e.args[0])].type) ? compare(e.op, a.d, b.d) : compare(e.op, a.i, b.i)};
+      return {0, ir::isFloat(k.exprs[size_t(e.args[0])].type) ? compare(e.op, a.d, b.d)
+                                                              : compare(e.op, a.i, b.i)};
     return arithmetic(e.op, e.type, a, b);
   }
   static Num multiplyAdd(DType t, Num a, Num b, Num c) {
@@ -285,7 +300,11 @@ private:
   static Num identity(Combine c, DType t) {
     const bool f = ir::isFloat(t), isSigned = t == DType::i32 || t == DType::i64;
     if (c == Combine::prod) return f ? Num{1, 0} : Num{0, 1};
-    if (c == Combine::max) return f ? Num{-INFINITY, 0} : Num{0, !isSigned ? 0 : t == DType::i32 ? INT32_MIN : INT64_MIN};
+    if (c == Combine::max)
+      return f ? Num{-INFINITY, 0}
+               : Num{0, !isSigned         ? 0
+                        : t == DType::i32 ? INT32_MIN
+                                          : INT64_MIN};
     if (c == Combine::min)
       return f ? Num{INFINITY, 0}
                : Num{0, t == DType::i64   ? INT64_MAX
@@ -313,10 +332,13 @@ private:
     Num best, place{0, -1};
     over(s.reduce, 0, [&] {
       Num x = eval(s.body);
-      const bool better = ir::isFloat(s.type) ? x.d > best.d || (std::isnan(x.d) && !std::isnan(best.d)) : x.i > best.i;
+      const bool better = ir::isFloat(s.type)
+                              ? x.d > best.d || (std::isnan(x.d) && !std::isnan(best.d))
+                              : x.i > best.i;
       if (place.i >= 0 && !better) return;
       best = x, place.i = 0;
-      for (AxisId a : s.reduce) place.i = place.i * k.axes[size_t(a)].extent.at(n_) + at_[size_t(a)];
+      for (AxisId a : s.reduce)
+        place.i = place.i * k.axes[size_t(a)].extent.at(n_) + at_[size_t(a)];
     });
     return {best, place};
   }
@@ -328,7 +350,8 @@ private:
       const Stage &s = k.stages[i];
       over(s.loop, 0, [&] {
         if (s.combine == Combine::cumsum) return cumsum(s);
-        std::vector<Num> r = s.combine == Combine::none ? std::vector<Num>{eval(s.body)} : reduce(s);
+        std::vector<Num> r =
+            s.combine == Combine::none ? std::vector<Num>{eval(s.body)} : reduce(s);
         for (const Store &st : s.stores) store(st.access, r[size_t(st.slot)]);
         if (s.loop.empty()) locals_[i] = r;
       });
@@ -398,7 +421,8 @@ private:
     const bool f = ir::isFloat(s.type);
     std::stable_sort(v.begin(), v.end(), [&](auto &x, auto &y) {
       if (!f) return s.descending ? x.first.i > y.first.i : x.first.i < y.first.i;
-      if (std::isnan(x.first.d) || std::isnan(y.first.d)) return std::isnan(y.first.d) && !std::isnan(x.first.d);
+      if (std::isnan(x.first.d) || std::isnan(y.first.d))
+        return std::isnan(y.first.d) && !std::isnan(x.first.d);
       return s.descending ? x.first.d > y.first.d : x.first.d < y.first.d;
     });
     for (int64_t i = 0; i < length; ++i) {

@@ -4,8 +4,8 @@
 #include <llvm/IR/LLVMContext.h>
 #include <llvm/IR/Module.h>
 #include <llvm/IR/Verifier.h>
-#include <llvm/Support/TargetSelect.h>
 #include <llvm/Support/raw_ostream.h>
+#include <llvm/Support/TargetSelect.h>
 #include <stdexcept>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -44,7 +44,8 @@ KernelCode::KernelCode(const cg::Kernel &k, const cg::Target &t, int level) : ji
 
 KernelCode::~KernelCode() = default;
 
-void KernelCode::run(const std::vector<char *> &args, const NncStepEnv &env, int64_t begin, int64_t end) const {
+void KernelCode::run(const std::vector<char *> &args, const NncStepEnv &env, int64_t begin,
+                     int64_t end) const {
   function_(args.data(), &env, begin, end);
 }
 
@@ -54,7 +55,8 @@ GuardedBytes::GuardedBytes(size_t size, bool atEnd) : size_(size) {
   void *at = mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (at == MAP_FAILED) throw std::runtime_error("mmap failed");
   map_ = static_cast<char *>(at);
-  if (inside && mprotect(map_ + page, inside, PROT_READ | PROT_WRITE)) throw std::runtime_error("mprotect failed");
+  if (inside && mprotect(map_ + page, inside, PROT_READ | PROT_WRITE))
+    throw std::runtime_error("mprotect failed");
   data_ = map_ + page + (atEnd ? inside - size : 0);
 }
 

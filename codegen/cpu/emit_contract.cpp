@@ -1,19 +1,22 @@
 // Contractions: register tiles over nested loops, and what is done with a tile before it is stored.
 //
-// Problem. acc[batch, m, n] = sum over k of a * b near the peak of the multipliers, for products in any
-// orientation and convolutions, with an epilogue (bias, activation, an optimizer's update) on the tile.
+// Problem. acc[batch, m, n] = sum over k of a * b near the peak of the multipliers, for products in
+// any orientation and convolutions, with an epilogue (bias, activation, an optimizer's update) on
+// the tile.
 //
 //   outer 8 x 3:  for o by 48:  for r by 8:  24 accumulators = 0;
 //                   for k: load b[k, o..o+47]; for each row: spread a[r, k]; 3 fma
 //                 epilogue on 8 rows of 3 vectors
-//   dot 4 x 4:    for o by 4:  for r by 4:  16 accumulators of 16 lanes along k; fold; epilogue on rows of 4
+//   dot 4 x 4:    for o by 4:  for r by 4:  16 accumulators of 16 lanes along k; fold; epilogue on
+//   rows of 4
 //
-// Method. The tile is stack slots with constant places, which become registers. Rows and columns beyond the
-// end are not computed apart: the last tile of rows is moved back until it fits (its first rows are computed
-// twice, stored once), the last columns are a narrower tile with a mask. So nothing outside a tensor is
-// touched and each result is a sum in the same order wherever its tile lies. An operand whose guard (the
-// padding of a convolution) does not depend on the innermost loop gets two inner loops: one without guards,
-// taken where they hold for all rows, and one that reads zeros through a selected address.
+// Method. The tile is stack slots with constant places, which become registers. Rows and columns
+// beyond the end are not computed apart: the last tile of rows is moved back until it fits (its
+// first rows are computed twice, stored once), the last columns are a narrower tile with a mask. So
+// nothing outside a tensor is touched and each result is a sum in the same order wherever its tile
+// lies. An operand whose guard (the padding of a convolution) does not depend on the innermost loop
+// gets two inner loops: one without guards, taken where they hold for all rows, and one that reads
+// zeros through a selected address.
 #include "codegen/cpu/emitter.h"
 #include <algorithm>
 
@@ -44,7 +47,8 @@ llvm::Value *Emitter::shiftedBase(AxisId a, llvm::Value *at, int64_t size) {
   return b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, at, i64(most - size));
 }
 
-// --- outer products ------------------------------------------------------------------------------------
+// --- outer products
+// ------------------------------------------------------------------------------------
 
 void Emitter::emitPanels() {
   const Schedule &s = k.schedule;
@@ -124,13 +128,15 @@ llvm::Value *Emitter::operandGuards(const Tile &t, AxisId innermost) {
     ExprId e = operand;
     while (k.exprs[size_t(e)].op == SOp::convert) e = k.exprs[size_t(e)].args[0];
     const Expr &x = k.exprs[size_t(e)];
-    if (x.op != SOp::load) {
-      return nullptr;
-    }
+    if (x.op != SOp::load) return nullptr;
     if (x.access.guards.empty()) continue;
+    // A loaded index has guards of its own.
+    for (const Term &term : x.access.flat.terms)
+      if (k.atoms[size_t(term.atom)].kind == Atom::Value) return nullptr;
     const AxisId col = k.schedule.col, row = k.schedule.row;
     for (const Guard &g : x.access.guards)
-      if (dependsOn(k, g.index, innermost) || (col >= 0 && dependsOn(k, g.index, col))) return nullptr;
+      if (dependsOn(k, g.index, innermost) || (col >= 0 && dependsOn(k, g.index, col)))
+        return nullptr;
     // Indices are monotone in the row where its stride is known: the first and the last row decide.
     bool monotone = row >= 0, perRow = false;
     for (const Guard &g : x.access.guards) {
@@ -176,7 +182,8 @@ void Emitter::emitProducts(Tile &t) {
     if (col >= 0) axis_[size_t(col)] = {};
   };
   std::vector<llvm::Value *> bs(size_t(t.vectors));
-  for (int v = 0; v < t.vectors; ++v) atVector(v, [&] { bs[size_t(v)] = spread(expr(k.contract.b)); });
+  for (int v = 0; v < t.vectors; ++v)
+    atVector(v, [&] { bs[size_t(v)] = spread(expr(k.contract.b)); });
   llvm::Type *at = type(k.contract.type, width_ > 1);
   for (int r = 0; r < t.rows; ++r) {
     if (row >= 0) axis_[size_t(row)] = {t.rowBase, r};
@@ -194,10 +201,11 @@ void Emitter::emitProducts(Tile &t) {
   laneAxis_ = -1;
 }
 
-// --- the epilogue --------------------------------------------------------------------------------------
+// --- the epilogue
+// --------------------------------------------------------------------------------------
 
-// The tile goes through the stack, so that the code of the stages stands once per vector of a row and rows
-// that do not count are simply not visited.
+// The tile goes through the stack, so that the code of the stages stands once per vector of a row
+// and rows that do not count are simply not visited.
 void Emitter::emitEpilogue(Tile &t) {
   llvm::Type *at = type(k.contract.type, width_ > 1);
   llvm::Value *buffer = slot(llvm::ArrayType::get(at, t.acc.size()), "tile");
@@ -232,7 +240,8 @@ void Emitter::epilogueAt(Tile &t, llvm::Value *buffer, llvm::Value *r, int v) {
   if (col >= 0) axis_[size_t(col)] = {};
 }
 
-// --- dot products ----------------------------------------------------------------------------------------
+// --- dot products
+// ----------------------------------------------------------------------------------------
 
 // Both operands run along the innermost k: kLanesDot partial sums per element, folded at the end.
 void Emitter::emitDotPanels() {
@@ -299,7 +308,8 @@ llvm::Value *Emitter::foldDot(const std::vector<llvm::Value *> &accs) {
     for (auto *&x : v) {
       std::vector<int> lower, upper;
       for (int i = 0; i < lanes / 2; ++i) lower.push_back(i), upper.push_back(i + lanes / 2);
-      x = combine(Combine::sum, t, b.CreateShuffleVector(x, lower), b.CreateShuffleVector(x, upper));
+      x = combine(Combine::sum, t, b.CreateShuffleVector(x, lower),
+                  b.CreateShuffleVector(x, upper));
     }
   // .. then fold pairs of accumulators into one vector: a0+a2 a1+a3 b0+b2 b1+b3, then a b c d.
   const int lanes = int(v.size());
@@ -308,7 +318,8 @@ llvm::Value *Emitter::foldDot(const std::vector<llvm::Value *> &accs) {
     for (size_t p = 0; p + 1 < v.size(); p += 2) {
       std::vector<int> lower, upper;
       for (int block = 0; block < 2 * lanes; block += 2 * half)
-        for (int i = 0; i < half; ++i) lower.push_back(block + i), upper.push_back(block + half + i);
+        for (int i = 0; i < half; ++i)
+          lower.push_back(block + i), upper.push_back(block + half + i);
       folded.push_back(combine(Combine::sum, t, b.CreateShuffleVector(v[p], v[p + 1], lower),
                                b.CreateShuffleVector(v[p], v[p + 1], upper)));
     }
@@ -327,11 +338,13 @@ void Emitter::emitDotEpilogue(Tile &t) {
   llvm::Type *rowType = type(k.contract.type, width_ > 1);
   for (int r = 0; r < t.rows; ++r) {
     std::vector<llvm::Value *> accs;
-    for (int c = 0; c < t.vectors; ++c) accs.push_back(b.CreateLoad(at, t.acc[size_t(r * t.vectors + c)]));
+    for (int c = 0; c < t.vectors; ++c)
+      accs.push_back(b.CreateLoad(at, t.acc[size_t(r * t.vectors + c)]));
     e.acc.push_back(slot(rowType, "row"));
     b.CreateStore(foldDot(accs), e.acc.back());
   }
-  if (col >= 0 && width_ > 1) { // columns that an earlier tile stored, or beyond the run-time extent
+  if (col >= 0 &&
+      width_ > 1) { // columns that an earlier tile stored, or beyond the run-time extent
     const int64_t most = k.axes[size_t(col)].extent.at(std::max<int64_t>(k.batch, 1));
     const bool moves = most % t.vectors != 0, depends = !k.axes[size_t(col)].extent.isConst();
     if (moves) {

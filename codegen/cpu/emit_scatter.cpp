@@ -1,13 +1,14 @@
 // Scatter-add: the gradient of a gather, without atomics and in a fixed order.
 //
-// Problem. table[v, :] = sum of update[t, :] over the tokens t with index[t] == v. Tokens repeat, so two threads
-// that split the tokens would add to the same row.
+// Problem. table[v, :] = sum of update[t, :] over the tokens t with index[t] == v. Tokens repeat,
+// so two threads that split the tokens would add to the same row.
 //
 //   items by columns:   item c zeroes table[:, c..c+15], then for each token in order
 //                       table[index, c..c+15] += update[t, c..c+15]
 //
-// Method (decision 15). An item owns a range of columns (or of outer axes) and walks all tokens in order, so the
-// sum of each element has one order and no two items touch the same byte. Indices outside are dropped.
+// Method (decision 15). An item owns a range of columns (or of outer axes) and walks all tokens in
+// order, so the sum of each element has one order and no two items touch the same byte. Indices
+// outside are dropped.
 #include "codegen/cpu/emitter.h"
 
 namespace nnc::cg {
@@ -63,8 +64,10 @@ void Emitter::emitScatter() {
     forAxes(loops, 0, [&] { forLanes(s.inner.back(), here); });
   };
   auto put = [&](const IndexVal &x, llvm::Value *v) {
-    if (width_ > 1) storeLanes(out, x, {}, narrow(v, k.args[size_t(s.arg)].dtype));
-    else storeScalar(out, x, {}, narrow(v, k.args[size_t(s.arg)].dtype));
+    if (width_ > 1)
+      storeLanes(out, x, {}, narrow(v, k.args[size_t(s.arg)].dtype));
+    else
+      storeScalar(out, x, {}, narrow(v, k.args[size_t(s.arg)].dtype));
   };
   forAxes(s.outer, 0, [&] {
     forRange(i64(0), dim(s.rows), 1, [&](llvm::Value *row) {

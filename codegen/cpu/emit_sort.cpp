@@ -2,29 +2,18 @@
 //
 // Problem. Values and their places along one axis, equal values in their old order, NaN last.
 //
-//   3 1 2 1  ->  runs of 1, merged to runs of 2: (1 3) (1 2)  ->  runs of 4: 1 1 2 3 with places 1 3 2 0
+//   3 1 2 1  ->  runs of 1, merged to runs of 2: (1 3) (1 2)  ->  runs of 4: 1 1 2 3 with places 1
+//   3 2 0
 //
-// Method. Bottom-up merging between two halves of the scratch. A step takes from the right run only if its value
-// comes strictly before the left one's, which is what makes it stable.
+// Method. Bottom-up merging between two halves of the scratch. A step takes from the right run only
+// if its value comes strictly before the left one's, which is what makes it stable.
 #include "codegen/cpu/emitter.h"
 
 namespace nnc::cg {
 
-namespace {
-
-// A variable of the emitted code; a register after the passes.
-struct Variable {
-  llvm::IRBuilder<> &b;
-  llvm::Type *type;
-  llvm::AllocaInst *at;
-  llvm::Value *get() const { return b.CreateLoad(type, at); }
-  void set(llvm::Value *v) const { b.CreateStore(v, at); }
-};
-
-} // namespace
-
 // while (condition()) body()
-static void whileLoop(llvm::IRBuilder<> &b, llvm::Function *fn, const std::function<llvm::Value *()> &condition,
+static void whileLoop(llvm::IRBuilder<> &b, llvm::Function *fn,
+                      const std::function<llvm::Value *()> &condition,
                       const std::function<void()> &body) {
   auto &context = fn->getContext();
   auto *test = llvm::BasicBlock::Create(context, "test", fn);
@@ -39,7 +28,9 @@ static void whileLoop(llvm::IRBuilder<> &b, llvm::Function *fn, const std::funct
   b.SetInsertPoint(after);
 }
 
-void Emitter::emitSort() { forAxes(k.parallel, 0, [&] { sortLine(); }); }
+void Emitter::emitSort() {
+  forAxes(k.parallel, 0, [&] { sortLine(); });
+}
 
 // Does x come strictly before y?
 llvm::Value *Emitter::sortsBefore(llvm::Value *x, llvm::Value *y) {
@@ -54,73 +45,102 @@ llvm::Value *Emitter::sortsBefore(llvm::Value *x, llvm::Value *y) {
   return b.CreateOr(before, last);
 }
 
+// Values and places of one line, and the other half that merging writes to.
 void Emitter::sortLine() {
   const SortInfo &s = k.sort;
-  llvm::Type *it = b.getInt64Ty();
-  llvm::Type *vt = s.type == DType::boolean ? (llvm::Type *)b.getInt8Ty() : type(s.type);
   const int64_t most = k.axes[size_t(s.axis)].extent.at(std::max<int64_t>(k.batch, 1));
   const int64_t valueBytes = (most * std::max(4, ir::dtypeBytes(s.type)) + 63) / 64 * 64;
   const int64_t placeBytes = (most * 4 + 63) / 64 * 64;
   auto part = [&](int64_t offset) { return b.CreateGEP(b.getInt8Ty(), scratch_, i64(offset)); };
-  auto variable = [&](llvm::Type *t, const char *name) { return Variable{b, t, slot(t, name)}; };
-  const auto from = variable(b.getPtrTy(), "from"), to = variable(b.getPtrTy(), "to");
-  const auto fromPlace = variable(b.getPtrTy(), "fromPlace"), toPlace = variable(b.getPtrTy(), "toPlace");
-  from.set(part(0)), to.set(part(valueBytes));
-  fromPlace.set(part(2 * valueBytes)), toPlace.set(part(2 * valueBytes + placeBytes));
-  llvm::Value *length = dim(k.axes[size_t(s.axis)].extent);
-  auto element = [&](llvm::Type *t, llvm::Value *base, llvm::Value *i) { return b.CreateGEP(t, base, i); };
-
+  SortHalf half[2] = {{slot(b.getPtrTy(), "values"), slot(b.getPtrTy(), "places")},
+                      {slot(b.getPtrTy(), "values"), slot(b.getPtrTy(), "places")}};
+  for (int h = 0; h < 2; ++h) {
+    b.CreateStore(part(h * valueBytes), half[h].values);
+    b.CreateStore(part(2 * valueBytes + h * placeBytes), half[h].places);
+  }
+  llvm::Type *vt = s.type == DType::boolean ? (llvm::Type *)b.getInt8Ty() : type(s.type);
+  auto at = [&](llvm::AllocaInst *base, llvm::Type *t) {
+    return b.CreateGEP(t, b.CreateLoad(b.getPtrTy(), base), axis_[size_t(s.axis)].base);
+  };
   forAxis(s.axis, [&] {
-    llvm::Value *i = axis_[size_t(s.axis)].base, *v = expr(s.value).v;
+    llvm::Value *v = expr(s.value).v;
     if (s.type == DType::boolean) v = b.CreateZExt(v, vt);
-    b.CreateStore(v, element(vt, from.get(), i));
-    b.CreateStore(b.CreateTrunc(i, b.getInt32Ty()), element(b.getInt32Ty(), fromPlace.get(), i));
+    b.CreateStore(v, at(half[0].values, vt));
+    b.CreateStore(b.CreateTrunc(axis_[size_t(s.axis)].base, b.getInt32Ty()),
+                  at(half[0].places, b.getInt32Ty()));
   });
+  mergeRuns(half[0], half[1], vt, dim(k.axes[size_t(s.axis)].extent));
+  forAxis(s.axis, [&] {
+    llvm::Value *v = b.CreateLoad(vt, at(half[0].values, vt));
+    if (s.type == DType::boolean) v = b.CreateTrunc(v, b.getInt1Ty());
+    llvm::Value *place = b.CreateLoad(b.getInt32Ty(), at(half[0].places, b.getInt32Ty()));
+    if (s.values.arg >= 0) store(s.values, {v, false});
+    if (s.indices.arg >= 0) store(s.indices, {place, false});
+  });
+}
 
-  const auto run = variable(it, "run"), lo = variable(it, "lo"), left = variable(it, "left");
-  const auto right = variable(it, "right"), out = variable(it, "out");
+// Runs of 1, 2, 4, .. until one run is the line; the result ends in `from`.
+void Emitter::mergeRuns(const SortHalf &from, const SortHalf &to, llvm::Type *vt,
+                        llvm::Value *length) {
+  auto *run = slot(b.getInt64Ty(), "run"), *lo = slot(b.getInt64Ty(), "lo");
+  auto get = [&](llvm::AllocaInst *v) { return b.CreateLoad(v->getAllocatedType(), v); };
   auto least = [&](llvm::Value *x, llvm::Value *y) {
     return b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, x, y);
   };
-  run.set(i64(1));
-  whileLoop(b, fn_, [&] { return b.CreateICmpSLT(run.get(), length); }, [&] {
-    lo.set(i64(0));
-    whileLoop(b, fn_, [&] { return b.CreateICmpSLT(lo.get(), length); }, [&] {
-      llvm::Value *middle = least(b.CreateAdd(lo.get(), run.get()), length);
-      llvm::Value *end = least(b.CreateAdd(middle, run.get()), length);
-      llvm::Value *last = b.CreateSub(length, i64(1));
-      left.set(lo.get()), right.set(middle), out.set(lo.get());
-      whileLoop(b, fn_, [&] { return b.CreateICmpSLT(out.get(), end); }, [&] {
-        llvm::Value *l = left.get(), *r = right.get();
-        llvm::Value *x = b.CreateLoad(vt, element(vt, from.get(), l));
-        llvm::Value *y = b.CreateLoad(vt, element(vt, from.get(), least(r, last)));
+  auto below = [&](llvm::AllocaInst *v) { return b.CreateICmpSLT(get(v), length); };
+  b.CreateStore(i64(1), run);
+  whileLoop(
+      b, fn_, [&] { return below(run); },
+      [&] {
+        b.CreateStore(i64(0), lo);
+        whileLoop(
+            b, fn_, [&] { return below(lo); },
+            [&] {
+              llvm::Value *middle = least(b.CreateAdd(get(lo), get(run)), length);
+              llvm::Value *end = least(b.CreateAdd(middle, get(run)), length);
+              mergeTwo(from, to, vt, get(lo), middle, end);
+              b.CreateStore(end, lo);
+            });
+        for (auto [x, y] : {std::pair{from.values, to.values}, std::pair{from.places, to.places}}) {
+          llvm::Value *p = get(x), *q = get(y);
+          b.CreateStore(q, x);
+          b.CreateStore(p, y);
+        }
+        b.CreateStore(b.CreateShl(get(run), 1), run);
+      });
+}
+
+// to[lo, end) = the runs from[lo, middle) and from[middle, end), merged.
+void Emitter::mergeTwo(const SortHalf &from, const SortHalf &to, llvm::Type *vt, llvm::Value *lo,
+                       llvm::Value *middle, llvm::Value *end) {
+  auto *left = slot(b.getInt64Ty(), "left"), *right = slot(b.getInt64Ty(), "right");
+  auto *out = slot(b.getInt64Ty(), "out");
+  llvm::Type *pt = b.getInt32Ty();
+  auto get = [&](llvm::AllocaInst *v) { return b.CreateLoad(v->getAllocatedType(), v); };
+  auto element = [&](llvm::Type *t, llvm::AllocaInst *base, llvm::Value *i) {
+    return b.CreateGEP(t, get(base), i);
+  };
+  b.CreateStore(lo, left);
+  b.CreateStore(middle, right);
+  b.CreateStore(lo, out);
+  whileLoop(
+      b, fn_, [&] { return b.CreateICmpSLT(get(out), end); },
+      [&] {
+        llvm::Value *l = get(left), *r = get(right);
+        llvm::Value *inside =
+            b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, r, b.CreateSub(end, i64(1)));
+        llvm::Value *x = b.CreateLoad(vt, element(vt, from.values, l));
+        llvm::Value *y = b.CreateLoad(vt, element(vt, from.values, inside));
         llvm::Value *take = b.CreateOr(b.CreateICmpSGE(l, middle), sortsBefore(y, x));
         take = b.CreateAnd(take, b.CreateICmpSLT(r, end));
-        llvm::Value *which = b.CreateSelect(take, r, l);
-        b.CreateStore(b.CreateSelect(take, y, x), element(vt, to.get(), out.get()));
-        b.CreateStore(b.CreateLoad(b.getInt32Ty(), element(b.getInt32Ty(), fromPlace.get(), which)),
-                      element(b.getInt32Ty(), toPlace.get(), out.get()));
-        llvm::Value *step = b.CreateZExt(take, it);
-        right.set(b.CreateAdd(r, step));
-        left.set(b.CreateAdd(l, b.CreateSub(i64(1), step)));
-        out.set(b.CreateAdd(out.get(), i64(1)));
+        llvm::Value *place = b.CreateLoad(pt, element(pt, from.places, b.CreateSelect(take, r, l)));
+        b.CreateStore(b.CreateSelect(take, y, x), element(vt, to.values, get(out)));
+        b.CreateStore(place, element(pt, to.places, get(out)));
+        llvm::Value *step = b.CreateZExt(take, b.getInt64Ty());
+        b.CreateStore(b.CreateAdd(r, step), right);
+        b.CreateStore(b.CreateAdd(l, b.CreateSub(i64(1), step)), left);
+        b.CreateStore(b.CreateAdd(get(out), i64(1)), out);
       });
-      lo.set(end);
-    });
-    llvm::Value *f = from.get(), *p = fromPlace.get();
-    from.set(to.get()), to.set(f);
-    fromPlace.set(toPlace.get()), toPlace.set(p);
-    run.set(b.CreateShl(run.get(), 1));
-  });
-
-  forAxis(s.axis, [&] {
-    llvm::Value *i = axis_[size_t(s.axis)].base;
-    llvm::Value *v = b.CreateLoad(vt, element(vt, from.get(), i));
-    if (s.type == DType::boolean) v = b.CreateTrunc(v, b.getInt1Ty());
-    if (s.values.arg >= 0) store(s.values, {v, false});
-    if (s.indices.arg >= 0)
-      store(s.indices, {b.CreateLoad(b.getInt32Ty(), element(b.getInt32Ty(), fromPlace.get(), i)), false});
-  });
 }
 
 } // namespace nnc::cg

@@ -1,13 +1,14 @@
 // The inside of the emitter: the state of one kernel's function while it is written.
 //
-// An expression is emitted in a context: every axis that stands for a loop around it is bound to a scalar,
-// and at most one of them, the lane axis, also to the lanes of a vector. What does not depend on the lane
-// axis is emitted as a scalar and spread late, so that LLVM hoists it.
+// An expression is emitted in a context: every axis that stands for a loop around it is bound to a
+// scalar, and at most one of them, the lane axis, also to the lanes of a vector. What does not
+// depend on the lane axis is emitted as a scalar and spread late, so that LLVM hoists it.
 //
-//   bias[c] * x[r] with c the lane axis:   fmul <16 x float> (load <16 x float> bias + c), splat (load x + r)
+//   bias[c] * x[r] with c the lane axis:   fmul <16 x float> (load <16 x float> bias + c), splat
+//   (load x + r)
 //
-// The files: emit_expr (expressions, loads, stores), emit_loops (items, loops, reductions), emit_contract,
-// emit_scatter, emit_sort.
+// The files: emit_expr (operations), emit_access (indices, loads, stores), emit_loops (items,
+// loops), emit_reduce, emit_contract, emit_scatter, emit_sort.
 #pragma once
 #include "codegen/cpu/emit.h"
 #include "codegen/cpu/llvm_pch.h"
@@ -41,11 +42,11 @@ struct Range {
 };
 
 class Emitter {
-public:
+ public:
   Emitter(llvm::Module &m, const Kernel &k, const Target &t, const std::string &name);
   void run();
 
-private:
+ private:
   using Values = std::vector<Val>;
   using Body = std::function<void()>;
 
@@ -61,16 +62,17 @@ private:
   llvm::IntegerType *indexType_ = nullptr; // of the lanes of an index: i32 if all of them fit
 
   // The context.
-  int width_ = 1;                // lanes; 1: scalar code
+  int width_ = 1; // lanes; 1: scalar code
   AxisId laneAxis_ = -1;
-  llvm::Value *mask_ = nullptr;  // <width x i1>: lanes that exist; null: all
-  bool guardsHold_ = false;      // operands of a contraction whose guards were tested outside
+  llvm::Value *mask_ = nullptr; // <width x i1>: lanes that exist; null: all
+  bool guardsHold_ = false;     // operands of a contraction whose guards were tested outside
   std::vector<Binding> axis_;
-  std::vector<Range> range_;     // of each axis in this item
-  Val acc_;                      // Contract epilogue
-  std::vector<Values> locals_;   // by stage
+  std::vector<Range> range_;   // of each axis in this item
+  Val acc_;                    // Contract epilogue
+  std::vector<Values> locals_; // by stage
 
-  // Values already emitted, innermost scope last. A value is found while the scope it was emitted in lives.
+  // Values already emitted, innermost scope last. A value is found while the scope it was emitted
+  // in lives.
   struct Scope {
     std::unordered_map<ExprId, Val> exprs;
     std::unordered_map<AtomId, IndexVal> atoms;
@@ -86,8 +88,8 @@ private:
   void emitItems(const Body &item);
 
   // --- types and small things (emit_expr.cpp)
-  llvm::Type *type(DType t, bool lanes = false);  // of a value
-  llvm::Type *memoryType(DType t);                // of an element in memory
+  llvm::Type *type(DType t, bool lanes = false); // of a value
+  llvm::Type *memoryType(DType t);               // of an element in memory
   llvm::Value *i64(int64_t v) { return b.getInt64(uint64_t(v)); }
   llvm::Value *dim(Dim d); // at run time
   llvm::Value *add(llvm::Value *x, llvm::Value *y);
@@ -111,13 +113,15 @@ private:
   Val convert(const Val &x, DType from, DType to);
   Val constant(double v, DType t);
   Val random(const Expr &e);
+
+  // --- accesses (emit_access.cpp)
   Val indexValue(const Index &x, DType t);
   IndexVal index(const Index &x);
   IndexVal atom(AtomId a);
   IndexVal divMod(const Atom &a);
   IndexVal loadedIndex(const Atom &a);
-  llvm::Value *scalarIndex(const IndexVal &x);                          // i64
-  llvm::Value *laneIndex(const IndexVal &x, llvm::IntegerType *t);      // vector
+  llvm::Value *scalarIndex(const IndexVal &x);                     // i64
+  llvm::Value *laneIndex(const IndexVal &x, llvm::IntegerType *t); // vector
   struct Condition {
     llvm::Value *uniform = nullptr, *lanes = nullptr; // null: true
   };
@@ -151,7 +155,7 @@ private:
   void elementwise(size_t first, size_t last);
   void finishStage(size_t i, const Values &results);
 
-  // --- reductions (emit_loops.cpp)
+  // --- reductions (emit_reduce.cpp)
   Values reduce(const Stage &s, AxisId lane);
   Val reduceInSequence(const Stage &s);
   Val reduceRotating(const Stage &s, AxisId lane);
@@ -175,7 +179,7 @@ private:
     llvm::Value *rowBase = nullptr; // first row that is loaded
     llvm::Value *rowEnd = nullptr;
     llvm::Value *col = nullptr, *colBase = nullptr;
-    llvm::Value *lastMask = nullptr; // of the last vector; null: all lanes
+    llvm::Value *lastMask = nullptr;     // of the last vector; null: all lanes
     std::vector<llvm::AllocaInst *> acc; // [row][vector]
   };
   void emitContract();
@@ -197,7 +201,13 @@ private:
   // --- others
   void emitScatter(); // emit_scatter.cpp
   void emitSort();    // emit_sort.cpp
+  struct SortHalf {
+    llvm::AllocaInst *values, *places; // addresses
+  };
   void sortLine();
+  void mergeRuns(const SortHalf &from, const SortHalf &to, llvm::Type *vt, llvm::Value *length);
+  void mergeTwo(const SortHalf &from, const SortHalf &to, llvm::Type *vt, llvm::Value *lo,
+                llvm::Value *middle, llvm::Value *end);
   llvm::Value *sortsBefore(llvm::Value *x, llvm::Value *y);
 };
 

@@ -1,14 +1,15 @@
 // Targets, the passes, and machine code.
 //
-// Problem. Compile time is part of the product: a model has some fifty distinct kernels, and LLVM's standard
-// pipelines spend ten times what kernels need that are already written as vectors.
+// Problem. Compile time is part of the product: a model has some fifty distinct kernels, and LLVM's
+// standard pipelines spend ten times what kernels need that are already written as vectors.
 //
-//   64 products, emitted vectorised:   opt -O3 0.67 s    the list below 0.09 s    then code generation 0.6 s
+//   64 products, emitted vectorised:   opt -O3 0.67 s    the list below 0.09 s    then code
+//   generation 0.6 s
 //
-// Method. A target is an instruction set level (x86-64-v3, x86-64-v4) found by CPUID feature bits: names of
-// processors lie, on virtual machines above all. The passes promote the register tile, drop what the emitter
-// computed twice, fold addresses and hoist what is invariant. Nothing unrolls, vectorises, contracts or
-// reassociates floating point.
+// Method. A target is an instruction set level (x86-64-v3, x86-64-v4) found by CPUID feature bits:
+// names of processors lie, on virtual machines above all. The passes promote the register tile,
+// drop what the emitter computed twice, fold addresses and hoist what is invariant. Nothing
+// unrolls, vectorises, contracts or reassociates floating point.
 #include "codegen/cpu/emit.h"
 #include "codegen/cpu/llvm_pch.h"
 #include "runtime/abi.h"
@@ -29,8 +30,8 @@
 #include <llvm/Transforms/Scalar/GVN.h>
 #include <llvm/Transforms/Scalar/LICM.h>
 #include <llvm/Transforms/Scalar/LoopPassManager.h>
-#include <llvm/Transforms/Scalar/SROA.h>
 #include <llvm/Transforms/Scalar/SimplifyCFG.h>
+#include <llvm/Transforms/Scalar/SROA.h>
 #include <llvm/Transforms/Utils/Cloning.h>
 #include <mutex>
 
@@ -41,7 +42,8 @@ namespace {
 constexpr const char *kTriple = "x86_64-unknown-linux-gnu";
 
 bool hostHas(std::initializer_list<const char *> features) {
-  static const auto host = llvm::sys::getHostCPUFeatures(); // tests the operating system's support, too
+  static const auto host =
+      llvm::sys::getHostCPUFeatures(); // tests the operating system's support, too
   for (const char *f : features)
     if (auto it = host.find(f); it == host.end() || !it->second) return false;
   return true;
@@ -67,8 +69,9 @@ Target avx512() {
   return t;
 }
 
-// Loop strength reduction costs half of the time of code generation for a register tile and finds nothing:
-// invariant parts of addresses are summed first and hoisted, so what is left is base + index.
+// Loop strength reduction costs half of the time of code generation for a register tile and finds
+// nothing: invariant parts of addresses are summed first and hoisted, so what is left is base +
+// index.
 void withoutStrengthReduction() {
   auto &options = llvm::cl::getRegisteredOptions();
   if (auto o = options.find("disable-lsr"); o != options.end())
@@ -132,10 +135,13 @@ std::string generate(llvm::Module &m, llvm::TargetMachine &tm, llvm::CodeGenFile
 std::optional<Target> resolveTarget(std::string_view cpu, std::string &error) {
   Target t;
   if (cpu == "native") {
-    if (hostHas({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "f16c"})) t = avx512();
-    else if (hostHas({"avx2", "fma", "f16c", "bmi2"})) t = avx2();
+    if (hostHas({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "f16c"}))
+      t = avx512();
+    else if (hostHas({"avx2", "fma", "f16c", "bmi2"}))
+      t = avx2();
     else {
-      error = "this processor lacks AVX2 and FMA, which compiled models need; name the target with --target";
+      error = "this processor lacks AVX2 and FMA, which compiled models need; name the target with "
+              "--target";
       return std::nullopt;
     }
   } else if (cpu == "x86-64-v3") {
@@ -147,7 +153,8 @@ std::optional<Target> resolveTarget(std::string_view cpu, std::string &error) {
     t.llvmCpu = "sapphirerapids";
     t.requiredFeatures |= NNC_CPU_AVX512_BF16 | NNC_CPU_AMX_BF16;
   } else {
-    error = "unknown target `" + std::string(cpu) + "`; known: native, x86-64-v3, x86-64-v4, sapphirerapids";
+    error = "unknown target `" + std::string(cpu) +
+            "`; known: native, x86-64-v3, x86-64-v4, sapphirerapids";
     return std::nullopt;
   }
   t.cpu = cpu;

@@ -1,16 +1,18 @@
 // Schedules: how a kernel is cut into items, vectors and register tiles.
 //
-// Problem. Results are fixed by the kernel; its speed is not. A dense layer z[n,300] = x[n,784] @ w[784,300]
-// for AVX-512:
+// Problem. Results are fixed by the kernel; its speed is not. A dense layer z[n,300] = x[n,784] @
+// w[784,300] for AVX-512:
 //
-//   vectors along o (w and z are contiguous there), tiles of 8 rows x 3 vectors (24 + 3 + 1 of 32 registers),
-//   7 panels of columns x 4 tiles of rows = 28 items of 4 us: even shares for any number of threads, and the
-//   columns of w that a thread reads here are those it updates in the gradient's kernel
+//   vectors along o (w and z are contiguous there), tiles of 8 rows x 3 vectors (24 + 3 + 1 of 32
+//   registers), 7 panels of columns x 4 tiles of rows = 28 items of 4 us: even shares for any
+//   number of threads, and the columns of w that a thread reads here are those it updates in the
+//   gradient's kernel
 //
-// Method. Small cost models over the few choices there are; extents at the largest batch. Which axis the
-// vectors of a Loops kernel run along: the one with the least gathers and idle lanes. Tiles: cycles per step of
-// k from multiplications (two a cycle), loads (two a cycle) and latency, over all tiles. The family (outer
-// or dot) decides bits, so it follows from shapes alone, never from the target.
+// Method. Small cost models over the few choices there are; extents at the largest batch. Which
+// axis the vectors of a Loops kernel run along: the one with the least gathers and idle lanes.
+// Tiles: cycles per step of k from multiplications (two a cycle), loads (two a cycle) and latency,
+// over all tiles. The family (outer or dot) decides bits, so it follows from shapes alone, never
+// from the target.
 #include "codegen/cpu/schedule.h"
 #include <algorithm>
 #include <cmath>
@@ -20,7 +22,8 @@ namespace nnc::cg {
 
 namespace {
 
-constexpr double kItemCost = 8000;  // units of stageCost (half a nanosecond) that make an item worthwhile
+constexpr double kItemCost =
+    8000; // units of stageCost (half a nanosecond) that make an item worthwhile
 constexpr int64_t kMostItems = 256; // shares are even enough, and table entries few
 constexpr int64_t kLine = 16;       // f32 in a cache line
 
@@ -48,10 +51,24 @@ double operationCost(const Expr &e) {
   case SOp::random: return 40;
   case SOp::sqrt:
   case SOp::div: return 8;
-  case SOp::exp: case SOp::expm1: case SOp::log: case SOp::log1p: case SOp::tanh: case SOp::sigmoid:
-  case SOp::sin: case SOp::cos: case SOp::tan: case SOp::asin: case SOp::acos: case SOp::atan:
-  case SOp::sinh: case SOp::cosh: case SOp::erf: case SOp::rsqrt: return 14;
-  case SOp::pow: case SOp::atan2: return 30;
+  case SOp::exp:
+  case SOp::expm1:
+  case SOp::log:
+  case SOp::log1p:
+  case SOp::tanh:
+  case SOp::sigmoid:
+  case SOp::sin:
+  case SOp::cos:
+  case SOp::tan:
+  case SOp::asin:
+  case SOp::acos:
+  case SOp::atan:
+  case SOp::sinh:
+  case SOp::cosh:
+  case SOp::erf:
+  case SOp::rsqrt: return 14;
+  case SOp::pow:
+  case SOp::atan2: return 30;
   default: return 1;
   }
 }
@@ -65,7 +82,8 @@ double accessCost(const Kernel &k, const Access &a, AxisId lane, int lanes) {
 
 } // namespace
 
-// --- stages ----------------------------------------------------------------------------------------------
+// --- stages
+// ----------------------------------------------------------------------------------------------
 
 double stageCost(const Kernel &k, const Stage &s, AxisId lane, int lanes) {
   std::set<ExprId> used;
@@ -88,11 +106,14 @@ double stageCost(const Kernel &k, const Stage &s, AxisId lane, int lanes) {
     if (contains(s.loop, lane)) ends *= vectors;
   }
   double storing = 0;
-  for (const Store &st : s.stores) storing += accessCost(k, st.access, contains(s.reduce, lane) ? -1 : lane, lanes);
+  for (const Store &st : s.stores)
+    storing += accessCost(k, st.access, contains(s.reduce, lane) ? -1 : lane, lanes);
   double end = s.combine == Combine::cumsum ? 0 : storing;
   if (s.combine == Combine::cumsum) work += storing;
-  if (contains(s.reduce, lane)) end += 14;
-  else if (!s.reduce.empty() && s.order.lanes > 1) work += 3, end += double(s.order.lanes);
+  if (contains(s.reduce, lane))
+    end += 14;
+  else if (!s.reduce.empty() && s.order.lanes > 1)
+    work += 3, end += double(s.order.lanes);
   double total = steps * work + ends * end;
   if (lane >= 0 && !inStage) // a parallel axis: points share vectors
     total *= double(ceilDiv(extentAt(k, lane), lanes)) / double(extentAt(k, lane));
@@ -109,17 +130,20 @@ AxisId stageLaneAxis(const Kernel &k, const Stage &s, int lanes) {
   };
   for (auto a = s.loop.rbegin(); a != s.loop.rend(); ++a) consider(*a);
   if (s.reduce.empty() || s.combine == Combine::cumsum) return best;
-  const bool anyOrder = s.combine == Combine::max || s.combine == Combine::min || s.combine == Combine::argmax;
+  const bool anyOrder =
+      s.combine == Combine::max || s.combine == Combine::min || s.combine == Combine::argmax;
   if (anyOrder || (s.order.lanes > 1 && s.order.lanes % lanes == 0)) consider(s.reduce.back());
   return best;
 }
 
-// --- items -------------------------------------------------------------------------------------------------
+// --- items
+// -------------------------------------------------------------------------------------------------
 
 namespace {
 
 // Blocks of the outermost axes, so that there are about `wanted` items.
-std::vector<ItemAxis> itemsOf(const Kernel &k, const std::vector<AxisId> &axes, AxisId vec, double wanted) {
+std::vector<ItemAxis> itemsOf(const Kernel &k, const std::vector<AxisId> &axes, AxisId vec,
+                              double wanted) {
   std::vector<ItemAxis> items;
   bool batch = false; // one item axis at most may depend on n
   for (AxisId a : axes) {
@@ -130,8 +154,10 @@ std::vector<ItemAxis> itemsOf(const Kernel &k, const std::vector<AxisId> &axes, 
     }
     const int64_t extent = extentAt(k, a);
     int64_t block = std::max<int64_t>(1, int64_t(double(extent) / wanted));
-    if (a == vec) block = ceilDiv(block, kLine) * kLine; // whole lines
-    else if (block >= 8) block = block / 8 * 8;
+    if (a == vec)
+      block = ceilDiv(block, kLine) * kLine; // whole lines
+    else if (block >= 8)
+      block = block / 8 * 8;
     if (block >= extent) continue;
     items.push_back({a, block});
     wanted /= double(ceilDiv(extent, block));
@@ -139,13 +165,16 @@ std::vector<ItemAxis> itemsOf(const Kernel &k, const std::vector<AxisId> &axes, 
   return items;
 }
 
-double itemsWanted(double cost) { return std::min(double(kMostItems), std::floor(cost / kItemCost)); }
+double itemsWanted(double cost) {
+  return std::min(double(kMostItems), std::floor(cost / kItemCost));
+}
 
 void scheduleLoops(Kernel &k) {
   Schedule &s = k.schedule;
   auto costWith = [&](AxisId vec) {
     double cost = 0;
-    for (const Stage &st : k.stages) cost += stageCost(k, st, vec >= 0 ? vec : stageLaneAxis(k, st, s.lanes), s.lanes);
+    for (const Stage &st : k.stages)
+      cost += stageCost(k, st, vec >= 0 ? vec : stageLaneAxis(k, st, s.lanes), s.lanes);
     return cost;
   };
   s.vec = -1;
@@ -160,7 +189,8 @@ void scheduleLoops(Kernel &k) {
   s.items = itemsOf(k, k.parallel, s.vec, itemsWanted(points * least));
 }
 
-// --- contractions --------------------------------------------------------------------------------------------
+// --- contractions
+// --------------------------------------------------------------------------------------------
 
 struct Candidate {
   Family family = Family::Outer;
@@ -190,7 +220,8 @@ bool storesContiguous(const Kernel &k, AxisId axis) {
   return true;
 }
 
-double product(const Kernel &k, const std::vector<AxisId> &axes, AxisId without = -1, AxisId too = -1) {
+double product(const Kernel &k, const std::vector<AxisId> &axes, AxisId without = -1,
+               AxisId too = -1) {
   double p = 1;
   for (AxisId a : axes)
     if (a != without && a != too) p *= double(extentAt(k, a));
@@ -215,13 +246,19 @@ struct ContractScheduler {
     const double loadB = c.col >= 0 && motion(k, b, c.col) == 2 ? 1.5 * lanes : 1;
     const double loadA = batchCol ? (motion(k, a, c.col) == 2 ? 1.5 * lanes : 1) * c.nv : 1;
     const double store = c.col >= 0 && !storesContiguous(k, c.col) ? 2.0 * lanes : 3;
-    const int64_t rows = c.row < 0 ? 1 : extentAt(k, c.row), cols = c.col < 0 ? 1 : extentAt(k, c.col);
+    const int64_t rows = c.row < 0 ? 1 : extentAt(k, c.row),
+                  cols = c.col < 0 ? 1 : extentAt(k, c.col);
     const double rowTiles = double(ceilDiv(rows, c.mr));
     const int64_t jump = stepBytes(b); // from page to page nothing is fetched ahead
     auto panel = [&](double nv) {
       const double step = std::max({c.mr * nv / 2, (c.mr * loadA + nv * loadB) / 2, 4.0});
-      const bool near = nv * lanes * ksteps * ir::dtypeBytes(k.contract.type) < 1 << 15; // in the first cache
-      const double wait = nv * (near ? 0.2 : jump >= 4096 ? 3 : jump >= 2048 ? 1.5 : 1) + 0.1 * c.mr;
+      const bool near =
+          nv * lanes * ksteps * ir::dtypeBytes(k.contract.type) < 1 << 15; // in the first cache
+      const double wait = nv * (near           ? 0.2
+                                : jump >= 4096 ? 3
+                                : jump >= 2048 ? 1.5
+                                               : 1) +
+                          0.1 * c.mr;
       return rowTiles * (ksteps * (step + wait) + c.mr * nv * store + 20);
     };
     const int64_t vectors = ceilDiv(cols, lanes);
@@ -239,7 +276,8 @@ struct ContractScheduler {
       if (k.exprs[size_t(e)].op != SOp::load) continue;
       const Access &x = k.exprs[size_t(e)].access;
       const auto stride = strideAlong(k, x.flat, k.contract.k.back());
-      if (stride) most = std::max(most, std::abs(*stride) * ir::dtypeBytes(k.args[size_t(x.arg)].dtype));
+      if (stride)
+        most = std::max(most, std::abs(*stride) * ir::dtypeBytes(k.args[size_t(x.arg)].dtype));
     }
     return most;
   }
@@ -251,11 +289,14 @@ struct ContractScheduler {
   }
 
   Candidate bestTile(Candidate c) const {
-    const int64_t rows = c.row < 0 ? 1 : extentAt(k, c.row), cols = c.col < 0 ? 1 : extentAt(k, c.col);
+    const int64_t rows = c.row < 0 ? 1 : extentAt(k, c.row),
+                  cols = c.col < 0 ? 1 : extentAt(k, c.col);
     Candidate best = c;
     for (int nv : {1, 2, 3, 4, 6})
       for (int mr = 1; mr <= 16; ++mr) {
-        if (!fits(mr, nv) || mr > rows || (nv > 1 && int64_t(nv) * lanes > ceilDiv(cols, lanes) * lanes)) continue;
+        if (!fits(mr, nv) || mr > rows ||
+            (nv > 1 && int64_t(nv) * lanes > ceilDiv(cols, lanes) * lanes))
+          continue;
         c.mr = mr, c.nv = nv;
         c.cycles = tileCycles(c) * product(k, k.contract.batch, c.row, c.col) *
                    product(k, k.contract.m, c.row, c.col) * product(k, k.contract.n, c.row, c.col);
@@ -264,7 +305,8 @@ struct ContractScheduler {
     return best;
   }
 
-  // Columns along any free axis, in either role, or along a batch axis; rows along any axis of the other role.
+  // Columns along any free axis, in either role, or along a batch axis; rows along any axis of the
+  // other role.
   Candidate bestOuter(bool contiguousOnly) const {
     Candidate best;
     auto consider = [&](AxisId col, bool swap) {
@@ -304,18 +346,20 @@ struct ContractScheduler {
     for (AxisId a : k.contract.m) c.swap = c.swap || (extentAt(k, a) > 1 && storesContiguous(k, a));
     c.col = largest(c.swap ? k.contract.m : k.contract.n, true);
     c.row = largest(c.swap ? k.contract.n : k.contract.m, false);
-    const int64_t cols = c.col < 0 ? 1 : extentAt(k, c.col), rows = c.row < 0 ? 1 : extentAt(k, c.row);
+    const int64_t cols = c.col < 0 ? 1 : extentAt(k, c.col),
+                  rows = c.row < 0 ? 1 : extentAt(k, c.row);
     // Registers of one accumulator of kLanesDot lanes.
     const int each = kLanesDot * ir::dtypeBytes(k.contract.type) / t.vectorBytes;
     const int most = t.vectorRegisters == 32 && each == 1 ? 4 : 2;
     c.nv = cols >= most ? most : cols >= 2 ? 2 : 1;
     c.mr = int(std::min<int64_t>(rows, c.nv == 1 ? 2 * most : most));
-    c.cycles = ksteps * product(k, k.contract.batch) * product(k, k.contract.m) * product(k, k.contract.n) / 32;
+    c.cycles = ksteps * product(k, k.contract.batch) * product(k, k.contract.m) *
+               product(k, k.contract.n) / 32;
     return c;
   }
 
-  // From shapes alone: both operands run along the innermost k, nothing else is contiguous, and the sum is long
-  // enough to pay for folding the lanes.
+  // From shapes alone: both operands run along the innermost k, nothing else is contiguous, and the
+  // sum is long enough to pay for folding the lanes.
   bool wantsDot() const {
     const auto &c = k.contract;
     if (c.k.empty()) return false;
@@ -379,7 +423,8 @@ struct ContractScheduler {
   }
 };
 
-// --- scatter and sort --------------------------------------------------------------------------------------------
+// --- scatter and sort
+// --------------------------------------------------------------------------------------------
 
 void scheduleScatter(Kernel &k) {
   std::vector<AxisId> owned = k.scatter.outer;
@@ -397,7 +442,8 @@ void scheduleSort(Kernel &k) {
   for (AxisId a : k.parallel) cost *= double(extentAt(k, a));
   k.schedule.items = itemsOf(k, k.parallel, -1, itemsWanted(cost));
   // Two copies of the values and their places.
-  k.schedule.scratchBytes = int64_t(length) * 2 * (std::max(4, ir::dtypeBytes(k.sort.type)) + 4) + 256;
+  k.schedule.scratchBytes =
+      int64_t(length) * 2 * (std::max(4, ir::dtypeBytes(k.sort.type)) + 4) + 256;
 }
 
 } // namespace
