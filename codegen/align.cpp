@@ -1,15 +1,15 @@
 // Items, the bytes they touch, and where the threads must meet.
 //
-// Problem. A barrier between every two kernels costs more than many a kernel. It is needed only where a
-// thread could touch bytes that another thread writes. Example: z = x @ w (items: 8 rows each), then
-// h = relu(z) with the same items: item i reads just the rows that item i wrote, and both run on the
-// same thread, as thread t of T always runs items [items*t/T, items*(t+1)/T).
+// Problem. A barrier between every two kernels costs more than many a kernel. It is needed only
+// where a thread could touch bytes that another thread writes. Example: z = x @ w (items: 8 rows
+// each), then h = relu(z) with the same items: item i reads just the rows that item i wrote, and
+// both run on the same thread, as thread t of T always runs items [items*t/T, items*(t+1)/T).
 //
-// Method (decision 23). The elements that an item touches of an argument are a box [lo, hi) around a
-// point linear in the item's axes, read off the index expressions. Two kernels with equal item counts
-// are item-aligned on a buffer if the boxes of different items are disjoint: either both have the same axes, blocks
-// and strides and the boxes nest like digits of a number, or both are whole rows of S elements, item after
-// item. What is not proven gets a barrier.
+// Method (decision 23). The elements that an item touches of an argument are a box [lo, hi) around
+// a point linear in the item's axes, read off the index expressions. Two kernels with equal item
+// counts are item-aligned on a buffer if the boxes of different items are disjoint: either both
+// have the same axes, blocks and strides and the boxes nest like digits of a number, or both are
+// whole rows of S elements, item after item. What is not proven gets a barrier.
 #include "codegen/planning.h"
 #include <algorithm>
 
@@ -19,7 +19,7 @@ namespace {
 int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 } // namespace
 
-// --- items -------------------------------------------------------------------------------------------
+// --- items ---------------------------------------------------------------------------------------
 
 int64_t ItemFormula::at(int64_t n) const { return constant + times * ceilDiv(perN * n + add, div); }
 
@@ -48,7 +48,7 @@ ItemFormula itemFormula(const Kernel &k) {
   return f;
 }
 
-// --- footprints --------------------------------------------------------------------------------------
+// --- footprints ----------------------------------------------------------------------------------
 
 void forEachAccess(const Kernel &k, const std::function<void(const Access &, bool)> &f) {
   for (const Expr &e : k.exprs)
@@ -145,11 +145,12 @@ bool itemAligned(const Footprint &x, const Footprint &y, int64_t batch) {
   return a.step > 0 && a.step == b.step && std::max(a.hi, b.hi) - std::min(a.lo, b.lo) <= a.step;
 }
 
-// --- barriers ------------------------------------------------------------------------------------------
+// --- barriers ------------------------------------------------------------------------------------
 
 namespace {
 
-// Rough time of a kernel on one thread, in nanoseconds: vector operations, and multiply-adds of tiles.
+// Rough time of a kernel on one thread, in nanoseconds: vector operations, and multiply-adds of
+// tiles.
 double estimate(const Kernel &k) {
   auto points = [&](const std::vector<AxisId> &axes) {
     double p = 1;

@@ -1,14 +1,15 @@
 // From an optimised module to an object file.
 //
 //   function --fuse--> kernels --schedule--> --plan--> step table      for every function
-//   all kernels --dedup by canonical text--> nnc_k0, ..  --LLVM, several threads--> objects --> one object
+//   all kernels --dedup by canonical text--> nnc_k0, ..  --LLVM, threads--> objects --> one object
 //
 // Problem. A network of a thousand equal layers has a handful of different kernels, and LLVM is the
 // slowest part of a compilation by far. The bytes must not depend on how the work was spread.
 //
-// Method. Kernels whose canonical text is equal (it holds all that determines the code) are one function,
-// numbered in the order of first use. They go into modules of at most sixteen by number, each with a context
-// of its own; threads take modules from a counter, the objects are joined in order of number.
+// Method. Kernels whose canonical text is equal (it holds all that determines the code) are one
+// function, numbered in the order of first use. They go into modules of at most sixteen by number,
+// each with a context of its own; threads take modules from a counter, the objects are joined in
+// order of number.
 #include "codegen/cpu/llvm_pch.h"
 
 #include "codegen/cpu/emit.h"
@@ -40,7 +41,7 @@ struct Timer {
   }
 };
 
-// --- which functions -------------------------------------------------------------------------------------
+// --- which functions -----------------------------------------------------------------------------
 
 bool isCompiled(const ir::Function &f) {
   for (const ir::Node &n : f.nodes)
@@ -58,24 +59,29 @@ std::vector<const ir::Function *> entryPoints(const ir::Module &m) {
   std::set<std::string> referred;
   for (auto &f : m.functions)
     for (const ir::Node &n : f->nodes) {
-      if (auto *a = std::get_if<ir::CallAttr>(&n.attr)) referred.insert(a->callee), referred.insert(a->gradient);
+      if (auto *a = std::get_if<ir::CallAttr>(&n.attr))
+        referred.insert(a->callee), referred.insert(a->gradient);
       if (auto *a = std::get_if<ir::ScanAttr>(&n.attr)) referred.insert(a->body);
     }
   std::vector<const ir::Function *> entries;
   for (auto &f : m.functions) {
     bool step = isStepFunction(f->name);
     if (!step && referred.count(f->name)) continue;
-    if (isCompiled(*f)) entries.push_back(f.get());
+    if (isCompiled(*f))
+      entries.push_back(f.get());
     else if (step)
-      throw std::runtime_error("`" + f->name + "` has a `scan`, `call` or `grad` left, which code generation "
+      throw std::runtime_error("`" + f->name +
+                               "` has a `scan`, `call` or `grad` left, which code generation "
                                "does not take yet");
   }
   return entries;
 }
 
-// --- constants -------------------------------------------------------------------------------------------
+// --- constants -----------------------------------------------------------------------------------
 
-template <class T> void append(std::string &s, T v) { s.append(reinterpret_cast<const char *>(&v), sizeof v); }
+template <class T> void append(std::string &s, T v) {
+  s.append(reinterpret_cast<const char *>(&v), sizeof v);
+}
 
 uint16_t toBf16(float v) {
   uint32_t bits;
@@ -112,7 +118,8 @@ struct ConstantPool {
 
   int64_t add(const Buffer &b, int64_t batch) {
     int64_t count = ir::elementCount(b.type.dims, std::max<int64_t>(batch, 1));
-    NNC_CHECK(b.data.size() == 1 || int64_t(b.data.size()) == count, "constant " + b.name + " is incomplete");
+    NNC_CHECK(b.data.size() == 1 || int64_t(b.data.size()) == count,
+              "constant " + b.name + " is incomplete");
     std::string content;
     for (int64_t i = 0; i < count; ++i)
       appendElement(content, b.type.dtype, b.data.size() == 1 ? b.data[0] : b.data[i]);
@@ -136,7 +143,7 @@ struct ConstantPool {
   }
 };
 
-// --- the bill of the module ------------------------------------------------------------------------------
+// --- the bill of the module ----------------------------------------------------------------------
 
 Plan::Bill billOf(const ir::Module &m, const Plan &plan) {
   Plan::Bill bill = plan.bill;
@@ -144,9 +151,12 @@ Plan::Bill billOf(const ir::Module &m, const Plan &plan) {
     int64_t bytes = ir::elementCount(p.type.dims, 1) * ir::dtypeBytes(p.type.dtype);
     const ir::Meta *kind = p.meta.find("kind");
     const std::string *k = kind ? kind->asString() : nullptr;
-    if (k && *k == "slot") bill.slots += bytes;
-    else if (k && (*k == "metric" || *k == "host")) bill.workspace += bytes;
-    else bill.weights += bytes;
+    if (k && *k == "slot")
+      bill.slots += bytes;
+    else if (k && (*k == "metric" || *k == "host"))
+      bill.workspace += bytes;
+    else
+      bill.weights += bytes;
   }
   return bill;
 }
@@ -161,7 +171,7 @@ Plan::Bill moduleBill(const std::vector<CompiledFunction> &functions) {
   return most ? most->plan.bill : Plan::Bill{};
 }
 
-// --- lowering --------------------------------------------------------------------------------------------
+// --- lowering ------------------------------------------------------------------------------------
 
 void checkKernels(const Program &p) {
   for (const Launch &l : p.launches) {
@@ -170,8 +180,8 @@ void checkKernels(const Program &p) {
   }
 }
 
-CompiledFunction lower(const ir::Module &m, const ir::Function &f, const PersistentLayout &persistent,
-                       const CodegenOptions &o, Timer &timer) {
+CompiledFunction lower(const ir::Module &m, const ir::Function &f,
+                       const PersistentLayout &persistent, const CodegenOptions &o, Timer &timer) {
   CompiledFunction c;
   c.program = fuse(m, f, o.fuse);
   timer("fuse " + f.name);
@@ -190,7 +200,7 @@ CompiledFunction lower(const ir::Module &m, const ir::Function &f, const Persist
   return c;
 }
 
-// --- distinct kernels ------------------------------------------------------------------------------------
+// --- distinct kernels ----------------------------------------------------------------------------
 
 struct Distinct {
   std::vector<const Kernel *> kernels;
@@ -215,7 +225,7 @@ Distinct distinctKernels(const std::vector<CompiledFunction> &functions) {
   return d;
 }
 
-// --- machine code ----------------------------------------------------------------------------------------
+// --- machine code --------------------------------------------------------------------------------
 
 using Work = std::function<void(llvm::Module &)>;
 
@@ -302,16 +312,22 @@ std::unique_ptr<Compiled> compile(const ir::Module &m, const CodegenOptions &o, 
   Distinct distinct = distinctKernels(c->functions);
   c->kernelsCompiled = int(distinct.kernels.size());
   for (const CompiledFunction &f : c->functions) c->kernelsTotal += int(f.program.launches.size());
-  ModelTables tables{&m,  &c->persistent, &c->functions, distinct.symbols, constants.bytes,
+  ModelTables tables{&m,
+                     &c->persistent,
+                     &c->functions,
+                     distinct.symbols,
+                     constants.bytes,
                      moduleBill(c->functions)};
   timer("distinct kernels");
-  if (upTo == Emit::Object) c->object = makeObject(distinct, tables, o);
-  else makeText(distinct, tables, o, upTo == Emit::Asm, *c);
+  if (upTo == Emit::Object)
+    c->object = makeObject(distinct, tables, o);
+  else
+    makeText(distinct, tables, o, upTo == Emit::Asm, *c);
   timer("machine code");
   return c;
 }
 
-// --- texts -----------------------------------------------------------------------------------------------
+// --- texts ---------------------------------------------------------------------------------------
 
 std::string Compiled::kernelsText() const {
   std::ostringstream o;

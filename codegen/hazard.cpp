@@ -1,18 +1,20 @@
 // The check of a finished plan, from its steps and offsets alone.
 //
-// Problem. A missing barrier or an offset given away too early corrupts training silently and rarely.
-// Example: step 4 reads W in every item, step 5 writes W in place; without a barrier between them
-// a fast thread updates weights that a slow thread still reads.
+// Problem. A missing barrier or an offset given away too early corrupts training silently and
+// rarely. Example: step 4 reads W in every item, step 5 writes W in place; without a barrier
+// between them a fast thread updates weights that a slow thread still reads.
 //
-// Method. The plan is replayed item by item for a batch of n rows. For every element of the persistent and the
-// transient region we keep who wrote it last, and who wrote and read it since the last barrier. Who is a
-// thread that nobody knows yet: item i of a kernel with c items runs on the thread of every other item i of c items, so
-// the pair (c, i) stands for it, and all one-thread kernels for each other. Then
-//   - two of which one writes, in one epoch, must be the same "who": items of one kernel write disjoint bytes,
-//     and kernels that conflict are item-aligned or have a barrier between;
-//   - an element that is read as buffer b was last written as b, or as the operand that b replaces in place.
-// Indices are evaluated at every point of the item, with the innermost contiguous axis taken as a run.
-// Meant for the programs of tests: time and memory grow with the elements touched.
+// Method. The plan is replayed item by item for a batch of n rows. For every element of the
+// persistent and the transient region we keep who wrote it last, and who wrote and read it since
+// the last barrier. Who is a thread that nobody knows yet: item i of a kernel with c items runs on
+// the thread of every other item i of c items, so the pair (c, i) stands for it, and all one-thread
+// kernels for each other. Then
+//   - two accesses of one epoch, one of which writes, must be of the same "who": items of one
+//     kernel write disjoint bytes, and kernels that conflict are item-aligned or have a barrier;
+//   - an element that is read as buffer b was last written as b, or as the operand that b
+//     replaces in place.
+// Indices are evaluated at every point of the item, with the innermost contiguous axis taken as a
+// run. Meant for the programs of tests: time and memory grow with the elements touched.
 #include "codegen/planning.h"
 #include <algorithm>
 
@@ -20,7 +22,7 @@ namespace nnc::cg {
 
 namespace {
 
-// --- points of an access -------------------------------------------------------------------------------
+// --- points of an access -------------------------------------------------------------------------
 
 struct Range {
   int64_t begin = 0, end = 0;
@@ -60,13 +62,13 @@ int64_t valueOf(const Kernel &k, const Index &x, const Point &at, int64_t n) {
 struct Touch {
   Access access;
   bool written = false;
-  std::vector<AxisId> axes;    // but for the run
-  std::vector<AtomId> values;  // Value atoms: any index may be loaded
-  AxisId run = -1;             // this axis has stride 1 and appears nowhere else
+  std::vector<AxisId> axes;   // but for the run
+  std::vector<AtomId> values; // Value atoms: any index may be loaded
+  AxisId run = -1;            // this axis has stride 1 and appears nowhere else
 };
 
 class TouchFinder {
-public:
+ public:
   explicit TouchFinder(const Kernel &k) : k_(k) {}
 
   Touch find(const Access &a, bool written) {
@@ -76,29 +78,37 @@ public:
     std::vector<char> inFlat(k_.axes.size(), 0), elsewhere(k_.axes.size(), 0);
     for (const Term &term : a.flat.terms) {
       const Atom &atom = k_.atoms[term.atom];
-      if (atom.kind == Atom::Axis && term.coef == 1) inFlat[atom.axis] = 1;
-      else addAtom(term.atom, elsewhere, t);
+      if (atom.kind == Atom::Axis && term.coef == 1)
+        inFlat[atom.axis] = 1;
+      else
+        addAtom(term.atom, elsewhere, t);
     }
     for (const Guard &g : a.guards) add(g.index, elsewhere, t);
     for (AxisId x = 0; x < AxisId(k_.axes.size()); ++x)
-      if ((inFlat[x] || elsewhere[x]) && k_.axes[x].bounded) elsewhere[x] = 1, add(k_.axes[x].base, elsewhere, t);
+      if ((inFlat[x] || elsewhere[x]) && k_.axes[x].bounded)
+        elsewhere[x] = 1, add(k_.axes[x].base, elsewhere, t);
     for (AxisId x = 0; x < AxisId(k_.axes.size()); ++x) {
-      if (inFlat[x] && !elsewhere[x] && t.run < 0) t.run = x;
-      else if (inFlat[x] || elsewhere[x]) t.axes.push_back(x);
+      if (inFlat[x] && !elsewhere[x] && t.run < 0)
+        t.run = x;
+      else if (inFlat[x] || elsewhere[x])
+        t.axes.push_back(x);
     }
     return t;
   }
 
-private:
+ private:
   const Kernel &k_;
   void add(const Index &x, std::vector<char> &axes, Touch &t) {
     for (const Term &term : x.terms) addAtom(term.atom, axes, t);
   }
   void addAtom(AtomId id, std::vector<char> &axes, Touch &t) {
     const Atom &a = k_.atoms[id];
-    if (a.kind == Atom::Axis) axes[a.axis] = 1;
-    else if (a.kind != Atom::Value) add(a.inner, axes, t);
-    else if (std::find(t.values.begin(), t.values.end(), id) == t.values.end()) t.values.push_back(id);
+    if (a.kind == Atom::Axis)
+      axes[a.axis] = 1;
+    else if (a.kind != Atom::Value)
+      add(a.inner, axes, t);
+    else if (std::find(t.values.begin(), t.values.end(), id) == t.values.end())
+      t.values.push_back(id);
   }
 };
 
@@ -119,7 +129,8 @@ template <class F>
 void forEachRun(const Kernel &k, const Touch &t, const std::vector<Range> &ranges, int64_t n, F f) {
   Point at{std::vector<int64_t>(k.axes.size(), 0), std::vector<int64_t>(k.atoms.size(), 0)};
   int64_t count = 1;
-  if (t.run >= 0) at.axes[t.run] = ranges[t.run].begin, count = ranges[t.run].end - ranges[t.run].begin;
+  if (t.run >= 0)
+    at.axes[t.run] = ranges[t.run].begin, count = ranges[t.run].end - ranges[t.run].begin;
   if (count <= 0) return;
   // An odometer over the axes, then over the loaded indices.
   size_t digits = t.axes.size() + t.values.size();
@@ -158,18 +169,18 @@ Access scatterStore(Kernel &k) {
   return a;
 }
 
-// --- the replay ----------------------------------------------------------------------------------------
+// --- the replay ----------------------------------------------------------------------------------
 
 struct Cell {
-  int32_t owner = -1;                        // buffer as which it was written last
+  int32_t owner = -1; // buffer as which it was written last
   int32_t writeEpoch = -1, readEpoch = -1;
   int32_t writeStep = -1, readStep = -1;
-  int64_t writer = 0, reader = 0;            // "who"
+  int64_t writer = 0, reader = 0; // "who"
   bool severalReaders = false;
 };
 
 class Replay {
-public:
+ public:
   Replay(const Program &p, const Plan &plan, int64_t n) : p_(p), plan_(plan), n_(n) {
     unit_ = 8;
     int64_t persistent = 0;
@@ -192,7 +203,7 @@ public:
     return error_;
   }
 
-private:
+ private:
   const Program &p_;
   const Plan &plan_;
   int64_t n_, unit_ = 1;
@@ -206,7 +217,8 @@ private:
     return region == Life::Persistent || region == Life::Transient;
   }
   std::string stepName(int step) const {
-    return "step " + std::to_string(step) + " (" + p_.launches[plan_.steps[step].kernel].kernel.name + ")";
+    return "step " + std::to_string(step) + " (" +
+           p_.launches[plan_.steps[step].kernel].kernel.name + ")";
   }
   void report(const std::string &what) {
     if (error_.empty()) error_ = what;
@@ -219,7 +231,8 @@ private:
     Access scattered;
     if (k.cls == KernelClass::ScatterAdd) scattered = scatterStore(k);
     TouchFinder finder(k);
-    forEachAccess(k, [&](const Access &a, bool w) { (w ? writes : reads).push_back(finder.find(a, w)); });
+    forEachAccess(
+        k, [&](const Access &a, bool w) { (w ? writes : reads).push_back(finder.find(a, w)); });
     if (k.cls == KernelClass::ScatterAdd) writes.push_back(finder.find(scattered, true));
     int64_t items = itemCount(k, n_);
     for (int64_t item = 0; item < items && error_.empty(); ++item) {
@@ -243,18 +256,23 @@ private:
     return ranges;
   }
 
-  void touch(const Kernel &k, const Launch &l, const Touch &t, const std::vector<Range> &ranges, int64_t who) {
+  void touch(const Kernel &k, const Launch &l, const Touch &t, const std::vector<Range> &ranges,
+             int64_t who) {
     BufferId b = l.args[t.access.arg];
     if (!tracked(b)) return;
-    int64_t bytes = ir::dtypeBytes(p_.buffers[b].type.dtype), size = bytesOf(p_.buffers[b], p_.batch) / bytes;
+    int64_t bytes = ir::dtypeBytes(p_.buffers[b].type.dtype),
+            size = bytesOf(p_.buffers[b], p_.batch) / bytes;
     bool inPlace = l.kernel.args[t.access.arg].written;
     forEachRun(k, t, ranges, n_, [&](int64_t first, int64_t count) {
       if (first < 0 || first + count > size)
         return report(stepName(step_) + " touches `" + p_.buffers[b].name + "` outside its " +
-                      std::to_string(size) + " elements, at " + std::to_string(first + (first < 0 ? 0 : count - 1)));
+                      std::to_string(size) + " elements, at " +
+                      std::to_string(first + (first < 0 ? 0 : count - 1)));
       std::vector<Cell> &cells = cells_[plan_.place[b].region == Life::Transient];
-      int64_t from = (plan_.place[b].offset + first * bytes) / unit_, upTo = from + count * bytes / unit_;
-      if (upTo > int64_t(cells.size())) return report(stepName(step_) + " leaves the region of `" + p_.buffers[b].name + "`");
+      int64_t from = (plan_.place[b].offset + first * bytes) / unit_,
+              upTo = from + count * bytes / unit_;
+      if (upTo > int64_t(cells.size()))
+        return report(stepName(step_) + " leaves the region of `" + p_.buffers[b].name + "`");
       for (int64_t c = from; c < upTo; ++c)
         t.written ? write(cells[c], b, who) : read(cells[c], b, who, inPlace);
     });
@@ -262,26 +280,29 @@ private:
 
   void read(Cell &c, BufferId b, int64_t who, bool inPlace) {
     if (c.writeEpoch == epoch_ && c.writer != who)
-      return report("no barrier between " + stepName(c.writeStep) + ", which writes `" + p_.buffers[c.owner].name +
-                    "`, and " + stepName(step_) + ", which reads `" + p_.buffers[b].name + "` there");
+      return report("no barrier between " + stepName(c.writeStep) + ", which writes `" +
+                    p_.buffers[c.owner].name + "`, and " + stepName(step_) + ", which reads `" +
+                    p_.buffers[b].name + "` there");
     bool own = c.owner == b || (inPlace && c.owner == plan_.alias[b]) ||
                (c.owner < 0 && p_.buffers[rootOf(plan_, b)].life == Life::Persistent);
     if (!own && c.owner < 0)
-      return report(stepName(step_) + " reads `" + p_.buffers[b].name + "` where nothing was written");
+      return report(stepName(step_) + " reads `" + p_.buffers[b].name +
+                    "` where nothing was written");
     if (!own)
-      return report(stepName(step_) + " reads `" + p_.buffers[b].name + "` after " + stepName(c.writeStep) +
-                    " wrote `" + p_.buffers[c.owner].name + "` over it");
+      return report(stepName(step_) + " reads `" + p_.buffers[b].name + "` after " +
+                    stepName(c.writeStep) + " wrote `" + p_.buffers[c.owner].name + "` over it");
     c.severalReaders = c.readEpoch == epoch_ && (c.severalReaders || c.reader != who);
     c.readEpoch = epoch_, c.reader = who, c.readStep = step_;
   }
 
   void write(Cell &c, BufferId b, int64_t who) {
     if (c.writeEpoch == epoch_ && c.writer != who)
-      return report("no barrier between " + stepName(c.writeStep) + ", which writes `" + p_.buffers[c.owner].name +
-                    "`, and " + stepName(step_) + ", which writes `" + p_.buffers[b].name + "` there");
+      return report("no barrier between " + stepName(c.writeStep) + ", which writes `" +
+                    p_.buffers[c.owner].name + "`, and " + stepName(step_) + ", which writes `" +
+                    p_.buffers[b].name + "` there");
     if (c.readEpoch == epoch_ && (c.severalReaders || c.reader != who))
-      return report("no barrier between " + stepName(c.readStep) + ", which reads what lies at `" + p_.buffers[b].name +
-                    "`, and " + stepName(step_) + ", which writes there");
+      return report("no barrier between " + stepName(c.readStep) + ", which reads what lies at `" +
+                    p_.buffers[b].name + "`, and " + stepName(step_) + ", which writes there");
     c.owner = b, c.writeEpoch = epoch_, c.writer = who, c.writeStep = step_;
   }
 
@@ -291,9 +312,11 @@ private:
       BufferId b = r.buffer, root = b;
       if (r.bind)
         for (BufferId q = 0; q < BufferId(p_.buffers.size()); ++q)
-          if (p_.buffers[q].life == Life::Persistent && p_.buffers[q].persistent == r.name) root = q;
+          if (p_.buffers[q].life == Life::Persistent && p_.buffers[q].persistent == r.name)
+            root = q;
       if (!tracked(root) || bytesOf(p_.buffers[root], p_.batch) == 0) continue;
-      const Cell &c = cells_[plan_.place[root].region == Life::Transient][size_t(plan_.place[root].offset / unit_)];
+      const Cell &c = cells_[plan_.place[root].region == Life::Transient]
+                            [size_t(plan_.place[root].offset / unit_)];
       bool untouched = c.owner < 0 && p_.buffers[root].life == Life::Persistent && b == root;
       if (c.owner != b && c.owner != root && !untouched)
         report("the result `" + r.name + "` is not what lies in its place at the end");

@@ -1,16 +1,18 @@
 // Writing results over what they replace.
 //
-// Problem. W' = W - rate * dW should store over W: no second copy of the weights, no copying. But the
-// old value must be dead at the moment of the store, in every other kernel and inside this one:
+// Problem. W' = W - rate * dW should store over W: no second copy of the weights, no copying. But
+// the old value must be dead at the moment of the store, in every other kernel and inside this one:
 //   y[c] = x[c] / sum(x)     two stages over x; safe: the sum is done before the first store
-//   s0: m'[i] = f(m[i])      s1: w'[i] = g(m[i])     safe: one block, both bodies come before both stores
-//   s0: m'[i] = f(m[i])      s1: t = sum m[i]        not safe: s1 reads m after s0 has stored m'
+//   s0: m'[i] = f(m[i])
+//   s1: w'[i] = g(m[i])      safe: one block, both bodies come before both stores
+//   s1: t = sum m[i]         not safe: s1 reads m after s0 has stored m'
 //
 // Method (decision 24). A kernel may write result v over operand u iff it reads u only at the index
-// at which it stores v, in the block of the store (kernel.h) or an earlier one; for a contraction only in the
-// epilogue, as any item's operand loads may touch any element. Other readers of u must come earlier:
-// edges reader -> writer, added only where no path leads the other way. Then both arguments become one, so the
-// code never sees two pointers to the same bytes. What is not allowed stays a copy at the end of the step.
+// at which it stores v, in the block of the store (kernel.h) or an earlier one; for a contraction
+// only in the epilogue, as any item's operand loads may touch any element. Other readers of u must
+// come earlier: edges reader -> writer, added only where no path leads the other way. Then both
+// arguments become one, so the code never sees two pointers to the same bytes. What is not allowed
+// stays a copy at the end of the step.
 #include "codegen/planning.h"
 #include <algorithm>
 
@@ -73,7 +75,8 @@ bool samePlace(const Access &x, const Access &y) {
 size_t blockEnd(const Kernel &k, size_t stage) {
   size_t end = stage + 1;
   if (!k.stages[stage].reduce.empty()) return end;
-  while (end < k.stages.size() && k.stages[end].reduce.empty() && k.stages[end].loop == k.stages[stage].loop)
+  while (end < k.stages.size() && k.stages[end].reduce.empty() &&
+         k.stages[end].loop == k.stages[stage].loop)
     ++end;
   return end;
 }
@@ -145,7 +148,8 @@ bool writersAgree(const Program &p, const std::vector<int> &writers, BufferId ol
     const Launch &l = p.launches[w];
     int32_t o = argOf(l, old);
     if (o < 0) continue;
-    if (writers.size() > 1 || l.kernel.args[o].written || !mayShare(l.kernel, o, argOf(l, v))) return false;
+    if (writers.size() > 1 || l.kernel.args[o].written || !mayShare(l.kernel, o, argOf(l, v)))
+      return false;
   }
   return true;
 }
@@ -222,7 +226,8 @@ void reuseOperands(Program &p, Plan &plan) {
   std::vector<Users> users = usersOf(p);
   std::vector<char> taken(p.buffers.size(), 0);
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
-    if (plan.alias[b] != b || p.buffers[b].life != Life::Transient) taken[b] = taken[plan.alias[b]] = 1;
+    if (plan.alias[b] != b || p.buffers[b].life != Life::Transient)
+      taken[b] = taken[plan.alias[b]] = 1;
   for (const ProgramResult &r : p.results) taken[r.buffer] = 1;
 
   auto lastUse = [&](BufferId u, int launch) {

@@ -1,10 +1,11 @@
 // Linking in process.
 //
-// Problem. `nnc model.nn` must leave an executable on a machine without compiler and linker, in a few
-// milliseconds, and never a half-written one.
+// Problem. `nnc model.nn` must leave an executable on a machine without compiler and linker, in a
+// few milliseconds, and never a half-written one.
 //
-// Method. lld is a library. The bundle beside the running nnc holds what a C compiler would link (runtime
-// archive, libc, start files) and link.txt, the linker's arguments one a line, made with the bundle:
+// Method. lld is a library. The bundle beside the running nnc holds what a C compiler would link
+// (runtime archive, libc, start files) and link.txt, the linker's arguments one a line, made with
+// the bundle:
 //   -static  -o @OUTPUT@  @BUNDLE@/crt1.o  @OBJECT@  @BUNDLE@/libnncrt.a ..
 // Objects reach lld as anonymous memory files. The result is written under another name in the
 // directory of the output, synced and renamed.
@@ -32,7 +33,7 @@ namespace {
 
 std::string reason() { return std::strerror(errno); }
 
-// --- files ---------------------------------------------------------------------------------------------
+// --- files ---------------------------------------------------------------------------------------
 
 struct Fd {
   int fd = -1;
@@ -97,7 +98,7 @@ struct Removed {
   }
 };
 
-// --- lld -----------------------------------------------------------------------------------------------
+// --- lld -----------------------------------------------------------------------------------------
 
 std::string runLld(const std::vector<std::string> &arguments) {
   std::vector<const char *> argv;
@@ -135,7 +136,8 @@ std::string linkArguments(const std::string &bundle, const std::string &object,
     replaceAll(line, "@OUTPUT@", output);
     arguments.push_back(line);
   }
-  if (arguments.size() < 2) return "the runtime bundle is damaged: cannot read `" + bundle + "/link.txt`";
+  if (arguments.size() < 2)
+    return "the runtime bundle is damaged: cannot read `" + bundle + "/link.txt`";
   return "";
 }
 
@@ -182,7 +184,8 @@ std::string link(const std::string &object, const std::string &output, const std
   struct stat s;
   if (stat(output.c_str(), &s) == 0 && !S_ISREG(s.st_mode))
     return "cannot write `" + output + "`: it is not a regular file";
-  if (char *real = realpath(output.c_str(), nullptr)) to = real, std::free(real); // through symbolic links
+  if (char *real = realpath(output.c_str(), nullptr))
+    to = real, std::free(real); // through symbolic links
 
   Removed temporary{freshFile(directoryOf(to))};
   if (temporary.path.empty()) return "cannot write `" + output + "`: " + reason();

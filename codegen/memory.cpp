@@ -1,12 +1,13 @@
 // Where transient buffers lie.
 //
-// Problem. A step's values all at once are many times what lives at any moment. Two buffers may share
-// bytes if every thread is done with the one before any thread touches the other.
+// Problem. A step's values all at once are many times what lives at any moment. Two buffers may
+// share bytes if every thread is done with the one before any thread touches the other.
 //
-// Method. A buffer lives from the first to the last barrier epoch in which a kernel touches it: threads
-// inside one epoch run at their own pace. (If in that epoch only single-threaded kernels touch the two, their order
-// is enough.) Largest first, each buffer goes to the lowest offset that no buffer alive at the same time
-// covers: first fit, near the optimum for steps, whose lifetimes nest.
+// Method. A buffer lives from the first to the last barrier epoch in which a kernel touches it:
+// threads inside one epoch run at their own pace. (If in that epoch only single-threaded kernels
+// touch the two, their order is enough.) Largest first, each buffer goes to the lowest offset that
+// no buffer alive at the same time covers: first fit, near the optimum for steps, whose lifetimes
+// nest.
 #include "codegen/planning.h"
 #include <algorithm>
 #include <iomanip>
@@ -64,7 +65,8 @@ void placeTransients(const Program &p, Plan &plan, bool reuse) {
   for (BufferId b : order) {
     int64_t size = std::max<int64_t>(aligned(bytesOf(p.buffers[b], p.batch)), 64), at = 0;
     for (const Placed &other : placed) {
-      bool apart = reuse && (before(lives[b], lives[other.buffer]) || before(lives[other.buffer], lives[b]));
+      bool apart =
+          reuse && (before(lives[b], lives[other.buffer]) || before(lives[other.buffer], lives[b]));
       if (apart) continue;
       if (at + size <= other.begin) break;
       at = std::max(at, other.end);
@@ -78,11 +80,11 @@ void placeTransients(const Program &p, Plan &plan, bool reuse) {
   }
 }
 
-// --- the bill ----------------------------------------------------------------------------------------
+// --- the bill ------------------------------------------------------------------------------------
 //
 // What the transient region holds at its fullest moment:
-//   gradients    derivatives of whole parameters: named `<parameter>.d` and of its type. Absent where the
-//                update is part of the kernel that computes the gradient.
+//   gradients    derivatives of whole parameters: named `<parameter>.d` and of its type. Absent
+//                where the update is part of the kernel that computes the gradient.
 //   activations  values of the forward pass that are kept for the backward pass: not derivatives,
 //                written before that moment and read after it.
 //   workspace    the rest, gaps included, and the inputs.
@@ -116,7 +118,8 @@ bool isDerivative(const std::string &name) {
 int fullestStep(const Program &p, const Plan &plan, const std::vector<Lifetime> &lives) {
   std::vector<int64_t> change(plan.steps.size() + 2, 0);
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
-    if (p.buffers[b].life != Life::Transient || plan.alias[b] != b || lives[b].firstStep < 0) continue;
+    if (p.buffers[b].life != Life::Transient || plan.alias[b] != b || lives[b].firstStep < 0)
+      continue;
     change[lives[b].firstStep] += bytesOf(p.buffers[b], p.batch);
     change[lives[b].lastStep + 1] -= bytesOf(p.buffers[b], p.batch);
   }
@@ -137,7 +140,8 @@ void fillBill(const Program &p, Plan &plan) {
     const Lifetime &life = lives[b];
     if (buffer.life != Life::Transient || plan.alias[b] != b) continue;
     if (life.firstStep < 0 || life.firstStep > at || life.lastStep < at) continue;
-    if (isParameterGradient(p, buffer)) plan.bill.gradients += bytesOf(buffer, p.batch);
+    if (isParameterGradient(p, buffer))
+      plan.bill.gradients += bytesOf(buffer, p.batch);
     else if (!isDerivative(buffer.name) && life.firstStep < at && life.lastStep > at)
       plan.bill.activations += bytesOf(buffer, p.batch);
   }
@@ -145,7 +149,7 @@ void fillBill(const Program &p, Plan &plan) {
       plan.transientBytes + plan.inputBytes - plan.bill.gradients - plan.bill.activations;
 }
 
-// --- --emit=memory -----------------------------------------------------------------------------------
+// --- --emit=memory -------------------------------------------------------------------------------
 
 namespace {
 
@@ -171,7 +175,8 @@ std::string placeOf(const ir::Module *m, const Kernel &k) {
 
 void printBill(std::ostream &o, const Plan::Bill &bill) {
   auto line = [&](const char *what, int64_t bytes) {
-    o << "  " << std::left << std::setw(12) << what << std::right << std::setw(14) << bytes << " bytes\n";
+    o << "  " << std::left << std::setw(12) << what << std::right << std::setw(14) << bytes
+      << " bytes\n";
   };
   line("weights", bill.weights);
   line("gradients", bill.gradients);
@@ -186,7 +191,8 @@ std::string stepsOf(const Lifetime &life, const Plan &plan) {
   return first + "-" + (life.lastStep == int(plan.steps.size()) ? "end" : last);
 }
 
-// One line per buffer that has memory of its own in this function, with those that are written over it.
+// One line per buffer that has memory of its own in this function, with those that are written over
+// it.
 void printBuffers(std::ostream &o, const Program &p, const Plan &plan) {
   static const char *const regions[] = {"persistent", "input", "transient", "constant"};
   o << "\n  region        offset        bytes  steps      name\n";
@@ -194,9 +200,9 @@ void printBuffers(std::ostream &o, const Program &p, const Plan &plan) {
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
     if (plan.alias[b] != b || lives[b].firstStep < 0) continue;
     o << "  " << std::left << std::setw(10) << regions[size_t(plan.place[b].region)] << std::right
-      << std::setw(10) << plan.place[b].offset << std::setw(13) << bytesOf(p.buffers[b], p.batch) << "  "
-      << std::left << std::setw(10) << stepsOf(lives[b], plan) << " " << p.buffers[b].name << " "
-      << str(p.buffers[b].type);
+      << std::setw(10) << plan.place[b].offset << std::setw(13) << bytesOf(p.buffers[b], p.batch)
+      << "  " << std::left << std::setw(10) << stepsOf(lives[b], plan) << " " << p.buffers[b].name
+      << " " << str(p.buffers[b].type);
     for (BufferId other = 0; other < BufferId(p.buffers.size()); ++other)
       if (other != b && rootOf(plan, other) == b) o << " <- " << p.buffers[other].name;
     o << "\n";
@@ -212,8 +218,10 @@ void printSteps(std::ostream &o, const Program &p, const Plan &plan, const ir::M
     o << "  " << std::left << std::setw(5) << i << l.kernel.name << ":";
     for (size_t a = 0; a < l.args.size(); ++a)
       o << " " << (l.kernel.args[a].written ? "-> " : "") << p.buffers[l.args[a]].name;
-    if (s.single) o << "  (one thread)";
-    else o << "  (" << itemCount(l.kernel, std::max<int64_t>(p.batch, 1)) << " items)";
+    if (s.single)
+      o << "  (one thread)";
+    else
+      o << "  (" << itemCount(l.kernel, std::max<int64_t>(p.batch, 1)) << " items)";
     o << placeOf(m, l.kernel) << "\n";
   }
 }
@@ -222,7 +230,8 @@ void printSteps(std::ostream &o, const Program &p, const Plan &plan, const ir::M
 
 std::string printMemory(const Program &p, const Plan &plan, const ir::Module *m) {
   std::ostringstream o;
-  auto barriers = std::count_if(plan.steps.begin(), plan.steps.end(), [](auto &s) { return s.barrierBefore; });
+  auto barriers =
+      std::count_if(plan.steps.begin(), plan.steps.end(), [](auto &s) { return s.barrierBefore; });
   o << "function " << (p.function ? p.function->name : "?") << ", batch " << p.batch << ", "
     << plan.steps.size() << " steps, " << barriers << " barriers\n";
   printBill(o, plan.bill);
@@ -233,6 +242,8 @@ std::string printMemory(const Program &p, const Plan &plan, const ir::Module *m)
   return o.str();
 }
 
-std::string printMemory(const Program &p, const Plan &plan) { return printMemory(p, plan, nullptr); }
+std::string printMemory(const Program &p, const Plan &plan) {
+  return printMemory(p, plan, nullptr);
+}
 
 } // namespace nnc::cg

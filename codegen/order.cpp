@@ -8,7 +8,8 @@
 //
 // Method. A graph with an edge for every "must come later", data and soft edges alike; Kahn's
 // algorithm takes the ready kernel that stood first in the program. A soft edge is added only if no
-// path leads the other way (inplace.cpp), so the graph stays without cycles. Linear but for the heap.
+// path leads the other way (inplace.cpp), so the graph stays without cycles. Linear but for the
+// heap.
 #include "codegen/planning.h"
 #include <algorithm>
 #include <queue>
@@ -73,7 +74,8 @@ std::vector<int> topologicalOrder(const Edges &edges) {
     for (int to : edges[at])
       if (--waiting[to] == 0) ready.push(to);
   }
-  NNC_CHECK(order.size() == edges.size(), "the kernels of a program depend on each other in a cycle");
+  NNC_CHECK(order.size() == edges.size(),
+            "the kernels of a program depend on each other in a cycle");
   return order;
 }
 

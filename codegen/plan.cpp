@@ -1,12 +1,12 @@
 // From kernels over buffers to a step table.
 //
-//   launches [dX, dW+update, ..]  ->  steps [dX | barrier, dW+update in place | ..] and an offset per buffer
+//   launches [dX, dW+update, ..]  ->  steps [dX | barrier, dW+update in place | ..], offsets
 //
 // Method. One pass after the other, each of which only adds to the plan (decision 22):
 //   1. results are bound to their persistent value, in place where legal (inplace.cpp);
 //   2. the launches are ordered, old values being read before they are overwritten (order.cpp);
-//   3. transients are written over operands that die there; what could not be bound is copied at the end;
-//   4. short kernels stay on one thread, barriers stand where item alignment is not proven (align.cpp);
+//   3. transients are written over operands that die there; what was not bound is copied at last;
+//   4. short kernels stay on one thread; barriers where alignment is not proven (align.cpp);
 //   5. buffers get offsets, by lifetime in units of barriers (memory.cpp).
 // checkHazards (hazard.cpp) replays the result and believes none of this.
 #include "codegen/planning.h"
@@ -104,15 +104,16 @@ struct Copier {
     return -1;
   }
 
-  // Results that are themselves old values of overwritten persistents (a swap, or an old weight that is
-  // also reported) are saved first; then every result goes to its place.
+  // Results that are themselves old values of overwritten persistents (a swap, or an old weight
+  // that is also reported) are saved first; then every result goes to its place.
   void run(const std::vector<int> &copies) {
     std::vector<BufferId> overwritten;
     for (int c : copies) overwritten.push_back(persistent(p.results[c].name));
     for (size_t i = 0; i < p.results.size(); ++i) {
       ProgramResult &r = p.results[i];
       bool own = r.bind && persistent(r.name) == r.buffer;
-      if (!own && std::count(overwritten.begin(), overwritten.end(), r.buffer)) r.buffer = save(r.buffer);
+      if (!own && std::count(overwritten.begin(), overwritten.end(), r.buffer))
+        r.buffer = save(r.buffer);
     }
     for (int c : copies) copy(p.results[c].buffer, persistent(p.results[c].name));
   }
@@ -208,7 +209,8 @@ Plan plan(Program &p, const PersistentLayout &persistent, const PlanOptions &o) 
   makeSteps(p, plan, o);
   placeFixed(p, plan, persistent);
   placeTransients(p, plan, o.reuse);
-  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) plan.place[b] = plan.place[rootOf(plan, b)];
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
+    plan.place[b] = plan.place[rootOf(plan, b)];
   for (Step &s : plan.steps)
     for (BufferId b : p.launches[s.kernel].args) s.args.push_back(plan.place[b]);
   fillBill(p, plan);

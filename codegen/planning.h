@@ -1,5 +1,5 @@
-// What the parts of the planner share: who touches a buffer, which bytes an item touches, and how many
-// items a kernel has. The interface of the planner is plan() in program.h.
+// What the parts of the planner share: who touches a buffer, which bytes an item touches, and how
+// many items a kernel has. The interface of the planner is plan() in program.h.
 //
 //   plan.cpp      the order of the analyses, copies, step table, bill
 //   order.cpp     the order of the launches
@@ -15,7 +15,8 @@ namespace nnc::cg {
 
 // ** items **
 
-// items(n) = constant + times * ceil((perN * n + add) / div), normalised: equal formulas, equal counts.
+// items(n) = constant + times * ceil((perN * n + add) / div), normalised: equal formulas, equal
+// counts.
 struct ItemFormula {
   int64_t constant = 0, times = 1, perN = 0, add = 0, div = 1;
   int64_t at(int64_t n) const;
@@ -26,8 +27,8 @@ ItemFormula itemFormula(const Kernel &k);
 // Calls `f(access, written)` for every access of the kernel, reachable or not.
 void forEachAccess(const Kernel &k, const std::function<void(const Access &, bool written)> &f);
 
-// The elements of an argument that an item touches: a box around a point that is linear in the item's
-// axes. Proven from the index expressions; `known` is false where that fails.
+// The elements of an argument that an item touches: a box around a point that is linear in the
+// item's axes. Proven from the index expressions; `known` is false where that fails.
 struct ItemAxisStride {
   Dim extent;
   int64_t block = 1, stride = 0;
@@ -39,7 +40,8 @@ struct Footprint {
   int64_t lo = 0, hi = 0;           // of the rest, in elements; hi is exclusive
 };
 Footprint footprint(const Kernel &k, int32_t arg);
-// Item i of the one and item j of the other, i != j, touch different bytes. Both have equal formulas.
+// Item i of the one and item j of the other, i != j, touch different bytes. Both have equal
+// formulas.
 bool itemAligned(const Footprint &x, const Footprint &y, int64_t batch);
 
 // ** buffers **
@@ -75,13 +77,14 @@ void markSingles(const Program &p, Plan &plan);
 void placeBarriers(const Program &p, Plan &plan);
 struct Lifetime {
   int firstStep = -1, lastStep = -1, firstEpoch = -1, lastEpoch = -1;
-  bool firstSingle = true, lastSingle = true; // all accesses in the first, last epoch are on one thread
+  bool firstSingle = true,
+       lastSingle = true; // all accesses in the first, last epoch are on one thread
 };
 std::vector<Lifetime> lifetimes(const Program &p, const Plan &plan); // by root buffer
 void placeTransients(const Program &p, Plan &plan, bool reuse);
 void fillBill(const Program &p, Plan &plan); // gradients, activations and workspace of the function
-// The place in the user's own file that a kernel comes from, of the places on its way through library
-// layers: the innermost in the file that the module was made of, or the outermost.
+// The place in the user's own file that a kernel comes from, of the places on its way through
+// library layers: the innermost in the file that the module was made of, or the outermost.
 ir::Loc userPlace(const ir::Module &m, ir::Loc loc);
 // As in program.h, with source lines.
 std::string printMemory(const Program &p, const Plan &plan, const ir::Module *m);

@@ -24,9 +24,9 @@ enum class Command { Compile, Check, Run, Help, Version };
 
 struct Options {
   Command command = Command::Compile;
-  std::string input;                 // a path, or "-"
-  std::string output;                // "": the default of the stage; "-": standard output
-  std::vector<std::string> runArgs;  // of `nnc run`, for the model
+  std::string input;                // a path, or "-"
+  std::string output;               // "": the default of the stage; "-": standard output
+  std::vector<std::string> runArgs; // of `nnc run`, for the model
   Stage emit = Stage::Bin;
   std::string cpu = "native";
   int level = 2;

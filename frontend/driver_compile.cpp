@@ -3,9 +3,9 @@
 //   text -> [tokens] -> [ast] -> elaborate -> [ir] -> differentiate -> [grad] -> simplify -> [opt]
 //        -> fuse, plan -> [kernels] [memory] -> LLVM -> [llvm] [asm] [obj] -> link -> [bin]
 //
-// Method. One function per stretch; each leaves its text with `Dumps` if --dump-dir wants it and returns
-// early if the stage asked for is reached. Textual IR joins behind elaboration: nothing but the
-// text passes that point, so both ways give the same bytes.
+// Method. One function per stretch; each leaves its text with `Dumps` if --dump-dir wants it and
+// returns early if the stage asked for is reached. Textual IR joins behind elaboration: nothing but
+// the text passes that point, so both ways give the same bytes.
 #include "frontend/driver.h"
 
 #include "frontend/elaborate.h"
@@ -30,11 +30,11 @@ namespace nnc::fe {
 
 namespace {
 
-// --- looking inside ----------------------------------------------------------------------------------
+// --- looking inside ------------------------------------------------------------------------------
 
 // Numbered files of every stage.
 class Dumps {
-public:
+ public:
   explicit Dumps(std::string dir) : dir_(std::move(dir)) {
     if (!dir_.empty() && mkdir(dir_.c_str(), 0777) != 0 && errno != EEXIST)
       throw std::runtime_error("cannot make the directory `" + dir_ + "`: " + std::strerror(errno));
@@ -48,14 +48,14 @@ public:
     if (!error.empty()) throw std::runtime_error(error);
   }
 
-private:
+ private:
   std::string dir_;
   int next_ = 0;
 };
 
 // --time-passes: one line per stage, in order of first appearance.
 class Times {
-public:
+ public:
   void add(const std::string &stage, double seconds) {
     for (auto &[name, total] : list_)
       if (name == stage) {
@@ -69,7 +69,10 @@ public:
       Times &times;
       const std::string &stage;
       std::chrono::steady_clock::time_point from = std::chrono::steady_clock::now();
-      ~Stop() { times.add(stage, std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count()); }
+      ~Stop() {
+        times.add(stage,
+                  std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count());
+      }
     } stop{*this, stage};
     return f();
   }
@@ -82,11 +85,11 @@ public:
     std::fprintf(stderr, "%10.3f ms  total\n", total * 1e3);
   }
 
-private:
+ private:
   std::vector<std::pair<std::string, double>> list_;
 };
 
-// --- the road ----------------------------------------------------------------------------------------
+// --- the road ------------------------------------------------------------------------------------
 
 bool isIrText(const std::string &text) { return text.rfind("nnc-ir ", 0) == 0; }
 
@@ -96,11 +99,12 @@ std::string baseName(const std::string &path) {
 }
 
 class Road {
-public:
+ public:
   explicit Road(const Options &o) : o_(o), diags_(sources_), dumps_(o.dumpDir) {}
 
   int run() {
-    bool done = source() && (reached_ || module()) && (reached_ || passes()) && (reached_ || code());
+    bool done =
+        source() && (reached_ || module()) && (reached_ || passes()) && (reached_ || code());
     if (o_.timePasses) times_.print();
     return done ? 0 : 1;
   }
@@ -119,7 +123,7 @@ public:
     return link(path) ? outputName() : "";
   }
 
-private:
+ private:
   const Options &o_;
   Sources sources_;
   Diagnostics diags_;
@@ -150,17 +154,19 @@ private:
            a.st_dev == b.st_dev && a.st_ino == b.st_ino;
   }
 
-  // --- source text -----------------------------------------------------------------------------------
+  // --- source text -------------------------------------------------------------------------------
 
   bool source() {
     std::string error;
     std::optional<std::string> text = readInput(o_.input, error);
     if (!text) return fail(error);
-    if (!o_.output.empty() && isInput(o_.output)) return fail("the output would overwrite the model `" + o_.output + "`");
+    if (!o_.output.empty() && isInput(o_.output))
+      return fail("the output would overwrite the model `" + o_.output + "`");
     text_ = std::move(*text);
     isIr_ = isIrText(text_);
     bool early = o_.emit == Stage::Tokens || o_.emit == Stage::Ast;
-    if (isIr_ && early) return fail("`" + o_.input + "` is textual IR: it has no tokens and no syntax tree");
+    if (isIr_ && early)
+      return fail("`" + o_.input + "` is textual IR: it has no tokens and no syntax tree");
     if (isIr_ || (!early && !dumps_.wanted())) return true;
     return syntax();
   }
@@ -173,7 +179,8 @@ private:
     dumps_.add("tokens.txt", tokens);
     if (!give(Stage::Tokens, tokens)) return false;
     Diagnostics again(sources_);
-    std::string tree = times_.measure("parse", [&] { return fe::print(*fe::parse(sources_, file, again)); });
+    std::string tree =
+        times_.measure("parse", [&] { return fe::print(*fe::parse(sources_, file, again)); });
     dumps_.add("ast.nn", tree);
     if (!give(Stage::Ast, tree)) return false;
     if (!reached_) return true; // elaboration reports
@@ -184,7 +191,7 @@ private:
 
   std::string name() const { return o_.input == "-" ? "<stdin>" : o_.input; }
 
-  // --- the module ------------------------------------------------------------------------------------
+  // --- the module --------------------------------------------------------------------------------
 
   bool module() {
     if (!(isIr_ ? parseIr(text_, name()) : elaborateSource())) return false;
@@ -197,7 +204,8 @@ private:
     uint32_t file = sources_.add(name(), text_);
     ElaborateOptions options;
     options.train = o_.train;
-    module_ = times_.measure("elaborate", [&] { return elaborate(sources_, file, diags_, options); });
+    module_ =
+        times_.measure("elaborate", [&] { return elaborate(sources_, file, diags_, options); });
     diags_.print();
     return module_ && !diags_.hasErrors();
   }
@@ -214,7 +222,7 @@ private:
     return broken.empty() || fail(broken);
   }
 
-  // --- passes over the IR ----------------------------------------------------------------------------
+  // --- passes over the IR ------------------------------------------------------------------------
 
   void afterPass(const std::string &pass, double seconds) {
     passNames_.insert(pass);
@@ -233,13 +241,15 @@ private:
     p.after = [&](const ir::PassEvent &e) { afterPass(e.pass, e.seconds); };
     ir::runGradient(*module_, p);
     ir::PrintOptions withLines{.comments = true};
-    if (!give(Stage::Grad, o_.emit == Stage::Grad ? ir::print(*module_, withLines) : "")) return false;
+    if (!give(Stage::Grad, o_.emit == Stage::Grad ? ir::print(*module_, withLines) : ""))
+      return false;
     if (!give(Stage::Math, o_.emit == Stage::Math ? ir::printMath(*module_) : "")) return false;
     if (reached_) return true;
     ir::runOptimize(*module_, p);
     if (!give(Stage::Opt, o_.emit == Stage::Opt ? ir::print(*module_) : "")) return false;
     if (o_.emit == Stage::Dot) return dot();
-    if (o_.printAfter.empty() || o_.printAfter == "all" || passNames_.count(o_.printAfter)) return true;
+    if (o_.printAfter.empty() || o_.printAfter == "all" || passNames_.count(o_.printAfter))
+      return true;
     std::string names;
     for (const std::string &n : passNames_) names += (names.empty() ? "" : ", ") + n;
     std::string best = suggest(o_.printAfter, {passNames_.begin(), passNames_.end()});
@@ -255,7 +265,7 @@ private:
     return give(Stage::Dot, dotText(*module_, *f));
   }
 
-  // --- code ------------------------------------------------------------------------------------------
+  // --- code --------------------------------------------------------------------------------------
 
   cg::CodegenOptions codegenOptions() {
     cg::CodegenOptions c;
@@ -264,7 +274,9 @@ private:
     c.level = o_.level;
     c.fuse.fuse = o_.level > 0;
     c.check = o_.roundtrip;
-    c.timing = [&](std::string_view stage, double seconds) { times_.add(std::string(stage), seconds); };
+    c.timing = [&](std::string_view stage, double seconds) {
+      times_.add(std::string(stage), seconds);
+    };
     return c;
   }
 
@@ -281,15 +293,22 @@ private:
 
   bool code() {
     switch (o_.emit) {
-    case Stage::Kernels: return give(o_.emit, cg::compile(*module_, codegenOptions(), cg::Emit::Kernels)->kernelsText());
-    case Stage::Memory: return give(o_.emit, cg::compile(*module_, codegenOptions(), cg::Emit::Memory)->memoryText());
-    case Stage::Llvm: return give(o_.emit, cg::compile(*module_, codegenOptions(), cg::Emit::Llvm)->llvmText);
-    case Stage::Asm: return give(o_.emit, cg::compile(*module_, codegenOptions(), cg::Emit::Asm)->asmText);
+    case Stage::Kernels:
+      return give(o_.emit,
+                  cg::compile(*module_, codegenOptions(), cg::Emit::Kernels)->kernelsText());
+    case Stage::Memory:
+      return give(o_.emit, cg::compile(*module_, codegenOptions(), cg::Emit::Memory)->memoryText());
+    case Stage::Llvm:
+      return give(o_.emit, cg::compile(*module_, codegenOptions(), cg::Emit::Llvm)->llvmText);
+    case Stage::Asm:
+      return give(o_.emit, cg::compile(*module_, codegenOptions(), cg::Emit::Asm)->asmText);
     default: break;
     }
     object();
-    std::string path = o_.output.empty() ? outputName() + (o_.emit == Stage::Obj ? ".o" : "") : o_.output;
-    if (isInput(path)) return fail("the output would overwrite the model `" + path + "`", "use `-o FILE`");
+    std::string path =
+        o_.output.empty() ? outputName() + (o_.emit == Stage::Obj ? ".o" : "") : o_.output;
+    if (isInput(path))
+      return fail("the output would overwrite the model `" + path + "`", "use `-o FILE`");
     if (o_.emit == Stage::Bin) return link(path);
     std::string error = writeOutput(path, compiled_->object);
     return error.empty() || fail(error);
@@ -339,7 +358,8 @@ int runCommand(const Options &o) {
     const char *tmp = std::getenv("TMPDIR");
     std::string path = std::string(tmp && *tmp ? tmp : "/tmp") + "/nnc-run-XXXXXX";
     int made = mkstemp(path.data());
-    if (made < 0) throw std::runtime_error("cannot write into `" + path + "`: " + std::strerror(errno));
+    if (made < 0)
+      throw std::runtime_error("cannot write into `" + path + "`: " + std::strerror(errno));
     close(made);
     std::string name = Road(o).linkTo(path);
     int program = name.empty() ? -1 : open(path.c_str(), O_RDONLY | O_CLOEXEC);

@@ -1,7 +1,8 @@
 // Reading and writing files for the `nnc` command.
 //
 // An output appears whole or not at all: it is written under another name in its directory, synced
-// and renamed. Standard output and other things that are no regular file (/dev/null, a pipe) are written directly.
+// and renamed. Standard output and other things that are no regular file (/dev/null, a pipe) are
+// written directly.
 #include "frontend/driver.h"
 
 #include <cerrno>

@@ -14,8 +14,9 @@
 
 namespace nnc::fe {
 
-const char *const kStageNames[kStageCount] = {"tokens", "ast",     "ir",     "grad", "math", "opt", "dot",
-                                              "kernels", "memory", "llvm", "asm",  "obj",  "bin"};
+const char *const kStageNames[kStageCount] = {"tokens", "ast", "ir",      "grad",   "math",
+                                              "opt",    "dot", "kernels", "memory", "llvm",
+                                              "asm",    "obj", "bin"};
 
 namespace {
 
@@ -35,7 +36,8 @@ const Row kRows[] = {
     {"-O2", nullptr, "Code", "the default"},
     {"-O3", nullptr, "Code", "as -O2 for now"},
     {"--mcpu", "CPU", "Code", "native (default), x86-64-v3, x86-64-v4, sapphirerapids"},
-    {"--print-after", "PASS", "Looking inside", "print the IR after a pass, or after `all` of them"},
+    {"--print-after", "PASS", "Looking inside",
+     "print the IR after a pass, or after `all` of them"},
     {"--dump-dir", "DIR", "Looking inside", "write every stage into numbered files"},
     {"--time-passes", nullptr, "Looking inside", "print how long each stage took"},
     {"--help", nullptr, "Else", "print this text"},
@@ -62,7 +64,7 @@ std::string suggestion(const std::string &name) {
 }
 
 class Parser {
-public:
+ public:
   Parser(int argc, char **argv, Options &out) : words_(argv + 1, argv + argc), out_(out) {}
 
   std::optional<UsageError> run() {
@@ -81,7 +83,7 @@ public:
     return finish();
   }
 
-private:
+ private:
   std::vector<std::string> words_;
   Options &out_;
   size_t at_ = 0;
@@ -89,9 +91,12 @@ private:
   // A command is a first word that is no file.
   std::optional<UsageError> command() {
     const std::string &first = words_[0];
-    if (first == "check") out_.command = Command::Check, ++at_;
-    else if (first == "run") out_.command = Command::Run, ++at_;
-    else if (first == "help") out_.command = Command::Help, ++at_;
+    if (first == "check")
+      out_.command = Command::Check, ++at_;
+    else if (first == "run")
+      out_.command = Command::Run, ++at_;
+    else if (first == "help")
+      out_.command = Command::Help, ++at_;
     else
       for (const char *later : kLater)
         if (first == later && access(later, F_OK) != 0)
@@ -115,8 +120,9 @@ private:
   std::optional<UsageError> file(const std::string &w) {
     if (!out_.input.empty()) {
       if (out_.command == Command::Run)
-        return UsageError{"unexpected argument `" + w + "`", "arguments of the model stand behind `--`: nnc run " +
-                                                                 out_.input + " -- " + w};
+        return UsageError{"unexpected argument `" + w + "`",
+                          "arguments of the model stand behind `--`: nnc run " + out_.input +
+                              " -- " + w};
       return UsageError{"one model at a time: found `" + out_.input + "` and `" + w + "`", ""};
     }
     out_.input = w;
@@ -134,7 +140,8 @@ private:
     if (!row) {
       if (out_.command == Command::Run && !out_.input.empty())
         return UsageError{"unknown option `" + name + "`",
-                          "arguments of the model stand behind `--`: nnc run " + out_.input + " -- " + w};
+                          "arguments of the model stand behind `--`: nnc run " + out_.input +
+                              " -- " + w};
       return UsageError{"unknown option `" + name + "`", suggestion(name)};
     }
     if (!row->value) {
@@ -142,25 +149,39 @@ private:
       return set(name, "");
     }
     std::string value;
-    if (equals != std::string::npos) value = w.substr(equals + 1);
-    else if (at_ < words_.size()) value = words_[at_++];
+    if (equals != std::string::npos)
+      value = w.substr(equals + 1);
+    else if (at_ < words_.size())
+      value = words_[at_++];
     if (value.empty())
-      return UsageError{"`" + name + "` needs a value", name + (name == "-o" ? " " : "=") + row->value};
+      return UsageError{"`" + name + "` needs a value",
+                        name + (name == "-o" ? " " : "=") + row->value};
     return set(name, value);
   }
 
   std::optional<UsageError> set(const std::string &name, const std::string &value) {
-    if (name == "-o") out_.output = value;
-    else if (name == "--emit") return stage(value);
-    else if (name == "--train") out_.train = value;
-    else if (name.size() == 3 && name.rfind("-O", 0) == 0) out_.level = name[2] - '0';
-    else if (name == "--mcpu") out_.cpu = value;
-    else if (name == "--print-after") out_.printAfter = value;
-    else if (name == "--dump-dir") out_.dumpDir = value;
-    else if (name == "--time-passes") out_.timePasses = true;
-    else if (name == "--roundtrip") out_.roundtrip = true;
-    else if (name == "--version") out_.command = Command::Version;
-    else out_.command = Command::Help;
+    if (name == "-o")
+      out_.output = value;
+    else if (name == "--emit")
+      return stage(value);
+    else if (name == "--train")
+      out_.train = value;
+    else if (name.size() == 3 && name.rfind("-O", 0) == 0)
+      out_.level = name[2] - '0';
+    else if (name == "--mcpu")
+      out_.cpu = value;
+    else if (name == "--print-after")
+      out_.printAfter = value;
+    else if (name == "--dump-dir")
+      out_.dumpDir = value;
+    else if (name == "--time-passes")
+      out_.timePasses = true;
+    else if (name == "--roundtrip")
+      out_.roundtrip = true;
+    else if (name == "--version")
+      out_.command = Command::Version;
+    else
+      out_.command = Command::Help;
     return std::nullopt;
   }
 
@@ -196,10 +217,11 @@ std::optional<UsageError> parseOptions(int argc, char **argv, Options &out) {
   return Parser(argc, argv, out).run();
 }
 
-// --- help ------------------------------------------------------------------------------------------
+// --- help ----------------------------------------------------------------------------------------
 
 std::string helpText() {
-  std::string text = R"(nnc compiles a neural network, written in a .nn file, to one program that trains it.
+  std::string text =
+      R"(nnc compiles a neural network, written in a .nn file, to one program that trains it.
 
 First steps:
   nnc model.nn                 writes a program named after the model, say ./classifier
@@ -251,7 +273,8 @@ std::string versionText() { return "nnc " NNC_VERSION ", with LLVM " NNC_LLVM_VE
 
 void complain(const std::string &message, const std::string &help) {
   bool color = isatty(2) && !getenv("NO_COLOR");
-  std::fprintf(stderr, "%serror:%s %s\n", color ? "\033[1;31m" : "", color ? "\033[0m" : "", message.c_str());
+  std::fprintf(stderr, "%serror:%s %s\n", color ? "\033[1;31m" : "", color ? "\033[0m" : "",
+               message.c_str());
   if (!help.empty()) std::fprintf(stderr, "  help: %s\n", help.c_str());
 }
 

@@ -5,8 +5,8 @@
 
 using namespace nnc;
 using namespace nnc::cg;
-using nnc::test::ProgramMaker;
 using Catch::Matchers::Contains;
+using nnc::test::ProgramMaker;
 
 namespace {
 

@@ -1,5 +1,5 @@
-// Programs by hand, for the planner's tests: buffers of f32 and kernels that read and write whole buffers
-// row by row, with a known schedule.
+// Programs by hand, for the planner's tests: buffers of f32 and kernels that read and write whole
+// buffers row by row, with a known schedule.
 #pragma once
 #include "codegen/program.h"
 #include <string>
@@ -68,7 +68,8 @@ struct ProgramMaker {
     cg::Launch l;
     cg::Kernel &k = l.kernel;
     cg::AxisId r = start(k, name, out), c = k.axis("c", p.buffers[out].type.dims[1]);
-    cg::AxisId i = k.axis("i", p.buffers[in].type.dims[0]), j = k.axis("j", p.buffers[in].type.dims[1]);
+    cg::AxisId i = k.axis("i", p.buffers[in].type.dims[0]),
+               j = k.axis("j", p.buffers[in].type.dims[1]);
     k.parallel = {r, c};
     k.schedule.items = {{r, 1}};
     cg::Stage all;
@@ -83,7 +84,9 @@ struct ProgramMaker {
     return finish(std::move(l));
   }
 
-  void bind(const std::string &persistent, cg::BufferId b) { p.results.push_back({persistent, b, true}); }
+  void bind(const std::string &persistent, cg::BufferId b) {
+    p.results.push_back({persistent, b, true});
+  }
   void result(const std::string &name, cg::BufferId b) { p.results.push_back({name, b, false}); }
 
   int64_t width(cg::BufferId b) const { return p.buffers[b].type.dims[1].b; }
@@ -116,7 +119,7 @@ struct ProgramMaker {
     return l;
   }
 
-private:
+ private:
   int32_t inputs_ = 0;
 };
 

@@ -95,7 +95,8 @@ TEST_CASE("plan: a kernel that reads all of the old value does not write over it
 }
 
 TEST_CASE("plan: a later stage that reads the old value forbids the update in place") {
-  // s0 stores m' over m; s1 reads m: in the same block, or in a reduction that follows or comes first.
+  // s0 stores m' over m; s1 reads m: in the same block, or in a reduction that follows or comes
+  // first.
   enum Form { sameBlock, later, earlier };
   for (Form form : {sameBlock, later, earlier}) {
     ProgramMaker m;
@@ -109,7 +110,8 @@ TEST_CASE("plan: a later stage that reads the old value forbids the update in pl
     Index at = k.axisIndex(r) * 4096 + k.axisIndex(c);
     int32_t a = m.take(l, old, false), b = m.take(l, m1, true), out = m.take(l, w, true);
     ExprId x = ProgramMaker::load(k, a, at);
-    k.stages = {ProgramMaker::stage(ProgramMaker::add(k, x, x), b, at), ProgramMaker::stage(x, out, at)};
+    k.stages = {ProgramMaker::stage(ProgramMaker::add(k, x, x), b, at),
+                ProgramMaker::stage(x, out, at)};
     if (form != sameBlock) k.stages[1].combine = Combine::sum, k.stages[1].reduce = {once};
     if (form == earlier) std::swap(k.stages[0], k.stages[1]);
     m.finish(std::move(l));
@@ -123,7 +125,8 @@ TEST_CASE("plan: a later stage that reads the old value forbids the update in pl
 
 TEST_CASE("plan: persistent values can be swapped, kept and reported") {
   ProgramMaker m;
-  BufferId a = m.buffer("a", kWeights, Life::Persistent), b = m.buffer("b", kWeights, Life::Persistent);
+  BufferId a = m.buffer("a", kWeights, Life::Persistent),
+           b = m.buffer("b", kWeights, Life::Persistent);
   BufferId c = m.buffer("c", kWeights, Life::Persistent), c1 = m.buffer("c.1", kWeights);
   m.elementwise("update", {c, c}, c1);
   m.bind("a", b), m.bind("b", a), m.bind("c", c1);
@@ -146,7 +149,8 @@ TEST_CASE("plan: a result for a persistent value that the function does not read
 
 TEST_CASE("plan: item-aligned kernels need no barrier, others do") {
   ProgramMaker m;
-  BufferId x = m.buffer("x", kRows, Life::Input), y = m.buffer("y", kRows), z = m.buffer("z", kRows);
+  BufferId x = m.buffer("x", kRows, Life::Input), y = m.buffer("y", kRows),
+           z = m.buffer("z", kRows);
   BufferId u = m.buffer("u", kRows), v = m.buffer("v", kRows);
   m.elementwise("y", {x}, y);
   m.elementwise("z", {y, x}, z);
@@ -179,7 +183,8 @@ TEST_CASE("plan: buffers share memory only across a barrier") {
 
 TEST_CASE("plan: a value is written over an operand that dies there") {
   ProgramMaker m;
-  BufferId x = m.buffer("x", kRows, Life::Input), y = m.buffer("y", kRows), z = m.buffer("z", kRows);
+  BufferId x = m.buffer("x", kRows, Life::Input), y = m.buffer("y", kRows),
+           z = m.buffer("z", kRows);
   m.elementwise("y", {x}, y);
   m.elementwise("z", {y, x}, z);
   m.result("z", z);

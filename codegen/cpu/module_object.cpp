@@ -4,9 +4,10 @@
 // hand, and the bytes must depend on nothing but the model:
 //   train_step = [ {kernel k3, 32 items, first_arg 0, ..}, {kernel k7, .., NNC_OP_BARRIER}, .. ]
 //
-// Method. Every struct of the contract is pointers and 64-bit integers, so an LLVM constant struct of the same
-// field list has the same layout. One function per struct, fields in the order of the header; arrays and
-// strings are private globals, made in the order of the walk. The only public symbol is `nnc_model`.
+// Method. Every struct of the contract is pointers and 64-bit integers, so an LLVM constant struct
+// of the same field list has the same layout. One function per struct, fields in the order of the
+// header; arrays and strings are private globals, made in the order of the walk. The only public
+// symbol is `nnc_model`.
 #include "codegen/cpu/llvm_pch.h"
 
 #include "codegen/cpu/emit.h"
@@ -41,18 +42,18 @@ int64_t kindOf(const ir::Persistent &p) {
 }
 
 class TableEmitter {
-public:
+ public:
   TableEmitter(llvm::Module &m, const ModelTables &t, const Target &target)
       : module_(m), tables_(t), target_(target), context_(m.getContext()) {}
 
   void run() {
     llvm::Constant *value = model();
-    auto *g = new llvm::GlobalVariable(module_, value->getType(), true, llvm::GlobalValue::ExternalLinkage,
-                                       value, "nnc_model");
+    auto *g = new llvm::GlobalVariable(module_, value->getType(), true,
+                                       llvm::GlobalValue::ExternalLinkage, value, "nnc_model");
     g->setAlignment(llvm::Align(64));
   }
 
-private:
+ private:
   llvm::Module &module_;
   const ModelTables &tables_;
   const Target &target_;
@@ -64,12 +65,16 @@ private:
   llvm::Constant *number(int64_t v) {
     return llvm::ConstantInt::get(llvm::Type::getInt64Ty(context_), uint64_t(v));
   }
-  llvm::Constant *null() { return llvm::ConstantPointerNull::get(llvm::PointerType::get(context_, 0)); }
-  llvm::Constant *record(const Fields &fields) { return llvm::ConstantStruct::getAnon(context_, fields); }
+  llvm::Constant *null() {
+    return llvm::ConstantPointerNull::get(llvm::PointerType::get(context_, 0));
+  }
+  llvm::Constant *record(const Fields &fields) {
+    return llvm::ConstantStruct::getAnon(context_, fields);
+  }
 
   llvm::Constant *global(llvm::Constant *value, const char *name, int64_t align) {
-    auto *g = new llvm::GlobalVariable(module_, value->getType(), true, llvm::GlobalValue::PrivateLinkage,
-                                       value, name);
+    auto *g = new llvm::GlobalVariable(module_, value->getType(), true,
+                                       llvm::GlobalValue::PrivateLinkage, value, name);
     g->setAlignment(llvm::Align(uint64_t(align)));
     return g;
   }
@@ -87,7 +92,7 @@ private:
     return it->second;
   }
 
-  // --- one function per struct -----------------------------------------------------------------------
+  // --- one function per struct -------------------------------------------------------------------
 
   llvm::Constant *dims(const Dims &d) {
     Fields list;
@@ -97,15 +102,18 @@ private:
 
   llvm::Constant *tensor(const std::string &name, const ir::Type &type, Life life, int64_t offset,
                          int64_t batch, int64_t kind) {
-    int64_t size = ir::elementCount(type.dims, std::max<int64_t>(batch, 1)) * ir::dtypeBytes(type.dtype);
+    int64_t size =
+        ir::elementCount(type.dims, std::max<int64_t>(batch, 1)) * ir::dtypeBytes(type.dtype);
     return record({string(name), number(int64_t(type.dtype)), number(type.rank()), dims(type.dims),
-                   number(regionOf(life)), number(offset), number(size), number(0), null(), number(kind)});
+                   number(regionOf(life)), number(offset), number(size), number(0), null(),
+                   number(kind)});
   }
 
   llvm::Constant *kernel(const std::string &symbol) {
     if (llvm::Function *f = module_.getFunction(symbol)) return f;
     llvm::Type *ptr = llvm::PointerType::get(context_, 0), *i64 = llvm::Type::getInt64Ty(context_);
-    auto *type = llvm::FunctionType::get(llvm::Type::getVoidTy(context_), {ptr, ptr, i64, i64}, false);
+    auto *type =
+        llvm::FunctionType::get(llvm::Type::getVoidTy(context_), {ptr, ptr, i64, i64}, false);
     return llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, symbol, module_);
   }
 
@@ -113,7 +121,8 @@ private:
     return tables_.module->locs[userPlace(*tables_.module, loc).i].line;
   }
 
-  llvm::Constant *op(const CompiledFunction &f, const Step &s, const std::string &symbol, int64_t firstArg) {
+  llvm::Constant *op(const CompiledFunction &f, const Step &s, const std::string &symbol,
+                     int64_t firstArg) {
     const Kernel &k = f.program.launches[s.kernel].kernel;
     ItemFormula items = itemFormula(k);
     int64_t flags = (s.barrierBefore ? NNC_OP_BARRIER : 0) | (s.single ? NNC_OP_SINGLE : 0);
@@ -130,8 +139,8 @@ private:
       for (BufferId b = 0; b < BufferId(f.program.buffers.size()); ++b) {
         const Buffer &buffer = f.program.buffers[b];
         if (buffer.life != Life::Input || buffer.input != index) continue;
-        list.push_back(tensor(f.program.function->values[param.value.i].name, buffer.type, Life::Input,
-                              f.plan.place[b].offset, f.program.batch, NNC_TENSOR_IO));
+        list.push_back(tensor(f.program.function->values[param.value.i].name, buffer.type,
+                              Life::Input, f.plan.place[b].offset, f.program.batch, NNC_TENSOR_IO));
         break;
       }
     }
@@ -155,20 +164,21 @@ private:
     Fields ops, args;
     for (const Step &s : f.plan.steps) {
       ops.push_back(op(f, s, symbols[s.kernel], int64_t(args.size())));
-      for (const PlannedArg &a : s.args) args.push_back(record({number(a.offset), number(regionOf(a.region))}));
+      for (const PlannedArg &a : s.args)
+        args.push_back(record({number(a.offset), number(regionOf(a.region))}));
     }
     int64_t inputCount, resultCount;
     llvm::Constant *in = inputs(f, inputCount), *out = results(f, resultCount);
     return record({string(f.program.function->name), number(f.program.batch), array(ops, "ops"),
-                   number(int64_t(ops.size())), array(args, "args"), number(int64_t(args.size())), in,
-                   number(inputCount), out, number(resultCount)});
+                   number(int64_t(ops.size())), array(args, "args"), number(int64_t(args.size())),
+                   in, number(inputCount), out, number(resultCount)});
   }
 
   llvm::Constant *persistents(int64_t &count) {
     Fields list;
     for (const ir::Persistent &p : tables_.module->persistents)
-      list.push_back(tensor(p.name, p.type, Life::Persistent, tables_.persistent->offset.at(p.name), 1,
-                            kindOf(p)));
+      list.push_back(tensor(p.name, p.type, Life::Persistent, tables_.persistent->offset.at(p.name),
+                            1, kindOf(p)));
     count = int64_t(list.size());
     return array(list, "tensors");
   }
@@ -199,16 +209,17 @@ private:
     llvm::Constant *constants =
         tables_.constants.empty() ? null() : bytes(tables_.constants, false, "constants", 64);
     std::string cpu = target_.cpu == "native" ? target_.llvmCpu : target_.cpu;
-    return record({number(NNC_ABI_VERSION), bytes(meta, true, "metadata", 1), number(int64_t(meta.size())),
-                   array(functions, "functions"), number(int64_t(functions.size())), tensors,
-                   number(tensorCount), number(tables_.persistent->bytes), number(transient), number(input),
-                   number(scratch), constants, number(target_.requiredFeatures),
-                   string("x86-64 " + cpu)});
+    return record(
+        {number(NNC_ABI_VERSION), bytes(meta, true, "metadata", 1), number(int64_t(meta.size())),
+         array(functions, "functions"), number(int64_t(functions.size())), tensors,
+         number(tensorCount), number(tables_.persistent->bytes), number(transient), number(input),
+         number(scratch), constants, number(target_.requiredFeatures), string("x86-64 " + cpu)});
   }
 };
 
 // A change of the contract must be made here, too.
-static_assert(sizeof(NncOp) == 11 * 8 && sizeof(NncTensor) == 10 * 8 && sizeof(NncFunction) == 10 * 8);
+static_assert(sizeof(NncOp) == 11 * 8 && sizeof(NncTensor) == 10 * 8 &&
+              sizeof(NncFunction) == 10 * 8);
 static_assert(sizeof(NncModel) == 14 * 8 && sizeof(NncArg) == 2 * 8 && sizeof(NncDim) == 2 * 8);
 
 } // namespace

@@ -1,0 +1,289 @@
+// The `nnc` command from outside: options, stages, files, messages, exit codes, and the bytes it
+// builds.
+#include <catch2/catch.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <string>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace fs = std::filesystem;
+using Catch::Matchers::Contains;
+using Catch::Matchers::StartsWith;
+
+namespace {
+
+std::string readAll(const fs::path &path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream all;
+  all << in.rdbuf();
+  return all.str();
+}
+
+struct Outcome {
+  int status;
+  std::string out, err;
+};
+
+// A directory of its own for each test case.
+struct Workplace {
+  fs::path dir;
+  Workplace() {
+    std::string name = (fs::temp_directory_path() / "nnc-tool-XXXXXX").string();
+    REQUIRE(mkdtemp(name.data()));
+    dir = name;
+  }
+  ~Workplace() {
+    std::error_code ignored;
+    fs::remove_all(dir, ignored);
+  }
+  fs::path operator/(const std::string &name) const { return dir / name; }
+
+  Outcome shell(const std::string &command) const {
+    std::string line = "cd '" + dir.string() + "' && { " + command + "; } > .out 2> .err";
+    int status = std::system(line.c_str());
+    Outcome o{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+              readAll(dir / ".out"), readAll(dir / ".err")};
+    INFO(command << "\n" << o.err);
+    CHECK(o.status < 128); // never a crash
+    return o;
+  }
+  Outcome nnc(const std::string &arguments) const {
+    return shell(NNC_BINARY_DIR "/nnc " + arguments);
+  }
+  void write(const std::string &name, const std::string &text) const {
+    std::ofstream(dir / name) << text;
+  }
+  std::set<std::string> files() const {
+    std::set<std::string> names;
+    for (auto &e : fs::directory_iterator(dir)) names.insert(e.path().filename().string());
+    names.erase(".out"), names.erase(".err");
+    return names;
+  }
+};
+
+// Does the ELF program have an interpreter segment: is it dynamically linked?
+bool needsLoader(const std::string &elf) {
+  auto at = [&](size_t offset, int bytes) {
+    uint64_t v = 0;
+    for (int i = bytes; i-- > 0;) v = v << 8 | uint8_t(elf.at(offset + size_t(i)));
+    return v;
+  };
+  for (uint64_t i = 0; i < at(56, 2); ++i)
+    if (at(at(32, 8) + i * at(54, 2), 4) == 3) return true;
+  return false;
+}
+
+const std::string kMlp = NNC_SOURCE_DIR "/tests/ir/mlp.ir";
+
+const char *const kModel = R"(model Line(x: [batch, 2]) -> [batch, 1] {
+  x |> Dense(3, activation = tanh) |> Dense(1)
+}
+
+train Line {
+  data      = csv("points.csv", x = columns(0..2), target = "y")
+  loss      = MeanSquaredError()
+  optimizer = SGD(learning_rate = 0.1)
+  epochs    = 2
+}
+)";
+
+} // namespace
+
+TEST_CASE("tool: help and version", "[tool]") {
+  Workplace w;
+  Outcome help = w.nnc("--help");
+  CHECK(help.status == 0);
+  CHECK_THAT(help.out, Contains("nnc model.nn") && Contains("--emit") && Contains("nnc run") &&
+                           Contains("./classifier train"));
+  CHECK(w.nnc("help").out == help.out);
+  Outcome bare = w.nnc("");
+  CHECK(bare.status == 2);
+  CHECK(bare.out == help.out);
+  CHECK_THAT(w.nnc("--version").out, StartsWith("nnc ") && Contains("LLVM"));
+}
+
+TEST_CASE("tool: mistakes on the command line", "[tool]") {
+  Workplace w;
+  struct Case {
+    const char *arguments, *message;
+  };
+  for (Case c :
+       {Case{"--emti=ir m.nn", "did you mean `--emit`?"},
+        Case{"--emit=kernel m.nn", "did you mean `kernels`?"},
+        Case{"--emit=zzzzzzzz m.nn", "the stages are tokens, ast"}, Case{"--emit", "needs a value"},
+        Case{"--time-passes=3 m.nn", "takes no value"}, Case{"a.nn b.nn", "one model at a time"},
+        Case{"-o x", "no model given"}, Case{"m.nn -o -", "needs a file"},
+        Case{"-O7 m.nn", "unknown option `-O7`"}, Case{"--mcpu=pentium m.nn", "pentium"},
+        Case{"run m.nn --epochs=3", "nnc run m.nn -- --epochs=3"},
+        Case{"fmt m.nn", "not there yet"}, Case{"lsp", "not there yet"}}) {
+    Outcome o = w.nnc(c.arguments);
+    INFO(c.arguments << "\n" << o.err);
+    CHECK(o.status == 2);
+    CHECK(o.out == "");
+    CHECK_THAT(o.err, StartsWith("error: ") && Contains(c.message));
+  }
+}
+
+TEST_CASE("tool: files that cannot be read or written", "[tool]") {
+  Workplace w;
+  Outcome missing = w.nnc("no.nn");
+  CHECK(missing.status == 1);
+  CHECK_THAT(missing.err, Contains("cannot read `no.nn`"));
+  CHECK(w.nnc(".").status == 1);
+  Outcome directory = w.nnc(kMlp + " -o /");
+  CHECK(directory.status == 1);
+  CHECK_THAT(directory.err, Contains("cannot write `/`"));
+  Outcome nowhere = w.nnc(kMlp + " -o there/is/no/such/directory");
+  CHECK(nowhere.status == 1);
+  CHECK_THAT(nowhere.err, Contains("cannot write `there/is/no/such/directory`: No such file"));
+  CHECK(w.nnc(kMlp + " --emit=obj -o there/model.o").status == 1);
+  CHECK(w.nnc(kMlp + " --emit=opt -o there/model.ir").status == 1);
+  CHECK(w.files().empty());
+  // The default name of the program is the model's; it must not destroy a source of that name.
+  fs::copy_file(kMlp, w / "classifier");
+  Outcome self = w.nnc("classifier");
+  CHECK(self.status == 1);
+  CHECK_THAT(self.err, Contains("would overwrite"));
+  CHECK(w.nnc("classifier -o ./classifier").status == 1);
+  CHECK(readAll(w / "classifier") == readAll(kMlp));
+}
+
+TEST_CASE("tool: mistakes in a model", "[tool]") {
+  Workplace w;
+  std::string broken = kModel;
+  broken.replace(broken.find("Dense(3"), 5, "Dens");
+  w.write("m.nn", broken);
+  for (std::string arguments : {"m.nn", "check m.nn", "run m.nn", "m.nn --emit=obj"}) {
+    Outcome o = w.nnc(arguments);
+    CHECK(o.status == 1);
+    CHECK_THAT(o.err, Contains("m.nn:2:8") && Contains("`Dense`"));
+  }
+  CHECK(w.files() == std::set<std::string>{"m.nn"});
+  w.write("m.ir", "nnc-ir 1\nfunc @f batch 0 (%x: f32[2]) {\n  %y = frobnicate %x : f32[2]\n}\n");
+  Outcome ir = w.nnc("m.ir");
+  CHECK(ir.status == 1);
+  CHECK_THAT(ir.err, Contains("m.ir:3:"));
+}
+
+TEST_CASE("tool: a program that trains", "[tool]") {
+  Workplace w;
+  w.write("m.nn", kModel);
+  w.write("points.csv", "a,b,y\n1,2,3\n2,1,3\n0,1,1\n1,0,1\n");
+  Outcome o = w.nnc("m.nn");
+  REQUIRE(o.status == 0);
+  CHECK((o.out == "" && o.err == ""));
+  REQUIRE(fs::exists(w / "line"));
+  CHECK((fs::status(w / "line").permissions() & fs::perms::owner_exec) != fs::perms::none);
+  CHECK(!needsLoader(readAll(w / "line")));
+  Outcome trained = w.shell("./line train");
+  INFO(trained.err);
+  CHECK(trained.status == 0);
+  CHECK_THAT(trained.out, Contains("Epoch 2/2"));
+  CHECK_THAT(w.nnc("check m.nn").out, Contains("no mistakes"));
+  Outcome ran = w.nnc("run m.nn -- summary");
+  CHECK(ran.status == 0);
+  CHECK(ran.out == w.shell("./line summary").out);
+  CHECK(w.nnc("run m.nn -- --no-such-option").status != 0);
+}
+
+TEST_CASE("tool: without a compiler, a linker or an environment", "[tool]") {
+  Workplace w;
+  CHECK(w.shell("env -i " NNC_BINARY_DIR "/nnc " + kMlp + " -o model && env -i ./model --help")
+            .status == 0);
+}
+
+TEST_CASE("tool: equal text gives equal bytes", "[tool]") {
+  Workplace w;
+  w.write("m.nn", kModel);
+  REQUIRE(w.nnc("m.nn -o one").status == 0);
+  REQUIRE(w.nnc("m.nn -o one").status == 0); // over itself
+  fs::create_directory(w / "elsewhere");
+  fs::copy_file(w / "m.nn", w / "elsewhere/m.nn");
+  REQUIRE(w.shell("cd elsewhere && " NNC_BINARY_DIR "/nnc ./m.nn -o two").status == 0);
+  REQUIRE(w.shell(NNC_BINARY_DIR "/nnc m.nn --emit=ir -o - | " NNC_BINARY_DIR "/nnc - -o three")
+              .status == 0);
+  REQUIRE(w.nnc("m.nn --emit=ir -o m.ir").status == 0);
+  REQUIRE(w.nnc("m.ir -o four").status == 0);
+  std::string bytes = readAll(w / "one");
+  CHECK(readAll(w / "elsewhere/two") == bytes);
+  CHECK(readAll(w / "three") == bytes);
+  CHECK(readAll(w / "four") == bytes);
+  CHECK(bytes.find(w.dir.string()) == std::string::npos);
+  CHECK(w.files() == std::set<std::string>{"m.nn", "m.ir", "one", "three", "four", "elsewhere"});
+}
+
+TEST_CASE("tool: every stage as text", "[tool]") {
+  Workplace w;
+  w.write("m.nn", kModel);
+  struct Case {
+    const char *stage, *contains;
+  };
+  for (Case c : {Case{"tokens", "NAME"}, Case{"ast", "model Line"}, Case{"ir", "nnc-ir 1"},
+                 Case{"grad", "nnc-ir 1"}, Case{"opt", "func @train_step"}, Case{"math", "="},
+                 Case{"dot", "digraph"}, Case{"kernels", "kernel Contract"},
+                 Case{"memory", "function train_step"}, Case{"llvm", "define"},
+                 Case{"asm", ".globl"}, Case{"obj", "ELF"}}) {
+    INFO(c.stage);
+    std::string emit = std::string("m.nn --emit=") + c.stage;
+    Outcome o = w.nnc(emit + " -o -");
+    CHECK((o.status == 0 && o.err == ""));
+    CHECK_THAT(o.out, Contains(c.contains));
+    CHECK(w.nnc(emit + " -o stage").status == 0);
+    CHECK(readAll(w / "stage") == o.out);
+    if (c.stage != std::string("obj")) CHECK(w.nnc(emit).out == o.out);
+  }
+  CHECK(w.nnc(kMlp + " --emit=ast").status == 1);
+  CHECK(w.nnc("m.nn --emit=obj").status == 0);
+  CHECK(fs::exists(w / "line.o"));
+  CHECK(w.nnc("m.nn --emit=asm -o /dev/null").status == 0);
+}
+
+TEST_CASE("tool: looking inside", "[tool]") {
+  Workplace w;
+  w.write("m.nn", kModel);
+  Outcome times = w.nnc("m.nn --time-passes -o model");
+  CHECK_THAT(times.err,
+             Contains("ms  elaborate") && Contains("ms  machine code") && Contains("ms  total"));
+  Outcome after = w.nnc("m.nn --print-after=simplify -o model");
+  CHECK(after.status == 0);
+  CHECK_THAT(after.err, Contains("# after simplify") && !Contains("# after cse"));
+  CHECK_THAT(w.nnc("m.nn --print-after=all -o model").err,
+             Contains("# after simplify") && Contains("# after cse"));
+  Outcome wrong = w.nnc("m.nn --print-after=simplfy -o wrong");
+  CHECK(wrong.status == 1);
+  CHECK_THAT(wrong.err, Contains("did you mean `simplify`?"));
+  CHECK(!fs::exists(w / "wrong"));
+
+  REQUIRE(w.nnc("m.nn --dump-dir=dump -o model").status == 0);
+  std::set<std::string> kinds;
+  int files = 0;
+  for (auto &e : fs::directory_iterator(w / "dump")) {
+    std::string name = e.path().filename().string();
+    CHECK(isdigit(name[0]));
+    kinds.insert(name.substr(name.find('-') + 1));
+    ++files;
+  }
+  for (const char *kind : {"tokens.txt", "ast.nn", "elaborate.ir", "kernels.txt", "memory.txt",
+                           "model.ll", "model.s", "model.o"})
+    CHECK(kinds.count(kind) == 1);
+  CHECK(files > 10);
+}
+
+TEST_CASE("tool: levels and processors", "[tool]") {
+  Workplace w;
+  w.write("m.nn", kModel);
+  w.write("points.csv", "a,b,y\n1,2,3\n2,1,3\n0,1,1\n1,0,1\n");
+  for (std::string flags : {"-O0", "-O1", "-O2", "-O3"}) {
+    REQUIRE(w.nnc("m.nn -o model " + flags).status == 0);
+    Outcome o = w.shell("./model train --verbose 2");
+    CHECK(o.status == 0);
+    CHECK_THAT(o.out, Contains("loss"));
+  }
+  for (std::string cpu : {"native", "x86-64-v3", "x86-64-v4", "sapphirerapids"})
+    CHECK(w.nnc("m.nn -o model --mcpu=" + cpu).status == 0);
+}
