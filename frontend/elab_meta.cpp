@@ -1,8 +1,8 @@
-// The module's metadata (runtime/metadata.md): what a training binary needs beyond the tensors.
+// The module's metadata (docs/internals.md): what a training binary needs beyond the tensors.
 //
 // Problem. The binary prints a summary, finds its data, knows its metrics by name:
 //
-//   {"name": "classifier", "train": {"epochs": 30, …}, "data": [{"name": "image", …}], "layers": […]}
+//   {"name": "classifier", "train": {"epochs": 30, …}, "data": [{"name": "image", …}], …}
 //
 // Method. The plan holds all of it; here it is written in the order of the schema. A layer's costs
 // are read off the nodes its application emitted in eval_step.

@@ -7,7 +7,7 @@
 // One evaluator runs the text at compile time: names, numbers, lists and functions disappear, what
 // is left are tensor operations. Running *is* the shape check. A file with a `train` block gives
 // init, train_step, eval_step, predict and metrics_result; a file with a model alone gives init and
-// predict. Everything else that a binary needs is the module's metadata (runtime/metadata.md).
+// predict. Everything else that a binary needs is the module's metadata (docs/internals.md).
 #pragma once
 #include "frontend/diagnostics.h"
 #include "frontend/source.h"

@@ -16,7 +16,7 @@
 
 namespace rt {
 
-// What metadata.md calls a COLUMN, after `--data`.
+// What docs/internals.md ("Module metadata") calls a COLUMN, after `--data`.
 struct ColumnSpec {
   const char *name = nullptr, *reader = nullptr, *file = nullptr;
   Json columns; // CSV: a list or one of names and indices
