@@ -1,7 +1,7 @@
 // Builtins: elementwise functions, reductions, orders, and making tensors.
 //
-// Problem. `sqrt(2)` is a number, `sqrt(x)` a node; `sum(x, axis = -1)` of u8 adds as i32, `mean(x)`
-// gives floats.
+// Problem. `sqrt(2)` is a number, `sqrt(x)` a node; `sum(x, axis = -1)` of u8 adds as i32,
+// `mean(x)` gives floats.
 //
 // Method. Each elementwise function is one row: its node and its meaning for static numbers. The
 // element types follow R8 through `promote`.
@@ -11,7 +11,7 @@
 
 namespace nnc::fe {
 
-// --- elementwise -----------------------------------------------------------------------------------
+// --- elementwise ---------------------------------------------------------------------------------
 
 static Value unaryNode(BuiltinCall &c, ir::Op op, bool toFloat, double (*number)(double)) {
   if (c[0].isNumber()) {
@@ -111,8 +111,7 @@ Value builtin_where(BuiltinCall &c) {
   Values xs{c[1], c[2]};
   for (Value &x : xs) {
     if (x.isPoison()) return x;
-    if (!c.e.isTensorLike(x))
-      return c.e.fail(Diag::TensorWanted, {c.e.text(c.span), c.e.show(x)});
+    if (!c.e.isTensorLike(x)) return c.e.fail(Diag::TensorWanted, {c.e.text(c.span), c.e.show(x)});
   }
   ir::DType t = c.e.commonElement(xs, false, true);
   for (Value &x : xs)
@@ -160,15 +159,14 @@ Value builtin_expect_range(BuiltinCall &c) {
   }
   auto it = c.e.pass->columns.find(v.i);
   if (it == c.e.pass->columns.end()) return c[0];
-  auto [range, isNew] =
-      c.e.pass->ranges.try_emplace(it->second, c[1].number(), c[2].number());
+  auto [range, isNew] = c.e.pass->ranges.try_emplace(it->second, c[1].number(), c[2].number());
   if (!isNew)
     range->second = {std::max(range->second.first, c[1].number()),
                      std::min(range->second.second, c[2].number())};
   return c[0];
 }
 
-// --- reductions ------------------------------------------------------------------------------------
+// --- reductions ----------------------------------------------------------------------------------
 
 /// A list of numbers or tensors, folded by an operator; poison through `done` if x is no list.
 static Value foldList(BuiltinCall &c, BinaryOp op, Value start, bool &done) {
@@ -251,8 +249,7 @@ Value builtin_argmax(BuiltinCall &c) {
 Value builtin_max_index(BuiltinCall &c) {
   Values xs{c[0]};
   std::vector<int> axes;
-  if (!c.e.promote(xs, false) ||
-      !c.e.axisList(c[1], c.exprs[1], c.e.rank(xs[0]), c.spans[1], axes))
+  if (!c.e.promote(xs, false) || !c.e.axisList(c[1], c.exprs[1], c.e.rank(xs[0]), c.spans[1], axes))
     return {};
   std::sort(axes.begin(), axes.end());
   auto both = c.e.emitMany(ir::Op::max_index_, {xs[0].id},
@@ -281,7 +278,7 @@ static Value sorted(BuiltinCall &c, size_t which) {
 Value builtin_sort(BuiltinCall &c) { return sorted(c, 0); }
 Value builtin_argsort(BuiltinCall &c) { return sorted(c, 1); }
 
-// --- making ----------------------------------------------------------------------------------------
+// --- making --------------------------------------------------------------------------------------
 
 static Value filled(BuiltinCall &c, const Value &value, const Value &dtype) {
   ir::Dims dims;
@@ -324,8 +321,7 @@ Value builtin_range(BuiltinCall &c) {
   }
   if (begin.kind != Kind::Int || end.kind != Kind::Int)
     return c.e.fail(Diag::NotInt, {c.e.show(begin.kind != Kind::Int ? begin : end)});
-  Value y = c.e.emit(ir::Op::iota_, {},
-                     ir::IotaAttr{0, {ir::DType::i32, {end.dim - begin.dim}}});
+  Value y = c.e.emit(ir::Op::iota_, {}, ir::IotaAttr{0, {ir::DType::i32, {end.dim - begin.dim}}});
   return begin.isInt() && begin.integer() == 0 ? y : c.e.binary(BinaryOp::Add, y, begin);
 }
 
@@ -343,8 +339,7 @@ Value builtin_random_uniform(BuiltinCall &c) {
   ir::Dims dims;
   std::vector<Span> origins;
   if (!c.e.shapeList(c[0], c.spans[0], dims, origins) || !c.e.needsTensor(c.span)) return {};
-  Value u = c.e.emit(ir::Op::random_, {},
-                     ir::RandomAttr{c.e.randomSite(), {c.e.floatType, dims}});
+  Value u = c.e.emit(ir::Op::random_, {}, ir::RandomAttr{c.e.randomSite(), {c.e.floatType, dims}});
   c.e.setOrigins(u, std::move(origins));
   bool unit = c[1].isNumber() && c[1].number() == 0;
   Value width = c.e.binary(BinaryOp::Sub, c[2], c[1]);

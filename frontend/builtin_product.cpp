@@ -30,7 +30,7 @@ struct Forms {
 
 Value builtin_matmul(BuiltinCall &c) { return c.e.matmul(c[0], c[1]); }
 
-// --- einsum ----------------------------------------------------------------------------------------
+// --- einsum --------------------------------------------------------------------------------------
 
 namespace {
 /// A term of an equation: letters as their codes, axes of `...` as 1000 + distance from the right.
@@ -109,10 +109,12 @@ static bool parseEquation(std::string_view text, const std::vector<int> &ranks, 
       if (l < kEllipsis && std::count(seen.begin(), seen.end(), l) == 1) out.push_back(l);
   }
   for (int l : out) {
-    if (l == -1) eq.output.insert(eq.output.end(), leading.begin(), leading.end());
+    if (l == -1)
+      eq.output.insert(eq.output.end(), leading.begin(), leading.end());
     else if (std::find(seen.begin(), seen.end(), l) == seen.end())
       return error = "`" + std::string(1, char(l)) + "` of the result is in no term", false;
-    else eq.output.push_back(l);
+    else
+      eq.output.push_back(l);
   }
   return true;
 }
@@ -127,8 +129,10 @@ static Value einsumOne(BuiltinCall &c, const Value &x, const Term &from, const T
   Term rest;
   for (size_t i = 0; i < from.size(); ++i) {
     bool kept = std::find(to.begin(), to.end(), from[i]) != to.end();
-    if (kept) rest.push_back(from[i]);
-    else gone.push_back(int(i));
+    if (kept)
+      rest.push_back(from[i]);
+    else
+      gone.push_back(int(i));
   }
   Value y = c.e.reduce(ir::ReduceKind::sum, x, gone, false);
   ir::Ints perm;
@@ -219,7 +223,7 @@ Value builtin_einsum(BuiltinCall &c) {
   return y;
 }
 
-// --- windows over space ----------------------------------------------------------------------------
+// --- windows over space --------------------------------------------------------------------------
 
 namespace {
 /// One spatial axis of a convolution or pooling.
@@ -236,8 +240,8 @@ static bool padSpace(BuiltinCall &c, const Value &padding, Span span, std::vecto
   for (size_t i = 0; i < space.size(); ++i) {
     Space &s = space[i];
     if (!isValid(s)) {
-      c.e.error(Diag::TensorRule, {c.e.text(c.span).substr(0, 30),
-                                   "sizes, strides and dilations are at least 1"});
+      c.e.error(Diag::TensorRule,
+                {c.e.text(c.span).substr(0, 30), "sizes, strides and dilations are at least 1"});
       return false;
     }
     if (padding.kind == Kind::String && padding.string() == "same") {
@@ -247,8 +251,7 @@ static bool padSpace(BuiltinCall &c, const Value &padding, Span span, std::vecto
       s.high = total - s.low;
     } else if (padding.kind == Kind::List) {
       std::vector<int64_t> ends;
-      if (padding.list().size() != space.size() ||
-          !c.e.intList(padding.list()[i], 2, span, ends)) {
+      if (padding.list().size() != space.size() || !c.e.intList(padding.list()[i], 2, span, ends)) {
         if (padding.list().size() != space.size())
           c.e.error(span, Diag::UnpackCount,
                     {std::to_string(space.size()), std::to_string(padding.list().size())});
@@ -306,47 +309,21 @@ static bool twoOperands(BuiltinCall &c, Value &x, Value &w) {
   if (x.isPoison() || w.isPoison()) return false;
   int n = c.e.rank(x) - 2;
   if (n >= 1 && c.e.rank(w) == n + 2) return true;
-  c.e.error(Diag::ShapeMismatch,
-            {"the kernel", std::to_string(std::max(n, 1) + 2) + " axes for " + c.e.show(x),
-             c.e.show(w)});
+  c.e.error(
+      Diag::ShapeMismatch,
+      {"the kernel", std::to_string(std::max(n, 1) + 2) + " axes for " + c.e.show(x), c.e.show(w)});
   return false;
 }
 
-Value builtin_conv(BuiltinCall &c) {
-  Value x, w;
-  if (!twoOperands(c, x, w)) return {};
-  int n = c.e.rank(x) - 2;
-  const ir::Dims xd = c.e.type(x).dims, wd = c.e.type(w).dims;
-  std::vector<Space> space(n);
-  for (int i = 0; i < n; ++i)
-    if (!constantSize(c, x, i + 1, space[i].in) || !constantSize(c, w, i, space[i].size)) return {};
-  if (!readSpace(c, c[2], c.spans[2], c[4], c.spans[4], space) ||
-      !padSpace(c, c[3], c.spans[3], space))
-    return {};
-  int64_t g = c[5].isInt() ? c[5].integer() : 0, channels = 0, filters = 0;
-  if (!constantSize(c, x, n + 1, channels) || !constantSize(c, w, n + 1, filters)) return {};
-  if (g < 1 || channels % g || filters % g || wd[n] != ir::Dim(channels / g)) {
-    auto &e = c.e.error(Diag::MatmulMismatch,
-                        {c.e.show(x), c.e.show(w), std::to_string(g < 1 ? 0 : channels / g),
-                         c.e.show(wd[n])});
-    e.label(c.e.originOf(x, n + 1), std::to_string(channels) + " channels come from here");
-    if (g != 1) e.note(std::to_string(g) + " groups must divide channels and filters");
-    return {};
-  }
-  if (g > 1) { // [.., c] -> [.., g, c/g]; [k.., c/g, f] -> [k.., c/g, g, f/g]
-    ir::Dims a(xd.begin(), xd.end() - 1), b(wd.begin(), wd.end() - 1);
-    a.insert(a.end(), {ir::Dim(g), ir::Dim(channels / g)});
-    b.insert(b.end(), {ir::Dim(g), ir::Dim(filters / g)});
-    x = c.e.reshape(x, a);
-    w = c.e.reshape(w, b);
-    if (x.isPoison() || w.isPoison()) return {};
-  }
+/// x [b, s*i + d*u - p .., (g,) c], kernel [u .., c, (g,) o] -> [b, i .., (g,) o].
+static ir::ContractAttr convForms(ir::DType element, ir::Dim rows, const std::vector<Space> &space,
+                                  int64_t g, int64_t channels, int64_t filters) {
   Forms f;
-  int batch = f.label("b", xd[0]);
+  int batch = f.label("b", rows);
   f.add(0, batch);
   f.add(2, batch);
-  ir::Dims out{xd[0]};
-  for (int i = 0; i < n; ++i) {
+  ir::Dims out{rows};
+  for (int i = 0; i < int(space.size()); ++i) {
     int o = f.label("i" + std::to_string(i), space[i].out);
     int u = f.label("u" + std::to_string(i), space[i].size);
     f.affine(0, o, space[i].stride, u, space[i].dilation, -space[i].low);
@@ -363,14 +340,49 @@ Value builtin_conv(BuiltinCall &c) {
   f.add(1, filter);
   if (g > 1) f.add(2, group);
   f.add(2, filter);
-  f.a.type = {c.e.type(x).dtype, out};
+  f.a.type = {element, out};
   if (g > 1) f.a.type.dims.push_back(g);
   f.a.type.dims.push_back(filters / g);
+  return std::move(f.a);
+}
+
+Value builtin_conv(BuiltinCall &c) {
+  Value x, w;
+  if (!twoOperands(c, x, w)) return {};
+  int n = c.e.rank(x) - 2;
+  const ir::Dims xd = c.e.type(x).dims, wd = c.e.type(w).dims;
+  std::vector<Space> space(n);
+  for (int i = 0; i < n; ++i)
+    if (!constantSize(c, x, i + 1, space[i].in) || !constantSize(c, w, i, space[i].size)) return {};
+  if (!readSpace(c, c[2], c.spans[2], c[4], c.spans[4], space) ||
+      !padSpace(c, c[3], c.spans[3], space))
+    return {};
+  int64_t g = c[5].isInt() ? c[5].integer() : 0, channels = 0, filters = 0;
+  if (!constantSize(c, x, n + 1, channels) || !constantSize(c, w, n + 1, filters)) return {};
+  if (g < 1 || channels % g || filters % g || wd[n] != ir::Dim(channels / g)) {
+    auto &e = c.e.error(
+        Diag::MatmulMismatch,
+        {c.e.show(x), c.e.show(w), std::to_string(g < 1 ? 0 : channels / g), c.e.show(wd[n])});
+    e.label(c.e.originOf(x, n + 1), std::to_string(channels) + " channels come from here");
+    if (g != 1) e.note(std::to_string(g) + " groups must divide channels and filters");
+    return {};
+  }
+  if (g > 1) { // [.., c] -> [.., g, c/g]; [k.., c/g, f] -> [k.., c/g, g, f/g]
+    ir::Dims a(xd.begin(), xd.end() - 1), b(wd.begin(), wd.end() - 1);
+    a.insert(a.end(), {ir::Dim(g), ir::Dim(channels / g)});
+    b.insert(b.end(), {ir::Dim(g), ir::Dim(filters / g)});
+    x = c.e.reshape(x, a);
+    w = c.e.reshape(w, b);
+    if (x.isPoison() || w.isPoison()) return {};
+  }
+  ir::Dims out{xd[0]};
+  for (const Space &k : space) out.push_back(k.out);
   out.push_back(filters);
+  ir::ContractAttr forms = convForms(c.e.type(x).dtype, xd[0], space, g, channels, filters);
   std::vector<Span> origins{c.e.originOf(x, 0)};
   origins.resize(n + 1, c.e.userPlace());
   origins.push_back(c.e.originOf(w, c.e.rank(w) - 1));
-  Value y = c.e.emit(ir::Op::contract_, {x.id, w.id}, std::move(f.a));
+  Value y = c.e.emit(ir::Op::contract_, {x.id, w.id}, std::move(forms));
   y = c.e.reshape(y, out);
   c.e.setOrigins(y, std::move(origins));
   return y;

@@ -1,8 +1,8 @@
 // Builtins: arrangement of tensors.
 //
-// Problem. `reshape(x, [batch, -1])`, `concat([a, b], axis = -1)`, `split(x, 3)`: NumPy's names over
-// the IR's reshape, transpose, slice, pad, concat, reverse and gather, with sizes that may depend on
-// the batch.
+// Problem. `reshape(x, [batch, -1])`, `concat([a, b], axis = -1)`, `split(x, 3)`: NumPy's names
+// over the IR's reshape, transpose, slice, pad, concat, reverse and gather, with sizes that may
+// depend on the batch.
 //
 // Method. Each function normalises its axes, checks sizes with a message in the user's terms, emits
 // one or two nodes, and carries along where each size came from.
@@ -51,11 +51,13 @@ Value builtin_reshape(BuiltinCall &c) {
   if (x.isPoison() || !c.e.shapeList(c[1], c.spans[1], dims, origins)) return {};
   int open = -1;
   for (size_t i = 0; i < dims.size(); ++i) {
-    if (dims[i] == ir::Dim(-1) && open < 0) open = int(i);
+    if (dims[i] == ir::Dim(-1) && open < 0)
+      open = int(i);
     else if (dims[i].isConst() && dims[i].b < 0)
       return c.e.fail(c.spans[1], Diag::NegativeSize,
                       {c.e.text(c.spans[1]), std::to_string(dims[i].b)});
-    else known.push_back(dims[i]);
+    else
+      known.push_back(dims[i]);
   }
   ir::Dim total, part;
   bool counted = ir::product(c.e.type(x).dims, total) && ir::product(known, part);
@@ -122,7 +124,7 @@ Value builtin_broadcast_to(BuiltinCall &c) {
   return y;
 }
 
-// --- joining and taking apart ----------------------------------------------------------------------
+// --- joining and taking apart --------------------------------------------------------------------
 
 /// The tensors of a list, of one element type; false after a message.
 static bool tensorsOf(BuiltinCall &c, Values &out) {
@@ -133,8 +135,7 @@ static bool tensorsOf(BuiltinCall &c, Values &out) {
   }
   ir::DType t = c.e.commonElement(out, false, true);
   bool same = true; // u8 stays u8 when nothing else is joined
-  for (const Value &x : out)
-    same &= x.isTensor() && c.e.type(x).dtype == c.e.type(out[0]).dtype;
+  for (const Value &x : out) same &= x.isTensor() && c.e.type(x).dtype == c.e.type(out[0]).dtype;
   if (same) t = c.e.type(out[0]).dtype;
   for (Value &x : out) {
     x = c.e.cast(c.e.tensor(x, x.isTensor() ? nullptr : &t), t);
@@ -186,12 +187,15 @@ static Value joined(BuiltinCall &c, const Values &xs, int axis) {
 Value builtin_concat(BuiltinCall &c) {
   Values items;
   if (!c.e.iterate(c[0], c.spans[0], items)) return {};
-  bool isStatic = std::none_of(items.begin(), items.end(), [](const Value &v) { return v.isTensor(); });
+  bool isStatic =
+      std::none_of(items.begin(), items.end(), [](const Value &v) { return v.isTensor(); });
   if (isStatic) { // lists joined, a number counting as a list of one
     Values out;
     for (const Value &item : items) {
-      if (item.kind != Kind::List) out.push_back(item);
-      else out.insert(out.end(), item.list().begin(), item.list().end());
+      if (item.kind != Kind::List)
+        out.push_back(item);
+      else
+        out.insert(out.end(), item.list().begin(), item.list().end());
     }
     return Value::list(std::move(out));
   }
@@ -246,8 +250,8 @@ Value builtin_split(BuiltinCall &c) {
   ir::Dims start(dims.size(), 0), limit = dims;
   for (ir::Dim d : sizes) {
     limit[axis] = start[axis] + d;
-    Value part = c.e.emit(ir::Op::slice_, {x.id},
-                          ir::SliceAttr{start, limit, ir::Ints(dims.size(), 1)});
+    Value part =
+        c.e.emit(ir::Op::slice_, {x.id}, ir::SliceAttr{start, limit, ir::Ints(dims.size(), 1)});
     if (part.isPoison()) return {};
     std::vector<Span> origins = c.e.originsOf(x);
     origins[axis] = c.e.userPlace();
@@ -258,7 +262,7 @@ Value builtin_split(BuiltinCall &c) {
   return Value::list(std::move(out));
 }
 
-// --- filling, turning, picking ---------------------------------------------------------------------
+// --- filling, turning, picking -------------------------------------------------------------------
 
 Value builtin_pad(BuiltinCall &c) {
   Value x = c.e.tensor(c[0]);

@@ -1,6 +1,7 @@
 // The table of builtin functions, and those that work on static values and structures.
 //
-// Problem. `len(xs)`, `spread(3, 2)`, `check(d % h == 0, "…")` run at compile time and make no node.
+// Problem. `len(xs)`, `spread(3, 2)`, `check(d % h == 0, "…")` run at compile time and make no
+// node.
 //
 // Method. builtins.def is the list; each row's function is called builtin_<name> and lives with its
 // kind: here, builtin_math.cpp (elementwise and reductions), builtin_shape.cpp (arrangement),
@@ -97,8 +98,8 @@ Value builtin_zip(BuiltinCall &c) {
   for (size_t i = 0; i < c.rest.size(); ++i) {
     if (!c.e.iterate(c.rest[i], c.span, lists[i])) return {};
     if (lists[i].size() != lists[0].size())
-      return c.e.fail(Diag::UnpackCount, {std::to_string(lists[0].size()),
-                                          std::to_string(lists[i].size())});
+      return c.e.fail(Diag::UnpackCount,
+                      {std::to_string(lists[0].size()), std::to_string(lists[i].size())});
   }
   Values out;
   for (size_t k = 0; !lists.empty() && k < lists[0].size(); ++k) {
@@ -186,11 +187,10 @@ Value builtin_int(BuiltinCall &c) {
 
 Value builtin_float(BuiltinCall &c) {
   if (c[0].isNumber()) return Value::of(c[0].number());
-  return c.e.fail(c.spans[0], Diag::ArgumentType,
-                  {"`x` of `float`", "a number", c.e.show(c[0])});
+  return c.e.fail(c.spans[0], Diag::ArgumentType, {"`x` of `float`", "a number", c.e.show(c[0])});
 }
 
-// --- instances and losses --------------------------------------------------------------------------
+// --- instances and losses ------------------------------------------------------------------------
 
 Value builtin_fresh(BuiltinCall &c) { return c.e.fail(c.span, Diag::NotYet, {"`fresh`"}); }
 

@@ -23,7 +23,7 @@ std::unique_ptr<ir::Module> elaborate(Sources &sources, uint32_t file, Diagnosti
   return e.run(file);
 }
 
-// --- messages --------------------------------------------------------------------------------------
+// --- messages ------------------------------------------------------------------------------------
 
 Span Elaborator::userPlace() const {
   Span place = at;
@@ -50,7 +50,8 @@ Diagnostic &Elaborator::error(Span span, Diag kind, const std::vector<std::strin
   for (; f; f = f->parent) {
     if (!isLibrary(place)) break;
     if (way.size() < 8)
-      way.push_back("in `" + f->name + "`, " + sources.describe(place) + ": `" + excerpt(place) + "`");
+      way.push_back("in `" + f->name + "`, " + sources.describe(place) + ": `" + excerpt(place) +
+                    "`");
     place = f->callSpan;
   }
   Diagnostic &d = diags.report(isLibrary(place) || !place.valid() ? span : place, kind, args);
@@ -79,7 +80,7 @@ bool Elaborator::step(Span span) {
   return true;
 }
 
-// --- driver ----------------------------------------------------------------------------------------
+// --- driver --------------------------------------------------------------------------------------
 
 std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
   char base;
@@ -107,12 +108,16 @@ std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
           fileValue(*user, it->second, name.text);
       }
     } else if (top->kind == TopKind::Train) {
-      if (train) fail(top->span, Diag::NotYet, {"a second `train` block in one file"});
-      else train = &as<Train>(*top);
+      if (train)
+        fail(top->span, Diag::NotYet, {"a second `train` block in one file"});
+      else
+        train = &as<Train>(*top);
     }
   }
-  if (train) elaborateTrain(*train);
-  else elaborateModelOnly();
+  if (train)
+    elaborateTrain(*train);
+  else
+    elaborateModelOnly();
   pass = initPass;
   closePass();
   if (diags.hasErrors() || aborted) return nullptr;

@@ -87,7 +87,8 @@ struct Frame {
   Frame *parent = nullptr;
   std::string name; // "Dense": for messages
   Span callSpan;
-  ir::Loc loc; // the call place with its parents
+  ir::Loc loc; // the call place with its parents; made when a node needs it
+  bool hasLoc = false;
   Instance *owner = nullptr;
   bool ownsPath = false; // the body of `owner` itself: paths start here
   FileScope *file = nullptr;
@@ -96,9 +97,9 @@ struct Frame {
   bool training = false;
   bool frozen = false;
   int depth = 0;
-  std::vector<uint64_t> rounds;   // indices of the loops around the current statement
-  uint64_t callKey = 0;           // the call expression, part of the paths below
-  Weight *target = nullptr;       // optimizer: the weight being updated
+  std::vector<uint64_t> rounds; // indices of the loops around the current statement
+  uint64_t callKey = 0;         // the call expression, part of the paths below
+  Weight *target = nullptr;     // optimizer: the weight being updated
   const Instance *application = nullptr;
   int ordinal = 0;
   int level = -1; // how many layers run around this one: the model itself is 0
@@ -122,7 +123,7 @@ struct ParamInfo {
   std::string name;
   bool isStatic = false;
   bool required = true;
-  bool rest = false;             // ..xs
+  bool rest = false;              // ..xs
   const TypeExpr *type = nullptr; // declared
   const Expr *initial = nullptr;
   std::string kind; // builtins: "axes", "int", …
@@ -130,7 +131,7 @@ struct ParamInfo {
 };
 struct BoundArgs {
   bool ok = true;
-  std::vector<Value> values;      // by parameter
+  std::vector<Value> values; // by parameter
   std::vector<bool> given;
   std::vector<const GivenArg *> from; // may be null
   Values rest;
@@ -162,7 +163,7 @@ class Elaborator {
   Elaborator(Sources &sources, Diagnostics &diags, const ElaborateOptions &options);
   std::unique_ptr<ir::Module> run(uint32_t file);
 
-  // --- state ---------------------------------------------------------------------------------------
+  // --- state -------------------------------------------------------------------------------------
   Sources &sources;
   Diagnostics &diags;
   const ElaborateOptions &options;
@@ -183,7 +184,7 @@ class Elaborator {
   Instance fileOwner, stepOwner;
   ir::DType floatType = ir::DType::f32;
 
-  // --- messages (elab.cpp) -------------------------------------------------------------------------
+  // --- messages (elab.cpp) -----------------------------------------------------------------------
   /// Reports at `span`, or, when that is inside the library, at the user's line that led there,
   /// with the path between as notes.
   Diagnostic &error(Span span, Diag kind, const std::vector<std::string> &args = {});
@@ -205,7 +206,7 @@ class Elaborator {
   bool step(Span span);
   bool stackLow();
 
-  // --- files and names (elab_files.cpp) --------------------------------------------------------------
+  // --- files and names (elab_files.cpp) ----------------------------------------------------------
   FileScope *user = nullptr;
   std::deque<FileScope> files;
   bool syntaxErrors = false;
@@ -231,8 +232,8 @@ class Elaborator {
   const Binding *findBinding(std::string_view name);
   void lintShadowing(FileScope &scope);
 
-  // --- statements and expressions ------------------------------------------------------------------
-  Value evalBlock(const Block &block);                 // the value of its last expression, or none
+  // --- statements and expressions ----------------------------------------------------------------
+  Value evalBlock(const Block &block); // the value of its last expression, or none
   Value evalBody(const Block &block, const TypeExpr *result, std::string_view owner);
   Value evalStmt(const Stmt &stmt, bool last);
   void bindNames(const std::vector<Name> &names, const std::vector<const Expr *> &values);
@@ -257,7 +258,7 @@ class Elaborator {
   bool iterate(const Value &value, Span span, Values &out);
   GivenArgs evalArgs(const std::vector<Arg> &args);
 
-  // --- operators (elab_op.cpp) -----------------------------------------------------------------------
+  // --- operators (elab_op.cpp) -------------------------------------------------------------------
   Value binary(BinaryOp op, Value a, Value b);
   Value unary(UnaryOp op, Value a);
   Value staticBinary(BinaryOp op, const Value &a, const Value &b);
@@ -267,8 +268,9 @@ class Elaborator {
   Value compareStatic(BinaryOp op, const Value &a, const Value &b, bool &done);
   Value matmul(const Value &a, const Value &b);
 
-  // --- tensors (elab_tensor.cpp) ---------------------------------------------------------------------
+  // --- tensors (elab_tensor.cpp) -----------------------------------------------------------------
   ir::Loc loc();
+  ir::Loc locOf(Span span, Frame *from);
   Value emit(ir::Op op, std::vector<ir::ValueId> operands, ir::Attr attr = ir::NoAttr{});
   std::vector<Value> emitMany(ir::Op op, std::vector<ir::ValueId> operands, ir::Attr attr);
   Value wrap(ir::ValueId id);
@@ -300,8 +302,8 @@ class Elaborator {
   void setOrigins(const Value &v, std::vector<Span> origins);
   void setName(const Value &v, std::string_view name);
   std::string uniqueName(std::string_view name);
-  std::string show(const Value &v) const;         // "f32[batch, 784]", "300", "a function"
-  std::string show(const ir::Dims &d) const;      // "[batch, 784]"
+  std::string show(const Value &v) const;    // "f32[batch, 784]", "300", "a function"
+  std::string show(const ir::Dims &d) const; // "[batch, 784]"
   std::string show(ir::Dim d) const;
   std::string show(const ir::Type &t) const;
   bool axisList(const Value &v, const Expr *expr, int rank, Span span, std::vector<int> &out);
@@ -310,7 +312,7 @@ class Elaborator {
   bool intList(const Value &v, int n, Span span, std::vector<int64_t> &out);
   bool elementType(const Value &v, Span span, ir::DType &out);
 
-  // --- types (elab_type.cpp) -------------------------------------------------------------------------
+  // --- types (elab_type.cpp) ---------------------------------------------------------------------
   bool isStaticType(const TypeExpr *type, FileScope &scope);
   Value conformStatic(const Value &v, const TypeExpr &type, Span span, const std::string &what,
                       const void *key);
@@ -325,10 +327,11 @@ class Elaborator {
   /// The type of an input whose value the outside gives: the first dimension is the batch.
   bool inputType(const TypeExpr *type, std::string_view name, ir::Type &out);
 
-  // --- calls (elab_call.cpp) -------------------------------------------------------------------------
+  // --- calls (elab_call.cpp) ---------------------------------------------------------------------
   Value call(const Value &callee, GivenArgs args, Span span, const void *key);
   Value callWith(const Value &callee, Values args, Span span); // positional, for library hooks
-  Value callDecl(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span, const void *key);
+  Value callDecl(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span,
+                 const void *key);
   Value runFn(const FunctionObj &f, const ParamList &list, const Block &body, GivenArgs &args,
               Span span, const void *key);
   Value callLambda(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span,
@@ -353,7 +356,7 @@ class Elaborator {
   std::string calleeName(const Value &f) const;
   std::unordered_map<const ParamList *, std::vector<ParamInfo>> paramCache;
 
-  // --- instances (elab_instance.cpp) -----------------------------------------------------------------
+  // --- instances (elab_instance.cpp) -------------------------------------------------------------
   std::unordered_map<std::vector<uint64_t>, Instance *, PathHash> instanceIndex;
   std::unordered_map<std::vector<uint64_t>, Weight *, PathHash> weightIndex;
   std::vector<uint64_t> path(const void *place);
@@ -363,10 +366,13 @@ class Elaborator {
   bool takeBaseArgs(Instance &inst, GivenArgs &args);
   Value weightType(const ParamStmt &stmt, ir::Type &type, std::vector<Span> &origins);
   bool weightOptions(const ParamStmt &stmt, Weight &w);
+  Weight *newWeight(const ParamStmt &stmt, Instance &inst, ir::Type t, std::vector<Span> origins,
+                    bool infers);
   void nameInstance(Instance &inst, std::string_view hint);
   void ensureNamed(Instance &inst);
   Value evalParam(const ParamStmt &stmt);
-  Weight *addWeight(std::string path, std::string name, WeightKind kind, ir::Type type, Instance *owner);
+  Weight *addWeight(std::string path, std::string name, WeightKind kind, ir::Type type,
+                    Instance *owner);
   /// The initial value in `init`: `value` is evaluated there; functions are given the shape.
   bool initialize(Weight &w, const std::function<Value()> &value, Span span);
   std::string drawPrefix; // of random sites while an initial value is computed
@@ -377,7 +383,7 @@ class Elaborator {
   Value lossesOf(Instance &root);
   std::string randomSite();
 
-  // --- training (elab_train.cpp, elab_data.cpp, elab_meta.cpp) ----------------------------------------
+  // --- training (elab_train.cpp, elab_data.cpp, elab_meta.cpp) -----------------------------------
   struct TrainPlan;
   void elaborateTrain(const Train &train);
   bool readPlan(const Train &train, TrainPlan &plan);
@@ -385,12 +391,13 @@ class Elaborator {
   bool modelInputs(Instance &model, std::vector<struct DataInput> &out);
   Values addInputs(const std::vector<struct DataInput> &inputs);
   bool planOutputs(TrainPlan &plan, const Value &y);
+  bool planOutput(TrainPlan &plan, size_t i, const Value &y);
   bool planMetrics(TrainPlan &plan);
   bool targetType(const Value &loss, const Value &y, struct DataInput &out);
   bool checkColumns(TrainPlan &plan);
   bool buildStep(TrainPlan &plan, bool training);
-  bool buildMetrics(TrainPlan &plan, const Value &loss, const Values &losses,
-                    const Values &targets, const Values &outputs);
+  bool buildMetrics(TrainPlan &plan, const Value &loss, const Values &losses, const Values &targets,
+                    const Values &outputs);
   bool update(TrainPlan &plan, const Value &loss);
   bool applyOptimizer(Instance &opt, Weight &w, const Value &gradient, const Value &t, Span span);
   bool buildPredict(TrainPlan *plan, Instance &model, int64_t batch);

@@ -25,7 +25,7 @@ std::string Elaborator::calleeName(const Value &f) const {
   return {};
 }
 
-// --- parameters ------------------------------------------------------------------------------------
+// --- parameters ----------------------------------------------------------------------------------
 
 const std::vector<ParamInfo> &Elaborator::cachedParams(const ParamList &list, FileScope &scope) {
   auto [it, isNew] = paramCache.try_emplace(&list);
@@ -64,11 +64,16 @@ static std::vector<ParamInfo> parseParams(std::string_view text) {
     if (size_t eq = item.find('='); eq != std::string_view::npos) {
       std::string initial(trim(item.substr(eq + 1)));
       p.required = false;
-      if (initial == "none") p.fallback = Value::none();
-      else if (initial == "true" || initial == "false") p.fallback = Value::of(initial == "true");
-      else if (initial[0] == '"') p.fallback = Value::of(initial.substr(1, initial.size() - 2));
-      else if (initial.find('.') != std::string::npos) p.fallback = Value::of(std::stod(initial));
-      else p.fallback = Value::of(int64_t(std::stoll(initial)));
+      if (initial == "none")
+        p.fallback = Value::none();
+      else if (initial == "true" || initial == "false")
+        p.fallback = Value::of(initial == "true");
+      else if (initial[0] == '"')
+        p.fallback = Value::of(initial.substr(1, initial.size() - 2));
+      else if (initial.find('.') != std::string::npos)
+        p.fallback = Value::of(std::stod(initial));
+      else
+        p.fallback = Value::of(int64_t(std::stoll(initial)));
       item = trim(item.substr(0, eq));
     }
     if (size_t colon = item.find(':'); colon != std::string_view::npos) {
@@ -107,8 +112,8 @@ bool Elaborator::hasTensorParam(const Value &f) {
 }
 
 bool Elaborator::lacksTensors(const std::vector<ParamInfo> &params, const GivenArgs &args) {
-  size_t positional = std::count_if(args.begin(), args.end(),
-                                    [](const GivenArg &a) { return a.name.empty(); });
+  size_t positional =
+      std::count_if(args.begin(), args.end(), [](const GivenArg &a) { return a.name.empty(); });
   bool wants = false;
   for (size_t i = 0; i < params.size(); ++i) {
     if (params[i].isStatic || !params[i].required) continue;
@@ -120,7 +125,7 @@ bool Elaborator::lacksTensors(const std::vector<ParamInfo> &params, const GivenA
   return wants;
 }
 
-// --- arguments -------------------------------------------------------------------------------------
+// --- arguments -----------------------------------------------------------------------------------
 
 GivenArgs Elaborator::evalArgs(const std::vector<Arg> &args) {
   GivenArgs out;
@@ -156,8 +161,7 @@ static std::string countOf(size_t n, const char *what) {
 }
 
 BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &args, Span span,
-                               const std::string &callee, const ParamList *otherList,
-                               FileScope *) {
+                               const std::string &callee, const ParamList *otherList, FileScope *) {
   BoundArgs out;
   out.values.resize(params.size());
   out.given.assign(params.size(), false);
@@ -192,9 +196,11 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
       named = true;
       at = std::find(names.begin(), names.end(), a.name) - names.begin();
       if (at == params.size() || params[at].rest) {
-        bool other = otherList && std::any_of(otherList->params.begin(), otherList->params.end(),
-                                              [&](const Param &p) { return p.name.text == a.name; });
-        if (other) error(a.nameSpan, Diag::WrongList, {std::string(a.name), "other", callee});
+        bool other =
+            otherList && std::any_of(otherList->params.begin(), otherList->params.end(),
+                                     [&](const Param &p) { return p.name.text == a.name; });
+        if (other)
+          error(a.nameSpan, Diag::WrongList, {std::string(a.name), "other", callee});
         else
           error(a.nameSpan, Diag::UnknownArgument, {callee, std::string(a.name)})
               .didYouMean(suggest(a.name, names));
@@ -217,7 +223,7 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
   return out;
 }
 
-// --- the call --------------------------------------------------------------------------------------
+// --- the call ------------------------------------------------------------------------------------
 
 Value Elaborator::evalCall(const CallExpr &expr, const Value *piped, Span pipedSpan) {
   Value callee = eval(*expr.callee);
@@ -280,8 +286,9 @@ Value Elaborator::callWith(const Value &callee, Values values, Span span) {
 /// Adds the arguments that were given before; those given now win.
 static void addPartial(const FunctionObj &f, GivenArgs &args, Span span) {
   for (auto &[name, value] : f.partial) {
-    bool again = std::any_of(args.begin(), args.end(),
-                             [&, n = std::string_view(name)](const GivenArg &a) { return a.name == n; });
+    bool again =
+        std::any_of(args.begin(), args.end(),
+                    [&, n = std::string_view(name)](const GivenArg &a) { return a.name == n; });
     if (again) continue;
     GivenArg a;
     a.name = name;
@@ -337,7 +344,7 @@ Value Elaborator::callDecl(const FunctionObj &f, const Value &callee, GivenArgs 
   return runFn(f, list, *d.body, args, span, key);
 }
 
-// --- frames ----------------------------------------------------------------------------------------
+// --- frames --------------------------------------------------------------------------------------
 
 bool Elaborator::enter(Frame &f, std::string name, FileScope *file, Span span, const void *key) {
   f.parent = frame;
@@ -347,8 +354,6 @@ bool Elaborator::enter(Frame &f, std::string name, FileScope *file, Span span, c
   f.scope = std::make_shared<Scope>();
   f.callKey = uint64_t(reinterpret_cast<uintptr_t>(key));
   if (frame) {
-    Restore<Span> place(at, span);
-    f.loc = loc();
     f.owner = frame->owner;
     f.training = frame->training;
     f.frozen = frame->frozen;
@@ -446,7 +451,7 @@ Value Elaborator::callLambda(const FunctionObj &f, const Value &callee, GivenArg
   return evalBody(*f.lambda->body, nullptr, inner.name);
 }
 
-// --- builtins --------------------------------------------------------------------------------------
+// --- builtins ------------------------------------------------------------------------------------
 
 Value Elaborator::callBuiltin(const FunctionObj &f, const Value &callee, GivenArgs &args,
                               Span span) {
@@ -487,16 +492,15 @@ Value Elaborator::callBuiltin(const FunctionObj &f, const Value &callee, GivenAr
   return info.run(c);
 }
 
-// --- functions and layers where they are wanted (R4.3) -----------------------------------------------
+// --- functions and layers where they are wanted (R4.3) -------------------------------------------
 
 Value Elaborator::toCallable(const Value &v, Span span, const void *key) {
   if (v.kind != Kind::Function) return v;
   const FunctionObj &f = v.function();
   if (f.kind != FunctionKind::Decl || f.bound) return v;
   const auto &params = cachedParams(*f.decl->params[0], *f.file);
-  bool complete = std::all_of(params.begin(), params.end(), [](const ParamInfo &p) {
-    return p.isStatic && !p.required;
-  });
+  bool complete = std::all_of(params.begin(), params.end(),
+                              [](const ParamInfo &p) { return p.isStatic && !p.required; });
   bool isKind = f.decl->declKind != DeclKind::Fn;
   if (f.decl->params.size() == 2 ? complete : isKind || complete) {
     GivenArgs none;

@@ -1,8 +1,8 @@
 // Data readers, callbacks and the keys of a `train` block.
 //
-// Problem. `data = csv("iris.csv", x = columns(0..4), target = "species")` and `epochs = 30` concern
-// the runtime, not the tensors: they must arrive there as metadata, and every misspelt key, column
-// or argument must be an error now.
+// Problem. `data = csv("iris.csv", x = columns(0..4), target = "species")` and `epochs = 30`
+// concern the runtime, not the tensors: they must arrive there as metadata, and every misspelt key,
+// column or argument must be an error now.
 //
 // Method. Readers and callbacks are builtin functions whose values are descriptions. The keys are a
 // table; each is evaluated as an ordinary expression and checked once.
@@ -12,7 +12,7 @@
 
 namespace nnc::fe {
 
-// --- readers ---------------------------------------------------------------------------------------
+// --- readers -------------------------------------------------------------------------------------
 
 static int64_t lineOf(Elaborator &e, Span span) { return e.sources.position(span).line; }
 
@@ -32,9 +32,9 @@ static Value fileReader(BuiltinCall &c, const char *reader) {
   data.span = c.span;
   for (const GivenArg &a : *c.raw) {
     if (a.name.empty() || a.value.kind != Kind::String)
-      return c.e.fail(a.span, Diag::ArgumentType,
-                      {"a column of `" + std::string(reader) + "`", "`name = \"file\"`",
-                       c.e.show(a.value)});
+      return c.e.fail(
+          a.span, Diag::ArgumentType,
+          {"a column of `" + std::string(reader) + "`", "`name = \"file\"`", c.e.show(a.value)});
     DataColumn col = column(c.e, reader, a);
     col.meta["file"] = a.value.string();
     data.columns.push_back(std::move(col));
@@ -53,8 +53,10 @@ Value builtin_columns(BuiltinCall &c) {
     Values items{a.value};
     if (a.value.kind == Kind::List) items = a.value.list();
     for (const Value &v : items) {
-      if (v.isInt() && v.integer() >= 0) data.meta.push(v.integer());
-      else if (v.kind == Kind::String) data.meta.push(v.string());
+      if (v.isInt() && v.integer() >= 0)
+        data.meta.push(v.integer());
+      else if (v.kind == Kind::String)
+        data.meta.push(v.string());
       else
         return c.e.fail(a.span, Diag::ArgumentType,
                         {"a column", "a number from 0 or a name", c.e.show(v)});
@@ -78,13 +80,16 @@ Value builtin_csv(BuiltinCall &c) {
     }
     DataColumn col = column(c.e, "csv", a);
     bool isColumns = a.value.kind == Kind::Data && a.value.data().reader == "columns";
-    if (isColumns) col.meta["columns"] = a.value.data().meta;
-    else if (a.value.kind == Kind::String) col.meta["columns"] = a.value.string();
-    else if (a.value.isInt()) col.meta["columns"] = a.value.integer();
+    if (isColumns)
+      col.meta["columns"] = a.value.data().meta;
+    else if (a.value.kind == Kind::String)
+      col.meta["columns"] = a.value.string();
+    else if (a.value.isInt())
+      col.meta["columns"] = a.value.integer();
     else
-      return c.e.fail(a.span, Diag::ArgumentType,
-                      {"`" + col.name + "` of `csv`", "columns(...), a name or a number",
-                       c.e.show(a.value)});
+      return c.e.fail(
+          a.span, Diag::ArgumentType,
+          {"`" + col.name + "` of `csv`", "columns(...), a name or a number", c.e.show(a.value)});
     data.columns.push_back(std::move(col));
   }
   if (file.empty()) return c.e.fail(c.span, Diag::MissingArgument, {"csv", "file"});
@@ -92,7 +97,7 @@ Value builtin_csv(BuiltinCall &c) {
   return Value::of(std::move(data));
 }
 
-// --- callbacks -------------------------------------------------------------------------------------
+// --- callbacks -----------------------------------------------------------------------------------
 
 static ir::Meta metaOf(const Value &v) {
   switch (v.kind) {
@@ -105,8 +110,9 @@ static ir::Meta metaOf(const Value &v) {
 }
 
 Value builtin_EarlyStopping(BuiltinCall &c) {
-  static const char *const names[] = {"monitor",  "min_delta", "patience", "mode",
-                                      "baseline", "restore_best_weights", "start_from_epoch"};
+  static const char *const names[] = {
+      "monitor",         "min_delta", "patience", "mode", "baseline", "restore_best_weights",
+      "start_from_epoch"};
   const std::string &mode = c[3].string();
   if (mode != "auto" && mode != "min" && mode != "max") {
     c.e.error(c.spans[3], Diag::ArgumentType,
@@ -116,9 +122,9 @@ Value builtin_EarlyStopping(BuiltinCall &c) {
   }
   for (int i : {1, 4})
     if (!c[i].isNumber() && !c[i].isNone())
-      return c.e.fail(c.spans[i], Diag::ArgumentType,
-                      {"`" + std::string(names[i]) + "` of `EarlyStopping`", "a number",
-                       c.e.show(c[i])});
+      return c.e.fail(
+          c.spans[i], Diag::ArgumentType,
+          {"`" + std::string(names[i]) + "` of `EarlyStopping`", "a number", c.e.show(c[i])});
   DataObj data;
   data.reader = "EarlyStopping";
   data.meta["type"] = "EarlyStopping";
@@ -131,11 +137,22 @@ Value builtin_EarlyStopping(BuiltinCall &c) {
 
 /// Callbacks and readers that are known by name but not there yet.
 static bool laterName(const Expr &expr, std::string &name) {
-  static const char *const later[] = {
-      "ModelCheckpoint", "ReduceLROnPlateau",  "CSVLogger",     "TerminateOnNaN",
-      "LambdaCallback",  "LearningRateScheduler", "BackupAndRestore", "TensorBoard",
-      "RemoteMonitor",   "SwapEMAWeights",     "ProgbarLogger", "folder",
-      "text",            "npz",                "windows",       "category"};
+  static const char *const later[] = {"ModelCheckpoint",
+                                      "ReduceLROnPlateau",
+                                      "CSVLogger",
+                                      "TerminateOnNaN",
+                                      "LambdaCallback",
+                                      "LearningRateScheduler",
+                                      "BackupAndRestore",
+                                      "TensorBoard",
+                                      "RemoteMonitor",
+                                      "SwapEMAWeights",
+                                      "ProgbarLogger",
+                                      "folder",
+                                      "text",
+                                      "npz",
+                                      "windows",
+                                      "category"};
   if (expr.kind == ExprKind::List) {
     for (const Item &item : as<ListExpr>(expr).items)
       if (laterName(*item.value, name)) return true;
@@ -150,12 +167,14 @@ static bool laterName(const Expr &expr, std::string &name) {
   return isLater;
 }
 
-// --- keys ------------------------------------------------------------------------------------------
+// --- keys ----------------------------------------------------------------------------------------
 
 static const char *const kKeys[] = {
-    "data",      "test",  "validation", "validation_data", "batch_size", "epochs",
-    "steps_per_epoch", "loss", "loss_weights", "metrics",  "optimizer",  "freeze",
-    "predict",   "callbacks", "precision", "seed",         "weights"};
+    "data",         "test",      "validation",      "validation_data",
+    "batch_size",   "epochs",    "steps_per_epoch", "loss",
+    "loss_weights", "metrics",   "optimizer",       "freeze",
+    "predict",      "callbacks", "precision",       "seed",
+    "weights"};
 
 static bool positiveInt(Elaborator &e, const Elaborator::TrainPlan &plan, const char *key,
                         int64_t low, int64_t &out) {
@@ -215,8 +234,8 @@ static bool evalKeys(Elaborator &e, const Train &train, Elaborator::TrainPlan &p
     }
     plan.spans[key] = item.value->span;
     std::string later;
-    bool mayBeLater = key == "data" || key == "test" || key == "callbacks" ||
-                      key.starts_with("validation");
+    bool mayBeLater =
+        key == "data" || key == "test" || key == "callbacks" || key.starts_with("validation");
     if (mayBeLater && laterName(*item.value, later)) {
       e.error(item.value->span, Diag::NotYet, {later});
       ok = false;
@@ -266,59 +285,66 @@ static bool readCallbacks(Elaborator &e, Elaborator::TrainPlan &plan) {
   return true;
 }
 
+static void readModel(Elaborator &e, const Train &train, Elaborator::TrainPlan &plan) {
+  if (!train.model) {
+    e.fail(train.span, Diag::NotYet, {"`train` without a model"});
+    return;
+  }
+  Value m = e.toCallable(e.eval(*train.model), train.model->span, train.model);
+  bool isModel = m.kind == Kind::Instance && m.instance->decl &&
+                 (m.instance->decl->declKind == DeclKind::Model ||
+                  m.instance->decl->declKind == DeclKind::Layer);
+  if (isModel)
+    plan.model = m.instance;
+  else if (!m.isPoison())
+    e.fail(train.model->span, Diag::KeyValue, {"the trained value", "a model", e.show(m)});
+}
+
+static void readOptimizer(Elaborator &e, Elaborator::TrainPlan &plan) {
+  const Value *v = plan.find("optimizer");
+  if (!v || v->isPoison()) return;
+  Value o = e.toCallable(*v, plan.span("optimizer"), v);
+  if (o.kind == Kind::Instance && o.instance->decl->declKind == DeclKind::Optimizer)
+    plan.optimizer = o.instance;
+  else if (!o.isPoison())
+    e.fail(plan.span("optimizer"), Diag::KeyValue,
+           {"optimizer", "an optimizer such as `Adam()`", e.show(o)});
+}
+
+static void readNumbers(Elaborator &e, Elaborator::TrainPlan &plan) {
+  int64_t steps = 0;
+  positiveInt(e, plan, "batch_size", 1, plan.batchSize);
+  positiveInt(e, plan, "epochs", 1, plan.epochs);
+  positiveInt(e, plan, "seed", 0, plan.seed);
+  positiveInt(e, plan, "steps_per_epoch", 1, steps);
+  if (const Value *v = plan.find("steps_per_epoch")) plan.stepsPerEpoch = *v;
+  const Value *precision = plan.find("precision");
+  if (precision && !(precision->kind == Kind::String && precision->string() == "float32"))
+    e.fail(plan.span("precision"), Diag::NotYet, {"a precision other than \"float32\""});
+  if (const Value *v = plan.find("weights")) {
+    if (v->kind == Kind::String)
+      plan.weightsFile = v->string();
+    else
+      e.fail(plan.span("weights"), Diag::KeyValue, {"weights", "a file's path", e.show(*v)});
+  }
+}
+
 bool Elaborator::readPlan(const Train &train, TrainPlan &plan) {
   plan.train = &train;
   bool ok = evalKeys(*this, train, plan);
-  if (train.model) {
-    Value m = toCallable(eval(*train.model), train.model->span, train.model);
-    bool isModel = m.kind == Kind::Instance && m.instance->decl &&
-                   (m.instance->decl->declKind == DeclKind::Model ||
-                    m.instance->decl->declKind == DeclKind::Layer);
-    if (isModel) plan.model = m.instance;
-    else if (!m.isPoison())
-      fail(train.model->span, Diag::KeyValue, {"the trained value", "a model", show(m)});
-  } else {
-    fail(train.span, Diag::NotYet, {"`train` without a model"});
-  }
-  if (train.step) {
-    fail(train.step->span, Diag::NotYet, {"a written-out `step`"});
-    return false;
-  }
-  ok &= positiveInt(*this, plan, "batch_size", 1, plan.batchSize) &&
-        positiveInt(*this, plan, "epochs", 1, plan.epochs) &&
-        positiveInt(*this, plan, "seed", 0, plan.seed);
-  if (const Value *v = plan.find("steps_per_epoch")) {
-    int64_t n = 0;
-    ok &= positiveInt(*this, plan, "steps_per_epoch", 1, n);
-    plan.stepsPerEpoch = *v;
-  }
+  readModel(*this, train, plan);
+  if (train.step) return fail(train.step->span, Diag::NotYet, {"a written-out `step`"}), false;
+  readNumbers(*this, plan);
   const char *validation = plan.find("validation_data") ? "validation_data" : "validation";
   ok &= dataKey(*this, plan, "data", plan.data) && dataKey(*this, plan, "test", plan.test) &&
         dataKey(*this, plan, validation, plan.validation);
-  if (const Value *v = plan.find("precision"); v && !(v->kind == Kind::String && v->string() == "float32"))
-    fail(plan.span("precision"), Diag::NotYet, {"a precision other than \"float32\""});
-  if (const Value *v = plan.find("weights")) {
-    if (v->kind == Kind::String) plan.weightsFile = v->string();
-    else fail(plan.span("weights"), Diag::KeyValue, {"weights", "a file's path", show(*v)});
-  }
   ok &= readFreeze(*this, plan) && readCallbacks(*this, plan);
-  if (!plan.data && ok && !plan.find("data")) {
-    fail(train.span, Diag::MissingKey, {"data"});
-    return false;
-  }
-  for (const char *key : {"loss", "optimizer"})
+  for (const char *key : {"data", "loss", "optimizer"})
     if (ok && !plan.find(key)) {
       fail(train.span, Diag::MissingKey, {key});
       ok = false;
     }
-  if (const Value *v = plan.find("optimizer"); v && !v->isPoison()) {
-    Value o = toCallable(*v, plan.span("optimizer"), v);
-    if (o.kind == Kind::Instance && o.instance->decl->declKind == DeclKind::Optimizer)
-      plan.optimizer = o.instance;
-    else if (!o.isPoison())
-      fail(plan.span("optimizer"), Diag::KeyValue,
-           {"optimizer", "an optimizer such as `Adam()`", show(o)});
-  }
+  readOptimizer(*this, plan);
   return ok && plan.model && plan.optimizer && !diags.hasErrors();
 }
 

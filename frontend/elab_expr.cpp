@@ -57,7 +57,7 @@ Value Elaborator::evalName(const NameExpr &expr) {
   return v.kind == Kind::Weight ? readWeight(*v.weight) : v;
 }
 
-// --- structures ------------------------------------------------------------------------------------
+// --- structures ----------------------------------------------------------------------------------
 
 Value Elaborator::evalList(const ListExpr &expr) {
   Values items;
@@ -72,7 +72,8 @@ Value Elaborator::evalList(const ListExpr &expr) {
     steps += int64_t(more.size()) / 16;
     items.insert(items.end(), more.begin(), more.end());
     if (int64_t(items.size()) > kMaxListLength)
-      return fail(Diag::ListTooLong, {std::to_string(items.size()), std::to_string(kMaxListLength)});
+      return fail(Diag::ListTooLong,
+                  {std::to_string(items.size()), std::to_string(kMaxListLength)});
   }
   for (const Value &v : items)
     if (v.isPoison()) return {};
@@ -130,8 +131,10 @@ Value Elaborator::evalComprehension(const ComprehensionExpr &expr) {
     scope->parent = outer;
     scope->parentSeq = outer->seq;
     Values parts;
-    if (expr.names.size() == 1) parts = {items[i]};
-    else if (!unpack(expr.names, items[i], expr.iterable->span, parts)) ok = false;
+    if (expr.names.size() == 1)
+      parts = {items[i]};
+    else if (!unpack(expr.names, items[i], expr.iterable->span, parts))
+      ok = false;
     for (size_t k = 0; k < parts.size() && ok; ++k)
       if (expr.names[k].text != "_") scope->bind(expr.names[k].text, parts[k], expr.names[k].span);
     Restore<std::shared_ptr<Scope>> inner(frame->scope, scope);
@@ -156,7 +159,7 @@ Value Elaborator::evalLambda(const LambdaExpr &expr) {
   return Value::function(std::move(f));
 }
 
-// --- choice ----------------------------------------------------------------------------------------
+// --- choice --------------------------------------------------------------------------------------
 
 bool Elaborator::condition(const Expr &expr, bool &out) {
   Value c = eval(expr);
@@ -201,7 +204,7 @@ Value Elaborator::evalIf(const IfExpr &expr) {
   return evalBlock(*taken);
 }
 
-// --- pipes and members -----------------------------------------------------------------------------
+// --- pipes and members ---------------------------------------------------------------------------
 
 Value Elaborator::evalPipe(const PipeExpr &expr) {
   Value v = eval(*expr.first);

@@ -1,7 +1,8 @@
 // Files and names: what a name means where it stands.
 //
-// Problem. A text may use any of some four hundred library names, and a program reaches ten of them.
-// Example: `Dense` in model.nn is a declaration of layers_core.nn, `relu` one of activations.nn.
+// Problem. A text may use any of some four hundred library names, and a program reaches ten of
+// them. Example: `Dense` in model.nn is a declaration of layers_core.nn, `relu` one of
+// activations.nn.
 //
 // Method. Names go from inside out: the scopes of the body, its file, what the file imports, the
 // library, the builtins. The library's declarations are indexed by a scan of its lines (they start
@@ -112,8 +113,10 @@ void Elaborator::loadImports(FileScope &scope) {
       if (files.size() > 500) continue;
       known = addFile(*file, false);
     }
-    if (import.alias) scope.aliases.emplace(import.alias->text, known);
-    else scope.imports.push_back(known);
+    if (import.alias)
+      scope.aliases.emplace(import.alias->text, known);
+    else
+      scope.imports.push_back(known);
   }
 }
 
@@ -206,13 +209,20 @@ const Binding *Elaborator::findBinding(std::string_view name) {
 
 static bool constantNamed(Elaborator &e, std::string_view name, Value &out) {
   ir::DType t;
-  if (name == "training") out = Value::of(e.frame->training);
-  else if (name == "batch") out = Value::of(ir::Dim::batch(), Span{});
-  else if (name == "pi") out = Value::of(3.14159265358979323846);
-  else if (name == "inf") out = Value::of(std::numeric_limits<double>::infinity());
-  else if (name == "nan") out = Value::of(std::numeric_limits<double>::quiet_NaN());
-  else if (ir::parseDType(name, t)) out = Value::of(t);
-  else return false;
+  if (name == "training")
+    out = Value::of(e.frame->training);
+  else if (name == "batch")
+    out = Value::of(ir::Dim::batch(), Span{});
+  else if (name == "pi")
+    out = Value::of(3.14159265358979323846);
+  else if (name == "inf")
+    out = Value::of(std::numeric_limits<double>::infinity());
+  else if (name == "nan")
+    out = Value::of(std::numeric_limits<double>::quiet_NaN());
+  else if (ir::parseDType(name, t))
+    out = Value::of(t);
+  else
+    return false;
   return true;
 }
 

@@ -67,7 +67,8 @@ static bool buildRule(Elaborator &e, const Decl &d, const std::vector<TensorArg>
   scope->bind("result", side.param("result", result), rule.span);
   if (rule.params->params.size() != 1)
     return e.fail(rule.params->span, Diag::UnpackCount,
-                  {"1", std::to_string(rule.params->params.size())}), false;
+                  {"1", std::to_string(rule.params->params.size())}),
+           false;
   const Name &dy = rule.params->params[0].name;
   scope->bind(dy.text, side.param(dy.text, result), dy.span);
   Value v = e.evalBlock(*rule.body);
@@ -107,7 +108,8 @@ Value Elaborator::callCustomGradient(const FunctionObj &f, GivenArgs &args, Span
   std::vector<TensorArg> tensors;
   for (const Param &p : list.params) {
     Value v = inner.scope->find(p.name.text)->value;
-    if (v.isTensor()) tensors.push_back({p.name.text, p.name.span, v, type(v)});
+    if (v.isTensor())
+      tensors.push_back({p.name.text, p.name.span, v, type(v)});
     else if (v.kind == Kind::List || v.kind == Kind::Tuple)
       if (!isTensorLike(v))
         return fail(span, Diag::NotYet, {"a structure of tensors given to a `gradient` rule"});

@@ -63,7 +63,7 @@ static bool constantBounds(Elaborator &e, const IndexItem &item, std::optional<i
   return false;
 }
 
-// --- structures ------------------------------------------------------------------------------------
+// --- structures ----------------------------------------------------------------------------------
 
 static Value indexList(Elaborator &e, const Value &base, const IndexExpr &expr) {
   const Values &items = base.kind == Kind::List ? base.list() : base.tuple().items;
@@ -89,7 +89,7 @@ static Value indexList(Elaborator &e, const Value &base, const IndexExpr &expr) 
   return items[i];
 }
 
-// --- tensors ---------------------------------------------------------------------------------------
+// --- tensors -------------------------------------------------------------------------------------
 
 namespace {
 struct TensorIndex {
@@ -216,8 +216,7 @@ static Value indexTensor(Elaborator &e, const Value &base, const IndexExpr &expr
     }
     if (item.kind != IndexKind::Ellipsis) ++used;
   }
-  if (used > rank)
-    return e.fail(Diag::AxisRange, {std::to_string(used - 1), std::to_string(rank)});
+  if (used > rank) return e.fail(Diag::AxisRange, {std::to_string(used - 1), std::to_string(rank)});
   TensorIndex t{e, x, {}, {}, {}, {}, false, {}, {}, {}, -1};
   t.start.assign(rank, 0);
   t.limit = e.type(x).dims;

@@ -48,7 +48,7 @@ std::string Elaborator::snakeCase(std::string_view kind) {
   return out;
 }
 
-// --- making ----------------------------------------------------------------------------------------
+// --- making --------------------------------------------------------------------------------------
 
 /// `name`, `trainable`, `dtype`, and an optimizer's base arguments: what every declaration takes
 /// without listing it.
@@ -141,7 +141,7 @@ void Elaborator::ensureNamed(Instance &inst) {
   }
 }
 
-// --- applying --------------------------------------------------------------------------------------
+// --- applying ------------------------------------------------------------------------------------
 
 /// The application arguments `training`, `weights`, `mask` that the declaration does not list.
 static bool takeApplicationArgs(Elaborator &e, const ParamList &list, GivenArgs &args, Frame &f) {
@@ -191,8 +191,7 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
   if (!takeApplicationArgs(*this, list, args, f)) return {};
   size_t row = pass->layers.size();
   bool isLayer = d.declKind == DeclKind::Layer || d.declKind == DeclKind::Model;
-  if (isLayer)
-    pass->layers.push_back({&inst, f.level, {}, int32_t(pass->b.f.nodes.size()), 0});
+  if (isLayer) pass->layers.push_back({&inst, f.level, {}, int32_t(pass->b.f.nodes.size()), 0});
 
   Restore<Frame *> inside(frame, &f);
   Restore<int> outside(underTraining, 0);
@@ -247,7 +246,7 @@ Value Elaborator::lossesOf(Instance &root) {
   return sum;
 }
 
-// --- weights ---------------------------------------------------------------------------------------
+// --- weights -------------------------------------------------------------------------------------
 
 Value Elaborator::readWeight(Weight &w) {
   if (!needsTensor(at)) return {};
@@ -341,9 +340,9 @@ bool Elaborator::weightOptions(const ParamStmt &stmt, Weight &w) {
 Value Elaborator::weightType(const ParamStmt &stmt, ir::Type &type, std::vector<Span> &origins) {
   if (!stmt.type) return Value::none();
   if (stmt.type->kind != TypeKind::Tensor)
-    return fail(stmt.type->span, Diag::ArgumentType,
-                {"the type of `" + std::string(stmt.name.text) + "`", "a tensor type",
-                 print(*stmt.type)});
+    return fail(
+        stmt.type->span, Diag::ArgumentType,
+        {"the type of `" + std::string(stmt.name.text) + "`", "a tensor type", print(*stmt.type)});
   const auto &t = as<TensorType>(*stmt.type);
   bool any;
   if (!typeElement(t, type.dtype, any) || !typeDims(t, type.dims, origins)) return {};
@@ -352,6 +351,40 @@ Value Elaborator::weightType(const ParamStmt &stmt, ir::Type &type, std::vector<
       return fail(stmt.type->span, Diag::WeightBatch,
                   {std::string(stmt.name.text), show(type.dims)});
   return Value::of(true);
+}
+
+/// Declares a weight and computes its initial value; null after a message. `infers`: the type is
+/// that of the value.
+Weight *Elaborator::newWeight(const ParamStmt &stmt, Instance &inst, ir::Type t,
+                              std::vector<Span> origins, bool infers) {
+  WeightKind kind = kindOf(inst, stmt.isState);
+  const std::string name(stmt.name.text);
+  std::string prefix = inst.path;
+  if (kind == WeightKind::Metric) prefix = "metrics/" + prefix;
+  if (frame->target) prefix += "/" + frame->target->path;
+  int &used = inst.taken[prefix + "/" + name];
+  std::string unique = used++ ? name + "_" + std::to_string(used - 1) : name;
+  Weight *w = addWeight(prefix + "/" + unique, unique, kind, t, &inst);
+  w->origins = std::move(origins);
+  w->span = stmt.span;
+  w->firstUse = userPlace();
+  if (!weightOptions(stmt, *w)) return nullptr;
+  if (frame->frozen) w->trainable = false;
+  bool ok = initialize(
+      *w,
+      [&] {
+        Value v = eval(*stmt.init);
+        if (!infers || v.isPoison()) return v;
+        if (!isTensorLike(v))
+          return fail(stmt.init->span, Diag::TensorWanted, {text(stmt.init->span), show(v)});
+        v = tensor(v);
+        if (!v.isPoison()) w->type = type(v), w->origins = originsOf(v);
+        for (ir::Dim d : w->type.dims)
+          if (!d.isConst()) return fail(stmt.span, Diag::WeightBatch, {name, show(w->type.dims)});
+        return v;
+      },
+      stmt.init->span);
+  return ok ? w : nullptr;
 }
 
 Value Elaborator::evalParam(const ParamStmt &stmt) {
@@ -382,36 +415,14 @@ Value Elaborator::evalParam(const ParamStmt &stmt) {
         .label(w.firstUse, "first applied here");
     return bindIt(nullptr);
   }
-  WeightKind kind = kindOf(inst, stmt.isState);
-  std::string prefix = inst.path;
-  if (kind == WeightKind::Metric) prefix = "metrics/" + prefix;
-  if (frame->target) prefix += "/" + frame->target->path;
-  int &used = inst.taken[prefix + "/" + name];
-  std::string unique = used++ ? name + "_" + std::to_string(used - 1) : name;
-  Weight *w = addWeight(prefix + "/" + unique, unique, kind, t, &inst);
-  w->origins = std::move(origins);
-  w->span = stmt.span;
-  w->firstUse = userPlace();
-  if (!weightOptions(stmt, *w)) return bindIt(nullptr);
-  if (frame->frozen) w->trainable = false;
-  bool ok = initialize(*w, [&] {
-    Value v = eval(*stmt.init);
-    if (!typed.isNone() || v.isPoison()) return v;
-    if (!isTensorLike(v))
-      return fail(stmt.init->span, Diag::TensorWanted, {text(stmt.init->span), show(v)});
-    v = tensor(v);
-    if (!v.isPoison()) w->type = type(v), w->origins = originsOf(v);
-    for (ir::Dim d : w->type.dims)
-      if (!d.isConst()) return fail(stmt.span, Diag::WeightBatch, {name, show(w->type.dims)});
-    return v;
-  }, stmt.init->span);
-  if (!ok) return bindIt(nullptr);
+  Weight *w = newWeight(stmt, inst, std::move(t), std::move(origins), typed.isNone());
+  if (!w) return bindIt(nullptr);
   weightIndex.emplace(std::move(where), w);
   inst.weights.push_back(w);
   return bindIt(w);
 }
 
-// --- random draws (R10) ----------------------------------------------------------------------------
+// --- random draws (R10) --------------------------------------------------------------------------
 
 /// "classifier/dropout:0:1": instance, its application in this step, draw within that application.
 std::string Elaborator::randomSite() {

@@ -1,10 +1,11 @@
 // Operators: numbers at compile time, tensors as nodes.
 //
-// Problem. `a + b` may be two ints, a size and an int (`batch + 1`), a list of numbers and a tensor,
-// or two records leaf by leaf. Example: `2 * batch` is a size, `x * batch` a product of tensors.
+// Problem. `a + b` may be two ints, a size and an int (`batch + 1`), a list of numbers and a
+// tensor, or two records leaf by leaf. Example: `2 * batch` is a size, `x * batch` a product of
+// tensors.
 //
-// Method. Static operands compute here and now; sizes stay of the form a*batch + b; whatever meets a
-// tensor is promoted and becomes a node. Powers with a small constant exponent are products.
+// Method. Static operands compute here and now; sizes stay of the form a*batch + b; whatever meets
+// a tensor is promoted and becomes a node. Powers with a small constant exponent are products.
 #include "frontend/elab.h"
 #include <cmath>
 
@@ -22,7 +23,7 @@ static bool isComparison(BinaryOp op) {
   }
 }
 
-// --- equality of static values ---------------------------------------------------------------------
+// --- equality of static values -------------------------------------------------------------------
 
 static bool hasTensor(const Value &v) {
   if (v.kind == Kind::List || v.kind == Kind::Tuple) {
@@ -75,7 +76,7 @@ Value Elaborator::compareStatic(BinaryOp op, const Value &a, const Value &b, boo
   return {};
 }
 
-// --- numbers ---------------------------------------------------------------------------------------
+// --- numbers -------------------------------------------------------------------------------------
 
 static int64_t floorDiv(int64_t a, int64_t b) {
   int64_t q = a / b;
@@ -132,7 +133,8 @@ static bool compareNumbers(BinaryOp op, double a, double b) {
   }
 }
 
-/// Arithmetic with a size: the result stays of the form a*batch + b. False: there is no such result.
+/// Arithmetic with a size: the result stays of the form a*batch + b. False: there is no such
+/// result.
 static bool sizeArithmetic(BinaryOp op, ir::Dim a, ir::Dim b, ir::Dim &out) {
   switch (op) {
   case BinaryOp::Add: out = a + b; return true;
@@ -157,8 +159,7 @@ static bool sizeArithmetic(BinaryOp op, ir::Dim a, ir::Dim b, ir::Dim &out) {
 
 Value Elaborator::staticBinary(BinaryOp op, const Value &a, const Value &b) {
   if (isComparison(op)) {
-    if (a.isNumber() && b.isNumber())
-      return Value::of(compareNumbers(op, a.number(), b.number()));
+    if (a.isNumber() && b.isNumber()) return Value::of(compareNumbers(op, a.number(), b.number()));
     return fail(Diag::BatchValue, {"a comparison", show(a.isSize() ? a : b)});
   }
   bool divides = op == BinaryOp::Div || op == BinaryOp::FloorDiv || op == BinaryOp::Mod;
@@ -182,7 +183,7 @@ Value Elaborator::staticBinary(BinaryOp op, const Value &a, const Value &b) {
   return Value::of(floatArithmetic(op, a.number(), b.number()));
 }
 
-// --- tensors ---------------------------------------------------------------------------------------
+// --- tensors -------------------------------------------------------------------------------------
 
 Value Elaborator::elementwise(ir::Op op, const Value &a, const Value &b, bool toFloat) {
   Values xs{a, b};
@@ -277,7 +278,7 @@ Value Elaborator::unary(UnaryOp op, Value a) {
   return y;
 }
 
-// --- the operator ----------------------------------------------------------------------------------
+// --- the operator --------------------------------------------------------------------------------
 
 Value Elaborator::binary(BinaryOp op, Value a, Value b) {
   if (a.isPoison() || b.isPoison()) return {};
@@ -295,8 +296,8 @@ Value Elaborator::binary(BinaryOp op, Value a, Value b) {
   }
   if (a.kind == Kind::Tuple || b.kind == Kind::Tuple) {
     const TupleObj &t = a.kind == Kind::Tuple ? a.tuple() : b.tuple();
-    if (a.kind == b.kind && (a.tuple().names != b.tuple().names ||
-                             a.tuple().items.size() != b.tuple().items.size()))
+    if (a.kind == b.kind &&
+        (a.tuple().names != b.tuple().names || a.tuple().items.size() != b.tuple().items.size()))
       return fail(Diag::OperandTypes, {spelling(op), show(a) + " and " + show(b)});
     Values items;
     for (size_t i = 0; i < t.items.size(); ++i)
@@ -318,7 +319,7 @@ Value Elaborator::binary(BinaryOp op, Value a, Value b) {
   return op == BinaryOp::MatMul ? matmul(a, b) : tensorBinary(op, a, b);
 }
 
-// --- products of matrices --------------------------------------------------------------------------
+// --- products of matrices ------------------------------------------------------------------------
 
 // [.., m, k] @ [.., k, n]: leading dimensions broadcast as NumPy's; a vector is a row or a column.
 Value Elaborator::matmul(const Value &a, const Value &b) {

@@ -78,7 +78,7 @@ Value Elaborator::evalStmt(const Stmt &stmt, bool last) {
   return {};
 }
 
-// --- binding ---------------------------------------------------------------------------------------
+// --- binding -------------------------------------------------------------------------------------
 
 void Elaborator::bindNames(const std::vector<Name> &names,
                            const std::vector<const Expr *> &values) {
@@ -131,7 +131,7 @@ void Elaborator::nameValue(std::string_view name, const Value &value) {
   }
 }
 
-// --- loops -----------------------------------------------------------------------------------------
+// --- loops ---------------------------------------------------------------------------------------
 
 bool Elaborator::iterate(const Value &value, Span span, Values &out) {
   if (value.isPoison()) return false;
@@ -177,7 +177,7 @@ void Elaborator::evalFor(const ForStmt &stmt) {
   }
 }
 
-// --- stores ----------------------------------------------------------------------------------------
+// --- stores --------------------------------------------------------------------------------------
 
 void Elaborator::evalAssign(const AssignStmt &stmt) {
   ++effects;

@@ -1,32 +1,41 @@
 // Tensors: emitting nodes, element types, broadcasting, and what messages say about them.
 //
-// Problem. `x / 255` with x: u8[batch, 28, 28] is three facts of the language: the literal takes the
-// tensor's type, u8 computes as a wider type, division gives floats. In the IR all are explicit:
+// Problem. `x / 255` with x: u8[batch, 28, 28] is three facts of the language: the literal takes
+// the tensor's type, u8 computes as a wider type, division gives floats. In the IR all are
+// explicit:
 //
 //   %a = cast %x : f32[n,28,28]    %b = constant 255 : f32[n,28,28]    %c = div %a, %b
 //
 // Method. Numbers stay numbers until they meet a tensor. `promote` brings operands to one element
-// type (R8) and one shape (NumPy's rule); `emit` checks the node's type rule, so that a wrong one is
-// a message, gives it its place and appends it. Every size remembers where it was fixed.
+// type (R8) and one shape (NumPy's rule); `emit` checks the node's type rule, so that a wrong one
+// is a message, gives it its place and appends it. Every size remembers where it was fixed.
 #include "frontend/elab.h"
 #include <algorithm>
 #include <cmath>
 
 namespace nnc::fe {
 
-// --- nodes -----------------------------------------------------------------------------------------
+// --- nodes ---------------------------------------------------------------------------------------
 
-ir::Loc Elaborator::loc() {
-  if (!at.valid()) return frame ? frame->loc : ir::Loc{};
-  ir::Loc parent = frame ? frame->loc : ir::Loc{};
-  uint64_t key = uint64_t(parent.i) << 30 | uint64_t(at.file & 1023) << 20 | (at.begin & 0xfffff);
-  auto [it, isNew] = locCache_.try_emplace(key);
-  if (isNew) {
-    Position p = sources.position(at);
-    it->second =
-        module->addLoc({sources.name(at.file), int32_t(p.line), int32_t(p.column), parent});
+ir::Loc Elaborator::loc() { return locOf(at, frame); }
+
+ir::Loc Elaborator::locOf(Span span, Frame *from) {
+  ir::Loc parent;
+  if (from && from->parent) {
+    if (!from->hasLoc) from->loc = locOf(from->callSpan, from->parent);
+    from->hasLoc = true;
+    parent = from->loc;
   }
-  return it->second;
+  if (!span.valid()) return parent;
+  uint64_t key =
+      uint64_t(parent.i) << 31 | uint64_t(span.file & 1023) << 21 | (span.begin & 0x1fffff);
+  auto [it, isNew] = locCache_.try_emplace(key);
+  if (!isNew) return it->second;
+  Position p = sources.position(span);
+  std::string file = sources.name(span.file);
+  file = file.substr(file.rfind('/') + 1); // the same bytes wherever the file lies
+  ir::Loc made = module->addLoc({std::move(file), int32_t(p.line), int32_t(p.column), parent});
+  return locCache_[key] = made;
 }
 
 bool Elaborator::needsTensor(Span span) {
@@ -78,7 +87,7 @@ Value Elaborator::cast(const Value &v, ir::DType t) {
   return out;
 }
 
-// --- numbers become constants ----------------------------------------------------------------------
+// --- numbers become constants --------------------------------------------------------------------
 
 /// Shape and leaves of a nested list of numbers; false if it is none.
 static bool flatten(const Value &v, std::vector<int64_t> &dims, std::vector<double> &data,
@@ -90,8 +99,10 @@ static bool flatten(const Value &v, std::vector<int64_t> &dims, std::vector<doub
     return v.isNumber() && (data.push_back(v.number()), true);
   }
   int64_t n = int64_t(v.list().size());
-  if (dims.size() == depth) dims.push_back(n);
-  else if (dims[depth] != n) return false;
+  if (dims.size() == depth)
+    dims.push_back(n);
+  else if (dims[depth] != n)
+    return false;
   for (const Value &item : v.list()) {
     if ((item.kind == Kind::List) != (v.list()[0].kind == Kind::List)) return false;
     if (!flatten(item, dims, data, depth + 1, isFloat, isBool)) return false;
@@ -138,10 +149,7 @@ Value Elaborator::tensor(const Value &v, const ir::DType *like) {
     std::vector<double> data;
     bool isFloat = false, isBool = true;
     if (v.list().empty() || !flatten(v, sizes, data, 0, isFloat, isBool)) break;
-    ir::DType t = like      ? *like
-                  : isFloat ? floatType
-                  : isBool  ? ir::DType::boolean
-                            : ir::DType::i32;
+    ir::DType t = like ? *like : isFloat ? floatType : isBool ? ir::DType::boolean : ir::DType::i32;
     ir::Type type{t, ir::Dims(sizes.begin(), sizes.end())};
     bool counts = sizes.size() == 1 && data.size() > 1;
     for (size_t i = 0; i < data.size() && counts; ++i) counts = data[i] == double(i);
@@ -159,7 +167,7 @@ Value Elaborator::tensor(const Value &v, const ir::DType *like) {
   return fail(Diag::TensorWanted, {text(at), show(v)});
 }
 
-// --- promotion (R8) --------------------------------------------------------------------------------
+// --- promotion (R8) ------------------------------------------------------------------------------
 
 bool Elaborator::elementOf(const Value &v, ir::DType &out) const {
   if (v.kind != Kind::Tensor && v.kind != Kind::Weight) return false;
@@ -283,9 +291,12 @@ bool Elaborator::promote(Values &xs, bool toFloat, bool boolStays) {
   std::vector<Span> origins;
   if (!broadcastDims(xs, dims, origins)) return false;
   for (Value &x : xs) {
-    if (x.isTensor()) x = broadcastTo(x, dims);
-    else if (x.isSize()) x = broadcastTo(tensor(x, &t), dims);
-    else x = constant(x.kind == Kind::Bool ? double(x.b) : x.number(), {t, dims});
+    if (x.isTensor())
+      x = broadcastTo(x, dims);
+    else if (x.isSize())
+      x = broadcastTo(tensor(x, &t), dims);
+    else
+      x = constant(x.kind == Kind::Bool ? double(x.b) : x.number(), {t, dims});
     if (x.isPoison()) return false;
     if (pass->origins.size() <= size_t(x.id.i) || pass->origins[x.id.i].empty())
       setOrigins(x, origins);
@@ -293,7 +304,7 @@ bool Elaborator::promote(Values &xs, bool toFloat, bool boolStays) {
   return true;
 }
 
-// --- reductions and reshape ------------------------------------------------------------------------
+// --- reductions and reshape ----------------------------------------------------------------------
 
 Value Elaborator::reshape(const Value &x, const ir::Dims &dims) {
   if (x.isPoison() || type(x).dims == dims) return x;
@@ -345,7 +356,7 @@ Value Elaborator::meanAll(const Value &x) {
   return mean(x, axes, false);
 }
 
-// --- where sizes come from, names ------------------------------------------------------------------
+// --- where sizes come from, names ----------------------------------------------------------------
 
 std::vector<Span> Elaborator::originsOf(const Value &v) const {
   if (v.kind == Kind::Weight) return v.weight->origins;
@@ -389,7 +400,7 @@ void Elaborator::setName(const Value &v, std::string_view name) {
   if (info.name.empty() && info.def.valid()) info.name = uniqueName(name);
 }
 
-// --- what messages say -----------------------------------------------------------------------------
+// --- what messages say ---------------------------------------------------------------------------
 
 std::string Elaborator::show(ir::Dim d) const {
   if (d.isConst()) return std::to_string(d.b);
@@ -443,7 +454,7 @@ std::string Elaborator::show(const Value &v) const {
   }
 }
 
-// --- arguments of primitives -----------------------------------------------------------------------
+// --- arguments of primitives ---------------------------------------------------------------------
 
 bool Elaborator::axisValue(const Value &v, const Expr *expr, int rank, Span span, int &out) {
   if (expr && expr->kind == ExprKind::Name)
@@ -499,9 +510,12 @@ bool Elaborator::axisList(const Value &v, const Expr *expr, int rank, Span span,
 bool Elaborator::shapeList(const Value &v, Span span, ir::Dims &out, std::vector<Span> &origins) {
   if (v.isPoison()) return false;
   Values items;
-  if (v.kind == Kind::List) items = v.list();
-  else if (v.kind == Kind::Tuple) items = v.tuple().items;
-  else items = {v};
+  if (v.kind == Kind::List)
+    items = v.list();
+  else if (v.kind == Kind::Tuple)
+    items = v.tuple().items;
+  else
+    items = {v};
   for (const Value &item : items) {
     if (item.isPoison()) return false;
     Value n = item;
@@ -519,10 +533,14 @@ bool Elaborator::shapeList(const Value &v, Span span, ir::Dims &out, std::vector
 bool Elaborator::intList(const Value &v, int n, Span span, std::vector<int64_t> &out) {
   if (v.isPoison()) return false;
   Values items;
-  if (v.kind == Kind::List) items = v.list();
-  else if (v.kind == Kind::Tuple) items = v.tuple().items;
-  else if (n >= 0) items.assign(n, v);
-  else items = {v};
+  if (v.kind == Kind::List)
+    items = v.list();
+  else if (v.kind == Kind::Tuple)
+    items = v.tuple().items;
+  else if (n >= 0)
+    items.assign(n, v);
+  else
+    items = {v};
   for (const Value &item : items) {
     if (item.isPoison()) return false;
     if (item.isSize()) {

@@ -7,15 +7,16 @@
 //
 // and the same without the update for evaluation.
 //
-// Method. eval_step is built first: the model's outputs fix what its loss takes as target, hence the
-// targets' types. train_step is the same text with `training = true` and an update. Metrics keep
-// their state in persistents; the value of the last batch is one more, which metrics_result reads.
+// Method. eval_step is built first: the model's outputs fix what its loss takes as target, hence
+// the targets' types. train_step is the same text with `training = true` and an update. Metrics
+// keep their state in persistents; the value of the last batch is one more, which metrics_result
+// reads.
 #include "frontend/elab_train.h"
 #include <algorithm>
 
 namespace nnc::fe {
 
-// --- inputs ----------------------------------------------------------------------------------------
+// --- inputs --------------------------------------------------------------------------------------
 
 bool Elaborator::modelInputs(Instance &model, std::vector<DataInput> &out) {
   const Decl &d = *model.decl;
@@ -74,7 +75,7 @@ std::vector<std::pair<std::string, Value>> Elaborator::outputsOf(const Value &y)
   return out;
 }
 
-// --- targets ---------------------------------------------------------------------------------------
+// --- targets -------------------------------------------------------------------------------------
 
 /// The type of the truth that a loss takes beside the prediction y.
 bool Elaborator::targetType(const Value &loss, const Value &y, DataInput &out) {
@@ -97,8 +98,8 @@ bool Elaborator::targetType(const Value &loss, const Value &y, DataInput &out) {
   std::vector<const Param *> tensors;
   for (const Param &p : d->params.back()->params)
     if (!isStaticType(p.type, *file)) tensors.push_back(&p);
-  bool typed = tensors.size() >= 2 && tensors[0]->type &&
-               tensors[0]->type->kind == TypeKind::Tensor;
+  bool typed =
+      tensors.size() >= 2 && tensors[0]->type && tensors[0]->type->kind == TypeKind::Tensor;
   if (!typed) return true;
   const auto &t = as<TensorType>(*tensors[0]->type);
   Frame f;
@@ -158,47 +159,55 @@ static bool namesExist(Elaborator &e, const Elaborator::TrainPlan &plan, const c
   return true;
 }
 
+/// The loss of one output, its weight, and the target it is compared with.
+bool Elaborator::planOutput(TrainPlan &plan, size_t i, const Value &y) {
+  Output &o = plan.outputs[i];
+  Value loss, weight;
+  if (!valueFor(*this, plan, "loss", i, loss) || !valueFor(*this, plan, "loss_weights", i, weight))
+    return false;
+  Restore<Span> place(at, plan.span("loss"));
+  o.loss = toCallable(loss, at, &o);
+  if (o.loss.isPoison()) return false;
+  if (!o.loss.isNone() && o.loss.kind != Kind::Function && o.loss.kind != Kind::Instance) {
+    auto &d =
+        error(Diag::KeyValue, {"loss", "a function such as `MeanSquaredError()`", show(loss)});
+    if (loss.kind == Kind::String) d.help("functions are written without quotes");
+    return false;
+  }
+  if (weight.isNumber())
+    o.weight = weight.number();
+  else if (!weight.isNone())
+    return fail(plan.span("loss_weights"), Diag::KeyValue,
+                {"loss_weights", "a number", show(weight)}),
+           false;
+  DataInput target;
+  target.name = plan.outputs.size() == 1 && o.name == "output" ? "target" : o.name;
+  target.span = at;
+  if (o.loss.isNone()) {
+    plan.targetOf.push_back(-1);
+    return true;
+  }
+  if (!targetType(o.loss, y, target)) return false;
+  plan.targetOf.push_back(int(plan.targets.size()));
+  plan.targets.push_back(std::move(target));
+  return true;
+}
+
 bool Elaborator::planOutputs(TrainPlan &plan, const Value &y) {
   auto outputs = outputsOf(y);
   for (auto &[name, value] : outputs) {
     if (!value.isTensor())
       return fail(plan.train->span, Diag::KeyValue,
-                  {"the output of `" + plan.model->name + "`", "a tensor", show(value)}), false;
+                  {"the output of `" + plan.model->name + "`", "a tensor", show(value)}),
+             false;
     Output o;
     o.name = name;
     plan.outputs.push_back(std::move(o));
   }
   for (const char *key : {"loss", "loss_weights", "metrics"})
     if (!namesExist(*this, plan, key)) return false;
-  bool one = outputs.size() == 1;
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    Output &o = plan.outputs[i];
-    Value loss, weight;
-    if (!valueFor(*this, plan, "loss", i, loss) || !valueFor(*this, plan, "loss_weights", i, weight))
-      return false;
-    Restore<Span> place(at, plan.span("loss"));
-    o.loss = toCallable(loss, at, &o);
-    if (o.loss.isPoison()) return false;
-    if (!o.loss.isNone() && o.loss.kind != Kind::Function && o.loss.kind != Kind::Instance) {
-      auto &d = error(Diag::KeyValue, {"loss", "a function such as `MeanSquaredError()`", show(loss)});
-      if (loss.kind == Kind::String) d.help("functions are written without quotes");
-      return false;
-    }
-    if (weight.isNumber()) o.weight = weight.number();
-    else if (!weight.isNone())
-      return fail(plan.span("loss_weights"), Diag::KeyValue,
-                  {"loss_weights", "a number", show(weight)}), false;
-    DataInput target;
-    target.name = one && o.name == "output" ? "target" : o.name;
-    target.span = at;
-    if (o.loss.isNone()) {
-      plan.targetOf.push_back(-1);
-      continue;
-    }
-    if (!targetType(o.loss, outputs[i].second, target)) return false;
-    plan.targetOf.push_back(int(plan.targets.size()));
-    plan.targets.push_back(std::move(target));
-  }
+  for (size_t i = 0; i < outputs.size(); ++i)
+    if (!planOutput(plan, i, outputs[i].second)) return false;
   if (plan.data)
     for (const DataColumn &c : plan.data->columns) plan.sampleWeight |= c.name == "sample_weight";
   if (plan.sampleWeight) {
@@ -238,9 +247,9 @@ bool Elaborator::planMetrics(TrainPlan &plan) {
         if (!m.instance->named) nameInstance(*m.instance, name);
       } else if (!isMetric) {
         if (m.isPoison()) return false;
-        auto &d = error(span, Diag::KeyValue,
-                        {"metrics", "a list of metrics such as `SparseCategoricalAccuracy()`",
-                         show(m)});
+        auto &d =
+            error(span, Diag::KeyValue,
+                  {"metrics", "a list of metrics such as `SparseCategoricalAccuracy()`", show(m)});
         if (m.kind == Kind::String) d.help("metrics are written without quotes");
         return false;
       }
@@ -282,7 +291,7 @@ bool Elaborator::checkColumns(TrainPlan &plan) {
   return ok;
 }
 
-// --- the step --------------------------------------------------------------------------------------
+// --- the step ------------------------------------------------------------------------------------
 
 static Frame stepFrame(Elaborator &e, Span span, bool training) {
   Frame f;
@@ -356,7 +365,12 @@ bool Elaborator::buildStep(TrainPlan &plan, bool training) {
 static Weight *scalar(Elaborator &e, std::string path, std::string name, WeightKind kind,
                       ir::DType t, double initial = 0) {
   Weight *w = e.addWeight(std::move(path), std::move(name), kind, {t, {}}, nullptr);
-  e.initialize(*w, [&] { return e.constant(initial, {t, {}}); }, e.at);
+  e.initialize(
+      *w,
+      [&] {
+        return e.constant(initial, {t, {}});
+      },
+      e.at);
   return w;
 }
 
@@ -373,8 +387,8 @@ bool Elaborator::buildMetrics(TrainPlan &plan, const Value &loss, const Values &
         o.total = scalar(*this, "metrics/" + o.name + "_loss/total", "total", K::Metric, floatType);
     for (MetricUse &m : plan.metrics)
       if (!m.metric->result)
-        m.metric->result = scalar(*this, "metrics/" + m.metric->path + "/result", "result",
-                                  K::Metric, floatType);
+        m.metric->result =
+            scalar(*this, "metrics/" + m.metric->path + "/result", "result", K::Metric, floatType);
   }
   Value n = cast(tensor(Value::of(ir::Dim::batch(), Span{})), floatType);
   auto accumulate = [&](Weight *w, const Value &v) {
@@ -414,11 +428,10 @@ void Elaborator::buildMetricsResult(TrainPlan &plan) {
   mean("loss", plan.lossTotal);
   for (const Output &o : plan.outputs)
     if (o.total) mean(o.name + "_loss", o.total);
-  for (const MetricUse &m : plan.metrics)
-    pass->b.result(m.name, readWeight(*m.metric->result).id);
+  for (const MetricUse &m : plan.metrics) pass->b.result(m.name, readWeight(*m.metric->result).id);
 }
 
-// --- the update ------------------------------------------------------------------------------------
+// --- the update ----------------------------------------------------------------------------------
 
 /// The weights a step trains: those of instances that are reached without passing a frozen one.
 static std::vector<Weight *> trainable(Instance &root) {
@@ -448,8 +461,8 @@ bool Elaborator::update(TrainPlan &plan, const Value &loss) {
   Instance &opt = *plan.optimizer;
   ensureNamed(opt);
   if (!opt.iterations)
-    opt.iterations = scalar(*this, opt.path + "/iterations", "iterations", WeightKind::Slot,
-                            ir::DType::i32);
+    opt.iterations =
+        scalar(*this, opt.path + "/iterations", "iterations", WeightKind::Slot, ir::DType::i32);
   Value next = binary(BinaryOp::Add, readWeight(*opt.iterations), Value::of(1));
   writeWeight(*opt.iterations, next, false);
   Value t = cast(next, floatType);
@@ -547,7 +560,7 @@ bool Elaborator::applyOptimizer(Instance &opt, Weight &w, const Value &gradient,
   return !diags.hasErrors();
 }
 
-// --- prediction and the whole ------------------------------------------------------------------------
+// --- prediction and the whole --------------------------------------------------------------------
 
 bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
   Pass &p = openPass("predict", batch, false);

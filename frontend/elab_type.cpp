@@ -3,9 +3,10 @@
 // Problem. `layer Dense(units: int)(x: [..lead, n]) -> [..lead, units]` applied to f32[batch,28,28]
 // must find lead = [batch, 28], n = 28, and say where a size came from when two disagree.
 //
-// Method. The tensors of a call are matched together, left to right. A name that is a hyper-parameter
-// or an int of the file is used; any other is bound at its first place and compared at the others;
-// what is no name (`2 * n`) is computed last. Bound dimensions are names of the body.
+// Method. The tensors of a call are matched together, left to right. A name that is a
+// hyper-parameter or an int of the file is used; any other is bound at its first place and compared
+// at the others; what is no name (`2 * n`) is computed last. Bound dimensions are names of the
+// body.
 #include "frontend/elab.h"
 #include "frontend/print_ast.h"
 #include <algorithm>
@@ -15,7 +16,7 @@ namespace nnc::fe {
 
 std::string Elaborator::print(const TypeExpr &type) const { return fe::print(type); }
 
-// --- static types ----------------------------------------------------------------------------------
+// --- static types --------------------------------------------------------------------------------
 
 static const Decl *namedDecl(Elaborator &e, const Path &path, FileScope &scope) {
   Value v;
@@ -101,8 +102,7 @@ bool Elaborator::matchStatic(const Value &v, const TypeExpr &type, Span span, co
   case TypeKind::Named: return matchNamed(*this, v, as<NamedType>(type), span, key, out);
   case TypeKind::Tensor: return v.isTensor();
   case TypeKind::None: return v.isNone();
-  case TypeKind::String:
-    return v.kind == Kind::String && v.string() == as<StringType>(type).value;
+  case TypeKind::String: return v.kind == Kind::String && v.string() == as<StringType>(type).value;
   case TypeKind::Fn:
     out = toCallable(v, span, key);
     return out.kind == Kind::Function || out.kind == Kind::Instance;
@@ -158,7 +158,8 @@ Value Elaborator::conformStatic(const Value &v, const TypeExpr &type, Span span,
   literalsOf(type, literals, takesFn);
   if (v.kind != Kind::String) return {};
   std::string near = suggest(v.string(), literals);
-  if (!near.empty()) e.didYouMean("\"" + near + "\"");
+  if (!near.empty())
+    e.didYouMean("\"" + near + "\"");
   else if (takesFn) {
     auto names = visibleNames();
     bool exists = std::binary_search(names.begin(), names.end(), v.string());
@@ -168,7 +169,7 @@ Value Elaborator::conformStatic(const Value &v, const TypeExpr &type, Span span,
   return {};
 }
 
-// --- tensor types ----------------------------------------------------------------------------------
+// --- tensor types --------------------------------------------------------------------------------
 
 bool Elaborator::typeElement(const TensorType &type, ir::DType &out, bool &any) {
   any = false;
@@ -180,7 +181,8 @@ bool Elaborator::typeElement(const TensorType &type, ir::DType &out, bool &any) 
   if (type.element->parts.size() == 1 && ir::parseDType(name, out)) return true;
   std::vector<std::string> names{"any", "float"};
   for (int i = 0; i < ir::kDTypeCount; ++i) names.emplace_back(ir::dtypeName(ir::DType(i)));
-  error(type.element->span, Diag::UnknownName, {std::string(name)}).didYouMean(suggest(name, names));
+  error(type.element->span, Diag::UnknownName, {std::string(name)})
+      .didYouMean(suggest(name, names));
   return false;
 }
 
@@ -199,8 +201,8 @@ static Value toElement(Elaborator &e, const Value &v, ir::DType want, Span span,
                     {what, std::string(ir::dtypeName(want)), std::string(ir::dtypeName(have))});
   std::string arg = e.text(span);
   if (!e.isLibrary(span) && arg.size() < 30 && arg.find('\n') == std::string::npos)
-    d.help("`cast(" + arg + ", " + (ir::isFloat(want) ? "float" : std::string(ir::dtypeName(want))) +
-           ")` converts");
+    d.help("`cast(" + arg + ", " +
+           (ir::isFloat(want) ? "float" : std::string(ir::dtypeName(want))) + ")` converts");
   return {};
 }
 
@@ -281,8 +283,8 @@ bool Matcher::add(const TypeExpr *type, Value &value, Span span, const std::stri
   }
   Value out; // `f32`: a scalar
   ir::DType t;
-  bool scalar = type->kind == TypeKind::Named &&
-                ir::parseDType(as<NamedType>(*type).path.parts[0].text, t);
+  bool scalar =
+      type->kind == TypeKind::Named && ir::parseDType(as<NamedType>(*type).path.parts[0].text, t);
   if (scalar) {
     value = e_.fit(value, {t, {}}, span, what);
     return !value.isPoison();
@@ -305,13 +307,16 @@ bool Matcher::element(Matched &m) {
   Restore<Span> place(e_.at, m.span);
   v = e_.tensor(v, v.isTensor() || any ? nullptr : &want);
   if (v.isPoison()) return false;
-  if (!any) v = toElement(e_, v, want, m.span, *m.what);
-  else if (!firstAny_) firstAny_ = &m;
+  if (!any)
+    v = toElement(e_, v, want, m.span, *m.what);
+  else if (!firstAny_)
+    firstAny_ = &m;
   else if (e_.type(*firstAny_->value).dtype != e_.type(v).dtype) {
-    e_.error(m.span, Diag::ElementMismatch,
-             {*m.what, std::string(ir::dtypeName(e_.type(*firstAny_->value).dtype)) + " as " +
-                           *firstAny_->what,
-              std::string(ir::dtypeName(e_.type(v).dtype))});
+    e_.error(
+        m.span, Diag::ElementMismatch,
+        {*m.what,
+         std::string(ir::dtypeName(e_.type(*firstAny_->value).dtype)) + " as " + *firstAny_->what,
+         std::string(ir::dtypeName(e_.type(v).dtype))});
     return false;
   }
   return !v.isPoison();
@@ -321,9 +326,9 @@ bool Matcher::differs(const Matched &m, const std::string &name, int axis, const
   ir::Dim have = e_.type(*m.value).dims[axis];
   std::string type = e_.print(*m.type), found = e_.show(*m.value);
   bool literal = name == e_.show(want); // `[batch, 10]` says it already
-  auto &d = literal ? e_.error(m.span, Diag::ShapeMismatch, {*m.what, type, found})
-                    : e_.error(m.span, Diag::DimMismatch,
-                               {*m.what, type, name, e_.show(want), found});
+  auto &d = literal
+                ? e_.error(m.span, Diag::ShapeMismatch, {*m.what, type, found})
+                : e_.error(m.span, Diag::DimMismatch, {*m.what, type, name, e_.show(want), found});
   if (want.origin.valid()) d.label(want.origin, e_.show(want) + " comes from here");
   if (Span p = e_.originOf(*m.value, axis); p.valid() && !(p == want.origin))
     d.label(p, e_.show(have) + " comes from here");
@@ -347,8 +352,8 @@ bool Matcher::one(Matched &m, const Item &item, int axis) {
     }
     return want.dim == have || differs(m, std::string(name.name), axis, want);
   }
-  Binding &b = e_.frame->scope->bind(
-      name.name, Value::of(have, e_.originOf(*m.value, axis)), item.value->span);
+  Binding &b = e_.frame->scope->bind(name.name, Value::of(have, e_.originOf(*m.value, axis)),
+                                     item.value->span);
   b.isDim = true;
   b.axis = axis;
   return true;
@@ -358,12 +363,10 @@ bool Matcher::pack(Matched &m, const Item &item, int begin, int count) {
   Values sizes;
   for (int i = begin; i < begin + count; ++i)
     sizes.push_back(Value::of(e_.type(*m.value).dims[i], e_.originOf(*m.value, i)));
-  const NameExpr *name =
-      item.value->kind == ExprKind::Name ? &as<NameExpr>(*item.value) : nullptr;
+  const NameExpr *name = item.value->kind == ExprKind::Name ? &as<NameExpr>(*item.value) : nullptr;
   Value want;
   if (name && !known(name->name, want)) {
-    Binding &b =
-        e_.frame->scope->bind(name->name, Value::list(std::move(sizes)), item.value->span);
+    Binding &b = e_.frame->scope->bind(name->name, Value::list(std::move(sizes)), item.value->span);
     b.isDim = true;
     b.axis = begin;
     return true;
@@ -390,8 +393,8 @@ bool Matcher::dims(Matched &m) {
     if (items[i].spread) ++packs, at = int(i);
   int fixed = int(items.size()) - packs;
   if (packs > 1 || rank < fixed || (packs == 0 && rank != fixed)) {
-    auto &d = e_.error(m.span, Diag::ShapeMismatch,
-                       {*m.what, e_.print(*m.type), e_.show(*m.value)});
+    auto &d =
+        e_.error(m.span, Diag::ShapeMismatch, {*m.what, e_.print(*m.type), e_.show(*m.value)});
     if (rank > 0)
       if (Span p = e_.originOf(*m.value, 0); p.valid() && !(p == m.span))
         d.label(p, e_.show(*m.value) + " comes from here");
@@ -430,7 +433,7 @@ bool Elaborator::conformTensors(const std::vector<const TypeExpr *> &types, Valu
   return matcher.run();
 }
 
-// --- types whose dimensions are all known ------------------------------------------------------------
+// --- types whose dimensions are all known --------------------------------------------------------
 
 bool Elaborator::typeDims(const TensorType &type, ir::Dims &dims, std::vector<Span> &origins) {
   for (const Item &item : type.dims) {
@@ -470,7 +473,7 @@ Value Elaborator::conformResult(const Value &v, const TypeExpr &type, const std:
     std::vector<std::string> names;
     for (size_t i = 0; i < fields.size(); ++i) {
       int at = v.tuple().names.empty() || !fields[i].name ? int(i)
-                                                           : v.tuple().find(fields[i].name->text);
+                                                          : v.tuple().find(fields[i].name->text);
       if (at < 0) return fail(type.span, Diag::ShapeMismatch, {what, print(type), show(v)});
       items.push_back(conformResult(v.tuple().items[at], *fields[i].type, what));
       if (items.back().isPoison()) return {};
@@ -485,8 +488,10 @@ Value Elaborator::conformResult(const Value &v, const TypeExpr &type, const std:
     std::string_view name = as<NameExpr>(*item.value).name;
     Value known;
     if (findBinding(name) || lookupFile(*frame->file, name, known)) continue;
-    if (name == "batch") frame->scope->bind(name, Value::of(ir::Dim::batch(), Span{}), type.span);
-    else return fail(item.value->span, Diag::UnboundDim, {std::string(name)});
+    if (name == "batch")
+      frame->scope->bind(name, Value::of(ir::Dim::batch(), Span{}), type.span);
+    else
+      return fail(item.value->span, Diag::UnboundDim, {std::string(name)});
   }
   Values values{v};
   if (!conformTensors({&type}, values, {type.span}, {what})) return {};
@@ -513,7 +518,8 @@ bool Elaborator::inputType(const TypeExpr *type, std::string_view name, ir::Type
     bool bound = isName && findBinding(dim);
     if (isName && !bound && i > 0 && lookupFile(*frame->file, dim, v)) bound = v.kind == Kind::Int;
     if (i == 0 && isName && !bound) {
-      Binding &b = frame->scope->bind(dim, Value::of(ir::Dim::batch(), item.value->span), item.value->span);
+      Binding &b =
+          frame->scope->bind(dim, Value::of(ir::Dim::batch(), item.value->span), item.value->span);
       b.isDim = true;
       b.axis = 0;
       bound = true;

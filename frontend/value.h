@@ -188,7 +188,7 @@ struct Instance {
   std::vector<Instance *> made;    // instances owned here, in order of creation
   std::vector<Instance *> applies; // instances that its body applies, in order of first application
   std::unordered_set<const Instance *> appliesSet;
-  size_t firstUnnamed = 0; // in `made`
+  size_t firstUnnamed = 0;                    // in `made`
   std::unordered_map<std::string, int> taken; // names of what it owns
   std::vector<Weight *> weights;
   Weight *findWeight(std::string_view name) const;

@@ -29,7 +29,8 @@ static void compare(const fs::path &golden, const std::string &found) {
 
 TEST_CASE("programs elaborate to their golden messages and modules", "[elaborate]") {
   int count = 0;
-  for (const auto &entry : fs::directory_iterator(fs::path(NNC_SOURCE_DIR) / "tests/golden/elaborate")) {
+  for (const auto &entry :
+       fs::directory_iterator(fs::path(NNC_SOURCE_DIR) / "tests/golden/elaborate")) {
     fs::path path = entry.path();
     if (path.extension() != ".nn") continue;
     ++count;

@@ -137,7 +137,8 @@ TEST_CASE("the base arguments of optimizers come before the body", "[elaborate]"
   auto after = [](const std::string &optimizer) {
     Program p("model M(x: [batch, 1]) -> [batch, 1] {\n  param w: [1, 1] = Ones()\n  x @ w\n}\n"
               "train M {\n  data = npy(x = \"x\", target = \"y\")\n  loss = fn(y, p) = p * y\n"
-              "  optimizer = " + optimizer + "\n}");
+              "  optimizer = " +
+              optimizer + "\n}");
     p.run("train_step", 1, {{1}, {8}});
     return p.weight("w").data[0];
   };
@@ -168,7 +169,8 @@ train M {
 }
 
 TEST_CASE("a function's own derivative is used", "[elaborate]") {
-  Program p(R"(fn step_up(x, size: float = 3.0) { where(x > 0, size, 0.0) } gradient(dy) { dy * size + result }
+  Program p(
+      R"(fn step_up(x, size: float = 3.0) { where(x > 0, size, 0.0) } gradient(dy) { dy * size + result }
 model M(x: [batch, 1]) -> [batch, 1] {
   param w: [1, 1] = Ones()
   step_up(x @ w)
