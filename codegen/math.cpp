@@ -3,8 +3,8 @@
 // Problem. A kernel's exp or tanh runs on 16 lanes at a time, in LLVM and on other targets alike,
 // and must have the same bits in each; vector math libraries differ by version and do not fuse.
 //
-//   sigmoid(x)  ->  1 / (1 + exp(0 - x)),   exp(x)  ->  n = round(x/ln2), r = x - n ln2, (1 + r +
-//   r^2 p(r)) * 2^n
+//   sigmoid(x)  ->  1 / (1 + exp(0 - x))
+//   exp(x)      ->  n = round(x / ln2), r = x - n ln2, (1 + r + r^2 p(r)) * 2^n
 //
 // Method. The classical reductions, branch-free: both sides of a case are computed and selected.
 // The coefficients are those of Cephes (S. Moshier: expf, logf, sinf, cosf, asinf, atanf; exp, log,
@@ -102,8 +102,7 @@ E copySign(E magnitude, E sign) { // magnitude >= 0
   return fromBits(make(SOp::ior, s.type(), {bits(magnitude), s}));
 }
 
-// --- exponentials
-// --------------------------------------------------------------------------------------
+// --- exponentials --------------------------------------------------------------------------------
 
 // x = n ln2 + r, |r| <= ln2 / 2: expm1(r), and n in the low bits of `n`.
 struct Reduced {
@@ -180,8 +179,7 @@ E hyperbolic(E x, bool odd) {
   return odd ? copySign(y, x) : y;
 }
 
-// --- logarithms
-// ------------------------------------------------------------------------------------------
+// --- logarithms ----------------------------------------------------------------------------------
 
 E log(E x) {
   const bool wide = isF64(x);
@@ -222,8 +220,7 @@ E log1p(E x) {
   return select(equals(x, -1.0), -kInf, y);
 }
 
-// --- powers
-// ----------------------------------------------------------------------------------------------
+// --- powers --------------------------------------------------------------------------------------
 
 bool isConstant(E x, double &v) {
   const Expr &e = x.k->exprs[size_t(x.id)];
@@ -255,8 +252,7 @@ E pow(E a, E b) {
   return convert(r, t);
 }
 
-// --- trigonometry
-// ----------------------------------------------------------------------------------------
+// --- trigonometry --------------------------------------------------------------------------------
 
 // x = q pi/2 + r, in f64: exact enough for every f32 below 2^50. Larger arguments count as 0.
 struct Quadrant {
@@ -380,8 +376,7 @@ E acos(E x) {
   return select(r.isLarge, large, 1.5707963267948966 - copySign(r.small, x));
 }
 
-// --- the error function
-// ----------------------------------------------------------------------------------
+// --- the error function --------------------------------------------------------------------------
 
 // f64: the Taylor series below 1, W. J. Cody's quotient for exp(x^2) erfc(x) above (Math. Comp. 23,
 // 1969).
@@ -427,8 +422,7 @@ E sign(E x) {
   return select(equals(x, 0.0), 0.0, s);
 }
 
-// --- the rewriting
-// -----------------------------------------------------------------------------------------
+// --- the rewriting -------------------------------------------------------------------------------
 
 ExprId expand(SOp op, E x, E y) {
   switch (op) {

@@ -172,8 +172,7 @@ std::vector<int64_t> batchSizes(int64_t batch) {
 
 } // namespace
 
-// --- elementwise
-// ---------------------------------------------------------------------------------------
+// --- elementwise ---------------------------------------------------------------------------------
 
 TEST_CASE("a bias and a ReLU over partial rows", "[codegen][emit]") {
   const int64_t columns = GENERATE(1, 3, 16, 29, 300);
@@ -255,8 +254,7 @@ TEST_CASE("random draws are Philox's words", "[codegen][emit]") {
   check(b.k, {6, 5});
 }
 
-// --- accesses
-// --------------------------------------------------------------------------------------------
+// --- accesses ------------------------------------------------------------------------------------
 
 TEST_CASE("transposed, reversed, strided and broadcast reads", "[codegen][emit]") {
   const DType t = GENERATE(DType::f32, DType::f64, DType::u8, DType::bf16, DType::i64);
@@ -351,8 +349,7 @@ TEST_CASE("an update in place of three arrays", "[codegen][emit]") {
   check(b.k);
 }
 
-// --- reductions
-// --------------------------------------------------------------------------------------------
+// --- reductions ----------------------------------------------------------------------------------
 
 TEST_CASE("softmax over rows of any length", "[codegen][emit]") {
   const int64_t columns = GENERATE(1, 2, 10, 16, 17, 63, 64, 65, 100, 200, 1000);
@@ -459,8 +456,7 @@ TEST_CASE("a split sum with a short last chunk", "[codegen][emit]") {
   check(b.k, {33, 31, 11, 1});
 }
 
-// --- contractions
-// ------------------------------------------------------------------------------------------
+// --- contractions --------------------------------------------------------------------------------
 
 namespace {
 
@@ -698,8 +694,7 @@ TEST_CASE("sums without free axes, and outer products without sums", "[codegen][
   check(c.k);
 }
 
-// --- scatter and sort
-// ------------------------------------------------------------------------------------------
+// --- scatter and sort ----------------------------------------------------------------------------
 
 TEST_CASE("scatter-add in token order", "[codegen][emit]") {
   const int64_t width = GENERATE(0, 5, 40);

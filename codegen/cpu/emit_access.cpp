@@ -15,15 +15,22 @@
 
 namespace nnc::cg {
 
-// --- indices
-// ---------------------------------------------------------------------------------------
+// --- indices -------------------------------------------------------------------------------------
+
+size_t Emitter::depthOf(AtomId a) const {
+  return k.atoms[size_t(a)].kind == Atom::Axis ? axis_[size_t(k.atoms[size_t(a)].axis)].depth
+                                               : SIZE_MAX;
+}
 
 // Axes that were bound first come first, so that prefixes of the sum are invariant in inner loops.
 IndexVal Emitter::index(const Index &x) {
   IndexVal r;
   r.plus = x.c0;
   if (x.cn) r.base = scaled(n_, x.cn);
-  for (const Term &t : x.terms) {
+  std::vector<Term> terms = x.terms;
+  std::stable_sort(terms.begin(), terms.end(),
+                   [&](const Term &s, const Term &t) { return depthOf(s.atom) < depthOf(t.atom); });
+  for (const Term &t : terms) {
     IndexVal a = atom(t.atom);
     r.plus += t.coef * a.plus;
     r.stride += t.coef * a.stride;
@@ -148,8 +155,7 @@ Emitter::Condition Emitter::guards(const std::vector<Guard> &gs) {
   return c;
 }
 
-// --- loads
-// -----------------------------------------------------------------------------------------
+// --- loads ---------------------------------------------------------------------------------------
 
 void Emitter::noteAlias(llvm::Value *access, int arg) {
   auto *i = llvm::dyn_cast<llvm::Instruction>(access);
@@ -289,8 +295,7 @@ llvm::Value *Emitter::narrow(llvm::Value *v, DType t) {
   return b.CreateTrunc(rounded, like(b.getInt16Ty()));
 }
 
-// --- stores
-// ----------------------------------------------------------------------------------------
+// --- stores --------------------------------------------------------------------------------------
 
 void Emitter::store(const Access &a, const Val &v) {
   const Condition c = guards(a.guards);

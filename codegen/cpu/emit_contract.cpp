@@ -7,8 +7,8 @@
 //   outer 8 x 3:  for o by 48:  for r by 8:  24 accumulators = 0;
 //                   for k: load b[k, o..o+47]; for each row: spread a[r, k]; 3 fma
 //                 epilogue on 8 rows of 3 vectors
-//   dot 4 x 4:    for o by 4:  for r by 4:  16 accumulators of 16 lanes along k; fold; epilogue on
-//   rows of 4
+//   dot 4 x 4:    for o by 4:  for r by 4:  16 accumulators of 16 lanes along k
+//                 fold them; epilogue on 4 rows of 4
 //
 // Method. The tile is stack slots with constant places, which become registers. Rows and columns
 // beyond the end are not computed apart: the last tile of rows is moved back until it fits (its
@@ -47,8 +47,7 @@ llvm::Value *Emitter::shiftedBase(AxisId a, llvm::Value *at, int64_t size) {
   return b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, at, i64(most - size));
 }
 
-// --- outer products
-// ------------------------------------------------------------------------------------
+// --- outer products ------------------------------------------------------------------------------
 
 void Emitter::emitPanels() {
   const Schedule &s = k.schedule;
@@ -107,6 +106,7 @@ void Emitter::emitTiles(Tile t) {
     t.row = row;
     t.rowEnd = r.hi;
     t.rowBase = shiftedBase(s.row, row, t.rows);
+    t.depth = scopes_.size();
     for (auto *a : t.acc) b.CreateStore(llvm::Constant::getNullValue(at), a);
     emitMicrokernel(t);
     emitEpilogue(t);
@@ -144,11 +144,11 @@ llvm::Value *Emitter::operandGuards(const Tile &t, AxisId innermost) {
       perRow = perRow || (row >= 0 && dependsOn(k, g.index, row));
     }
     for (int r = 0; r < t.rows; r += monotone ? std::max(1, t.rows - 1) : 1) {
-      if (row >= 0) axis_[size_t(row)] = {t.rowBase, r};
+      if (row >= 0) bind(row, t.rowBase, r, t.depth);
       scopes_.emplace_back();
       all = both(all, guards(x.access.guards).uniform);
       scopes_.pop_back();
-      if (row >= 0) axis_[size_t(row)] = {};
+      if (row >= 0) unbind(row);
       if (!perRow) break;
     }
   }
@@ -173,20 +173,20 @@ void Emitter::emitProducts(Tile &t) {
   const bool aHasCol = col >= 0 && dependsOn(k, k.contract.a, col); // a batch axis as columns
   laneAxis_ = col;
   auto atVector = [&](int v, const Body &body) {
-    if (col >= 0) axis_[size_t(col)] = {t.colBase, int64_t(v) * width_};
+    if (col >= 0) bind(col, t.colBase, int64_t(v) * width_, t.depth);
     mask_ = v + 1 == t.vectors ? t.lastMask : nullptr;
     scopes_.emplace_back();
     body();
     scopes_.pop_back();
     mask_ = nullptr;
-    if (col >= 0) axis_[size_t(col)] = {};
+    if (col >= 0) unbind(col);
   };
   std::vector<llvm::Value *> bs(size_t(t.vectors));
   for (int v = 0; v < t.vectors; ++v)
     atVector(v, [&] { bs[size_t(v)] = spread(expr(k.contract.b)); });
   llvm::Type *at = type(k.contract.type, width_ > 1);
   for (int r = 0; r < t.rows; ++r) {
-    if (row >= 0) axis_[size_t(row)] = {t.rowBase, r};
+    if (row >= 0) bind(row, t.rowBase, r, t.depth);
     scopes_.emplace_back();
     llvm::Value *a = aHasCol ? nullptr : spread(expr(k.contract.a));
     for (int v = 0; v < t.vectors; ++v) {
@@ -196,13 +196,12 @@ void Emitter::emitProducts(Tile &t) {
       b.CreateStore(multiplyAdd(k.contract.type, x, bs[size_t(v)], b.CreateLoad(at, acc)), acc);
     }
     scopes_.pop_back();
-    if (row >= 0) axis_[size_t(row)] = {};
+    if (row >= 0) unbind(row);
   }
   laneAxis_ = -1;
 }
 
-// --- the epilogue
-// --------------------------------------------------------------------------------------
+// --- the epilogue --------------------------------------------------------------------------------
 
 // The tile goes through the stack, so that the code of the stages stands once per vector of a row
 // and rows that do not count are simply not visited.
@@ -226,8 +225,8 @@ void Emitter::epilogueAt(Tile &t, llvm::Value *buffer, llvm::Value *r, int v) {
   llvm::Type *at = type(k.contract.type, width_ > 1);
   llvm::Value *place = b.CreateAdd(b.CreateMul(r, i64(t.vectors)), i64(v));
   acc_ = {b.CreateLoad(at, b.CreateGEP(at, buffer, place)), width_ > 1};
-  if (row >= 0) axis_[size_t(row)] = {b.CreateAdd(t.rowBase, r, "", false, true), 0};
-  if (col >= 0) axis_[size_t(col)] = {t.colBase, int64_t(v) * width_};
+  if (row >= 0) bind(row, b.CreateAdd(t.rowBase, r, "", false, true), 0);
+  if (col >= 0) bind(col, t.colBase, int64_t(v) * width_);
   laneAxis_ = col;
   mask_ = v + 1 == t.vectors ? t.lastMask : nullptr;
   scopes_.emplace_back();
@@ -236,12 +235,11 @@ void Emitter::epilogueAt(Tile &t, llvm::Value *buffer, llvm::Value *r, int v) {
   scopes_.pop_back();
   mask_ = nullptr;
   laneAxis_ = -1;
-  if (row >= 0) axis_[size_t(row)] = {};
-  if (col >= 0) axis_[size_t(col)] = {};
+  if (row >= 0) unbind(row);
+  if (col >= 0) unbind(col);
 }
 
-// --- dot products
-// ----------------------------------------------------------------------------------------
+// --- dot products --------------------------------------------------------------------------------
 
 // Both operands run along the innermost k: kLanesDot partial sums per element, folded at the end.
 void Emitter::emitDotPanels() {
@@ -259,6 +257,7 @@ void Emitter::emitDotPanels() {
       t.col = col, t.row = row, t.rowEnd = rr.hi;
       t.colBase = shiftedBase(s.col, col, cols);
       t.rowBase = shiftedBase(s.row, row, rows);
+      t.depth = scopes_.size();
       for (auto *a : t.acc) b.CreateStore(llvm::Constant::getNullValue(at), a);
       emitDotTile(t);
       emitDotEpilogue(t);
@@ -271,11 +270,11 @@ void Emitter::emitDotTile(Tile &t) {
   const AxisId row = k.schedule.row, col = k.schedule.col, inner = ks.back();
   llvm::Type *at = llvm::FixedVectorType::get(type(k.contract.type), kLanesDot);
   auto operand = [&](AxisId axis, llvm::Value *base, int i, ExprId e) {
-    if (axis >= 0) axis_[size_t(axis)] = {base, i};
+    if (axis >= 0) bind(axis, base, i, t.depth);
     scopes_.emplace_back();
     llvm::Value *v = spread(expr(e));
     scopes_.pop_back();
-    if (axis >= 0) axis_[size_t(axis)] = {};
+    if (axis >= 0) unbind(axis);
     return v;
   };
   auto step = [&] {

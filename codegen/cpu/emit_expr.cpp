@@ -5,8 +5,7 @@
 // scalar where all lanes agree, and with the exact meaning that kernel.h gives each operation:
 // integers wrap and divide downwards, NaN propagates, conversions saturate.
 //
-//   s = scale[r] * 2;  y[r,c] = x[r,c] * s       lane axis c:   s is one fmul, spread once, hoisted
-//   by LLVM
+//   y[r,c] = x[r,c] * (scale[r] * 2)     lane axis c: scale[r] * 2 is one scalar fmul, spread once
 //
 // Method. A table from expression to value per scope; scopes nest as the loops do, so an inner loop
 // finds what an outer one computed. A value says whether it has lanes; an operation has lanes if an
@@ -15,8 +14,7 @@
 
 namespace nnc::cg {
 
-// --- types and small things
-// ------------------------------------------------------------------------
+// --- types and small things ----------------------------------------------------------------------
 
 llvm::Type *Emitter::type(DType t, bool lanes) {
   llvm::Type *s = nullptr;
@@ -94,8 +92,7 @@ llvm::Value *Emitter::both(llvm::Value *x, llvm::Value *y) {
   return !x ? y : !y ? x : b.CreateAnd(x, y);
 }
 
-// --- expressions
-// -------------------------------------------------------------------------------------
+// --- expressions ---------------------------------------------------------------------------------
 
 Val Emitter::expr(ExprId e) {
   for (auto s = scopes_.rbegin(); s != scopes_.rend(); ++s)
@@ -296,8 +293,7 @@ llvm::Value *Emitter::multiplyAdd(DType t, llvm::Value *x, llvm::Value *y, llvm:
   return b.CreateIntrinsic(llvm::Intrinsic::fma, {x->getType()}, {x, y, z});
 }
 
-// --- random draws
-// --------------------------------------------------------------------------------------
+// --- random draws --------------------------------------------------------------------------------
 
 // Philox4x32-10 on the lanes' logical indices, the words of ir/random.cpp.
 Val Emitter::random(const Expr &e) {

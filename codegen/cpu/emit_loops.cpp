@@ -3,9 +3,9 @@
 // Problem. Stages run in order for every point of the parallel axes; vectors run along one axis of
 // the points, or along an axis of each stage.
 //
-//   max over c: z[r,c]           for r:  acc = <16 x float> -inf;  for c by 16: acc = max(acc, load
-//   z + 10r + c) sum over c: exp(z - max)             local0 = fold acc; then the same with 64
-//   lanes; store
+//   y[r,c] = relu(x[r,c]), 40 columns     for r in the item:
+//                                           for c = 0, 16:  store (max (load x + 40r + c), 0)
+//                                           c = 32, mask <1 1 1 1 1 1 1 1 0 ..>: the same
 //
 // Method. A loop body is a function of the compiler that binds the axis and emits; vector loops
 // call it twice, for whole vectors and for a masked rest. Loops test their condition at the end, so
@@ -33,8 +33,7 @@ std::string unsupported(const Kernel &k) {
   return "";
 }
 
-// --- setup
-// -------------------------------------------------------------------------------------------
+// --- setup ---------------------------------------------------------------------------------------
 
 Emitter::Emitter(llvm::Module &m, const Kernel &kernel, const Target &t, const std::string &name)
     : m_(m), k(kernel), target_(t), b(m.getContext()) {
@@ -193,8 +192,7 @@ void Emitter::emitItems(const Body &item) {
   });
 }
 
-// --- loops
-// -------------------------------------------------------------------------------------------
+// --- loops ---------------------------------------------------------------------------------------
 
 // for (i = lo; i < hi; i += step) body(i), the test at the end.
 void Emitter::forRange(llvm::Value *lo, llvm::Value *hi, int64_t step,
@@ -255,9 +253,9 @@ Range Emitter::extentOf(AxisId a) {
 void Emitter::forAxis(AxisId a, const Body &body) {
   const Range r = extentOf(a);
   forRange(r.lo, r.hi, 1, [&](llvm::Value *i) {
-    axis_[size_t(a)] = {i, 0};
+    bind(a, i, 0);
     body();
-    axis_[size_t(a)] = {};
+    unbind(a);
   });
 }
 
@@ -269,11 +267,11 @@ void Emitter::forAxes(const std::vector<AxisId> &list, size_t from, const Body &
 void Emitter::lanesAt(AxisId a, llvm::Value *at, llvm::Value *mask, const Body &body) {
   laneAxis_ = a;
   mask_ = mask;
-  axis_[size_t(a)] = {at, 0};
+  bind(a, at, 0);
   scopes_.emplace_back();
   body();
   scopes_.pop_back();
-  axis_[size_t(a)] = {};
+  unbind(a);
   mask_ = nullptr;
   laneAxis_ = -1;
 }
@@ -298,8 +296,7 @@ void Emitter::forLanes(AxisId a, const Body &body) {
   width_ = 1;
 }
 
-// --- the Loops class
-// -----------------------------------------------------------------------------------
+// --- the Loops class -----------------------------------------------------------------------------
 
 void Emitter::emitLoops() {
   std::vector<AxisId> scalar;

@@ -3,11 +3,10 @@
 // Problem. The bits of a reduction may depend on nothing but its ReduceOrder: not on the target's
 // vectors, nor on the axis that they run along.
 //
-//   sum over c of x[r,c], 64 lanes:   along c, 16 wide: step v adds to accumulator v mod 4; then 4
-//   -> 2 -> 1
-//                                     vectors, then 16 -> 8 -> 4 -> 2 -> 1 lanes
-//                                     along r: 64 vectors in memory, element c adds to vector c mod
-//                                     64
+//   sum over c of x[r,c], 64 lanes
+//     vectors along c:  step v adds to accumulator v mod 4; then 4 -> 2 -> 1 vectors, 16 -> .. -> 1
+//     lanes vectors along r:  64 vectors in memory; element c adds to vector c mod 64; then 64 ->
+//     32 -> .. -> 1
 //
 // Method. Along the reduced axis the accumulators are registers that change places every step (a
 // renaming, no instruction), so one loop body serves them all; what the last step leaves is turned

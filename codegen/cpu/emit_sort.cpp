@@ -2,8 +2,7 @@
 //
 // Problem. Values and their places along one axis, equal values in their old order, NaN last.
 //
-//   3 1 2 1  ->  runs of 1, merged to runs of 2: (1 3) (1 2)  ->  runs of 4: 1 1 2 3 with places 1
-//   3 2 0
+//   3 1 2 1  ->  merged to runs of 2: (1 3) (1 2)  ->  to a run of 4: 1 1 2 3, places 1 3 2 0
 //
 // Method. Bottom-up merging between two halves of the scratch. A step takes from the right run only
 // if its value comes strictly before the left one's, which is what makes it stable.

@@ -4,8 +4,8 @@
 // scalar, and at most one of them, the lane axis, also to the lanes of a vector. What does not
 // depend on the lane axis is emitted as a scalar and spread late, so that LLVM hoists it.
 //
-//   bias[c] * x[r] with c the lane axis:   fmul <16 x float> (load <16 x float> bias + c), splat
-//   (load x + r)
+//   bias[c] * x[r], lane axis c:   fmul <16 x float> (load <16 x float> bias + c), splat (load x +
+//   r)
 //
 // The files: emit_expr (operations), emit_access (indices, loads, stores), emit_loops (items,
 // loops), emit_reduce, emit_contract, emit_scatter, emit_sort.
@@ -35,6 +35,7 @@ struct IndexVal {
 struct Binding {
   llvm::Value *base = nullptr; // i64; null: the axis is not bound
   int64_t plus = 0;
+  size_t depth = 0; // scopes around the binding
 };
 
 struct Range {
@@ -67,6 +68,11 @@ class Emitter {
   llvm::Value *mask_ = nullptr; // <width x i1>: lanes that exist; null: all
   bool guardsHold_ = false;     // operands of a contraction whose guards were tested outside
   std::vector<Binding> axis_;
+  void bind(AxisId a, llvm::Value *base, int64_t plus, size_t depth) {
+    axis_[size_t(a)] = {base, plus, depth};
+  }
+  void bind(AxisId a, llvm::Value *base, int64_t plus) { bind(a, base, plus, scopes_.size()); }
+  void unbind(AxisId a) { axis_[size_t(a)] = {}; }
   std::vector<Range> range_;   // of each axis in this item
   Val acc_;                    // Contract epilogue
   std::vector<Values> locals_; // by stage
@@ -117,6 +123,7 @@ class Emitter {
   // --- accesses (emit_access.cpp)
   Val indexValue(const Index &x, DType t);
   IndexVal index(const Index &x);
+  size_t depthOf(AtomId a) const;
   IndexVal atom(AtomId a);
   IndexVal divMod(const Atom &a);
   IndexVal loadedIndex(const Atom &a);
@@ -180,6 +187,7 @@ class Emitter {
     llvm::Value *rowEnd = nullptr;
     llvm::Value *col = nullptr, *colBase = nullptr;
     llvm::Value *lastMask = nullptr;     // of the last vector; null: all lanes
+    size_t depth = 0;                    // scopes around the loops over k
     std::vector<llvm::AllocaInst *> acc; // [row][vector]
   };
   void emitContract();

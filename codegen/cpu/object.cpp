@@ -3,8 +3,7 @@
 // Problem. Compile time is part of the product: a model has some fifty distinct kernels, and LLVM's
 // standard pipelines spend ten times what kernels need that are already written as vectors.
 //
-//   64 products, emitted vectorised:   opt -O3 0.67 s    the list below 0.09 s    then code
-//   generation 0.6 s
+//   64 products, emitted vectorised:   opt -O3 0.67 s    the list below 0.09 s
 //
 // Method. A target is an instruction set level (x86-64-v3, x86-64-v4) found by CPUID feature bits:
 // names of processors lie, on virtual machines above all. The passes promote the register tile,

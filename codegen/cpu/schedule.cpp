@@ -82,8 +82,7 @@ double accessCost(const Kernel &k, const Access &a, AxisId lane, int lanes) {
 
 } // namespace
 
-// --- stages
-// ----------------------------------------------------------------------------------------------
+// --- stages --------------------------------------------------------------------------------------
 
 double stageCost(const Kernel &k, const Stage &s, AxisId lane, int lanes) {
   std::set<ExprId> used;
@@ -136,8 +135,7 @@ AxisId stageLaneAxis(const Kernel &k, const Stage &s, int lanes) {
   return best;
 }
 
-// --- items
-// -------------------------------------------------------------------------------------------------
+// --- items ---------------------------------------------------------------------------------------
 
 namespace {
 
@@ -189,8 +187,7 @@ void scheduleLoops(Kernel &k) {
   s.items = itemsOf(k, k.parallel, s.vec, itemsWanted(points * least));
 }
 
-// --- contractions
-// --------------------------------------------------------------------------------------------
+// --- contractions --------------------------------------------------------------------------------
 
 struct Candidate {
   Family family = Family::Outer;
@@ -423,8 +420,7 @@ struct ContractScheduler {
   }
 };
 
-// --- scatter and sort
-// --------------------------------------------------------------------------------------------
+// --- scatter and sort ----------------------------------------------------------------------------
 
 void scheduleScatter(Kernel &k) {
   std::vector<AxisId> owned = k.scatter.outer;
