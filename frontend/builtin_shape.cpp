@@ -134,8 +134,9 @@ static bool tensorsOf(BuiltinCall &c, Values &out) {
     return false;
   }
   ir::DType t = c.e.commonElement(out, false, true);
-  bool same = true; // u8 stays u8 when nothing else is joined
-  for (const Value &x : out) same &= x.isTensor() && c.e.type(x).dtype == c.e.type(out[0]).dtype;
+  bool same = out[0].isTensor(); // u8 stays u8 when nothing else is joined
+  for (const Value &x : out)
+    same = same && x.isTensor() && c.e.type(x).dtype == c.e.type(out[0]).dtype;
   if (same) t = c.e.type(out[0]).dtype;
   for (Value &x : out) {
     x = c.e.cast(c.e.tensor(x, x.isTensor() ? nullptr : &t), t);

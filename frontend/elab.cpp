@@ -32,6 +32,8 @@ Span Elaborator::userPlace() const {
 }
 
 Diagnostic &Elaborator::error(Span span, Diag kind, const std::vector<std::string> &args) {
+  // An unrolled loop repeats its error in every round: enough is known, and `suggest` takes time.
+  if (++reports > 500) aborted = true;
   if (!isLibrary(span)) return diags.report(span, kind, args);
   std::vector<std::string> way;
   auto excerpt = [&](Span s) {

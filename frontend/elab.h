@@ -178,6 +178,7 @@ class Elaborator {
   int64_t steps = 0;
   int64_t effects = 0; // counts what makes an expression statement worth having
   bool aborted = false;
+  int reports = 0;
   int underTraining = 0; // `if training` around the current statement
   std::unordered_set<const Instance *> everApplied;
   const char *stackBase = nullptr;

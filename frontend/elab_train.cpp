@@ -468,7 +468,7 @@ bool Elaborator::update(TrainPlan &plan, const Value &loss) {
   Value t = cast(next, floatType);
   setName(t, "t");
   for (size_t i = 0; i < ws.size(); ++i) {
-    setName(gradients[i], "d_" + ws[i]->name);
+    setName(gradients[i], ws[i]->name + ".d"); // as differentiation names cotangents
     if (!applyOptimizer(opt, *ws[i], gradients[i], t, span)) return false;
   }
   return true;

@@ -533,6 +533,10 @@ bool Elaborator::inputType(const TypeExpr *type, std::string_view name, ir::Type
     std::vector<Span> origins;
     if (!shapeList(eval(*item.value), item.value->span, out.dims, origins)) return false;
   }
+  if (std::string e = ir::checkType(out); !e.empty()) {
+    error(type->span, Diag::TensorRule, {std::string(name), e});
+    return false;
+  }
   return true;
 }
 
