@@ -145,10 +145,12 @@ struct ConstantPool {
 
 // --- the bill of the module ----------------------------------------------------------------------
 
-Plan::Bill billOf(const ir::Module &m, const Plan &plan) {
+Plan::Bill billOf(const ir::Module &m, const Plan &plan, const Layouts &layouts) {
   Plan::Bill bill = plan.bill;
   for (const ir::Persistent &p : m.persistents) {
-    int64_t bytes = ir::elementCount(p.type.dims, 1) * ir::dtypeBytes(p.type.dtype);
+    auto own = layouts.find(p.name);
+    const Layout &layout = own == layouts.end() ? Layout{} : own->second;
+    int64_t bytes = placesOf(layout, p.type.dims, 1) * ir::dtypeBytes(p.type.dtype);
     const ir::Meta *kind = p.meta.find("kind");
     const std::string *k = kind ? kind->asString() : nullptr;
     if (k && *k == "slot")
@@ -183,12 +185,14 @@ void checkKernels(const Program &p) {
 CompiledFunction lower(const ir::Module &m, const ir::Function &f,
                        const PersistentLayout &persistent, const CodegenOptions &o, Timer &timer) {
   CompiledFunction c;
-  c.program = fuse(m, f, o.fuse);
+  FuseOptions fusion = o.fuse;
+  fusion.layouts = &persistent.layouts;
+  c.program = fuse(m, f, fusion);
   timer("fuse " + f.name);
   for (Launch &l : c.program.launches) schedule(l.kernel, o.target);
   timer("schedule " + f.name);
   c.plan = plan(c.program, persistent, o.plan);
-  c.plan.bill = billOf(m, c.plan);
+  c.plan.bill = billOf(m, c.plan, persistent.layouts);
   timer("plan " + f.name);
   if (!o.check) return c;
   checkKernels(c.program);
@@ -301,7 +305,7 @@ std::unique_ptr<Compiled> compile(const ir::Module &m, const CodegenOptions &o, 
   auto c = std::make_unique<Compiled>();
   Timer timer{o};
   c->module = &m;
-  c->persistent = layoutPersistent(m);
+  c->persistent = layoutPersistent(m, o.plan.padded);
   ConstantPool constants;
   for (const ir::Function *f : entryPoints(m)) {
     c->functions.push_back(lower(m, *f, c->persistent, o, timer));

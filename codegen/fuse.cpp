@@ -41,6 +41,7 @@ void Fuser::makeBuffers() {
     Buffer b;
     b.name = f.values[p.value.i].name;
     b.type = f.type(p.value);
+    b.layout = facts.layoutOf(p.value);
     b.value = p.value;
     b.persistent = p.bind;
     b.life = p.bind.empty() ? Life::Input : Life::Persistent;
@@ -61,6 +62,7 @@ BufferId Fuser::buffer(ValueId v) {
   Buffer b;
   b.name = nameOf(v);
   b.type = f.type(v);
+  b.layout = facts.layoutOf(v);
   b.value = v;
   if (const Node *n = f.def(v); n && n->op == Op::constant_ && groupOf[v.i] < 0) {
     b.life = Life::Constant;
@@ -135,6 +137,7 @@ static bool isElementwise(const ir::Function &f, const Node &n) {
 }
 
 void Fuser::place(const Node &node) {
+  if (node.op == Op::reduce_ && splitReduce(node)) return; // by shape alone, whoever could join
   std::set<int> deps = rootDeps(node);
   if (options.fuse) {
     // The kernel that shares most axes first, then the latest.
@@ -156,7 +159,6 @@ void Fuser::place(const Node &node) {
       groups[g].deps.insert(deps.begin(), deps.end());
       return;
     }
-    if (node.op == Op::reduce_ && splitReduce(node)) return;
   }
   int id = newGroup(node);
   groups[id].deps = deps;
@@ -235,7 +237,7 @@ bool Fuser::mergeElementwise(const Node &node, Group &g, int id) {
   s.name = nameOf(v);
   Store st;
   st.access.arg = argFor(g.launch, buffer(v), true);
-  st.access.flat = flatten(g.kernel(), dims, at, f.batch);
+  st.access.flat = place(g.kernel(), v, at);
   s.stores.push_back(st);
   if (loop.empty() && g.kernel().cls == KernelClass::Loops) {
     g.locals[v.i] = {int(g.kernel().stages.size()), 0};
@@ -379,7 +381,7 @@ void Fuser::addReduce(const Node &node, Group &g, int id) {
     ValueId v = node.result(slot);
     Store st;
     st.access.arg = argFor(g.launch, buffer(v), true);
-    st.access.flat = flatten(k, g.dims, out, f.batch);
+    st.access.flat = place(k, v, out);
     st.slot = slot;
     if (slot == 0 && convert) continue;
     s.stores.push_back(st);
@@ -397,7 +399,7 @@ void Fuser::addReduce(const Node &node, Group &g, int id) {
   back.name = s.name;
   Store st;
   st.access.arg = argFor(g.launch, buffer(node.result()), true);
-  st.access.flat = flatten(k, g.dims, out, f.batch);
+  st.access.flat = place(k, node.result(), out);
   back.stores.push_back(st);
   g.locals[node.firstResult.i] = {stage + 1, 0};
   k.stages.push_back(back);
@@ -503,7 +505,7 @@ bool Fuser::splitReduce(const Node &node) {
   groupOf[v.i] = id;
   Store res;
   res.access.arg = argFor(g.launch, buffer(v), true);
-  res.access.flat = flatten(ck, g.dims, where, f.batch);
+  res.access.flat = place(ck, v, where);
   sum.stores.push_back(res);
   ck.stages.push_back(sum);
   g.locals[v.i] = {0, 0};
@@ -537,7 +539,7 @@ void Fuser::addCumsum(const Node &node, Group &g, int id) {
   s.name = k.name;
   Store st;
   st.access.arg = argFor(g.launch, buffer(node.result()), true);
-  st.access.flat = flatten(k, dims, at, f.batch);
+  st.access.flat = place(k, node.result(), at);
   s.stores.push_back(st);
   k.stages.push_back(s);
   g.open = false;
@@ -587,7 +589,7 @@ void Fuser::addUnwindow(const Node &node, Group &g, int id) {
   s.name = k.name;
   Store st;
   st.access.arg = argFor(g.launch, buffer(node.result()), true);
-  st.access.flat = flatten(k, to, at, f.batch);
+  st.access.flat = place(k, node.result(), at);
   s.stores.push_back(st);
   g.locals[node.firstResult.i] = {int(k.stages.size()), 0};
   k.stages.push_back(s);
@@ -651,7 +653,7 @@ void Fuser::copyResults() {
   std::set<BufferId> bound;
   for (const ir::Result &r : f.results) {
     BufferId b = buffer(r.value);
-    const Buffer &source = program.buffers[b];
+    const Buffer source = program.buffers[b];
     bool same = r.bind && source.life == Life::Persistent && source.persistent == r.name;
     bool copy = source.life == Life::Constant ||
                 (r.bind && !same && (source.life != Life::Transient || !bound.insert(b).second));
@@ -672,10 +674,11 @@ void Fuser::copyResults() {
       e.op = SOp::load;
       e.type = f.type(r.value).dtype;
       e.access.arg = argFor(g.launch, b, false);
-      e.access.flat = flatten(k, dims, at, f.batch);
+      e.access.flat = placeOf(k, source.layout, dims, at, f.batch);
       Buffer own;
       own.name = r.name;
       own.type = f.type(r.value);
+      if (r.bind && options.layouts && options.layouts->count(r.name)) own.layout = options.layouts->at(r.name);
       own.value = r.value;
       program.buffers.push_back(own);
       b = BufferId(program.buffers.size()) - 1;
@@ -684,7 +687,7 @@ void Fuser::copyResults() {
       s.body = k.expr(e);
       Store st;
       st.access.arg = argFor(g.launch, b, true);
-      st.access.flat = e.access.flat;
+      st.access.flat = placeOf(k, own.layout, dims, at, f.batch);
       s.stores.push_back(st);
       k.stages.push_back(s);
     }

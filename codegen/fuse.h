@@ -31,6 +31,12 @@ struct Roots {
   // Comparison -> the rectified value it decides: for h = select(z <= 0, 0, z), z <= 0 is h <= 0, and for
   // h = select(z > 0, z, 0), z > 0 is h > 0 (NaN and -0 included). So a backward pass needs h, not z.
   std::map<int32_t, ir::ValueId> rectified;
+  std::map<int32_t, const Layout *> layouts; // ValueId -> layout of its memory, where that is not row-major
+  const Layout &layoutOf(ir::ValueId v) const {
+    static const Layout rowMajor;
+    auto it = layouts.find(v.i);
+    return it == layouts.end() ? rowMajor : *it->second;
+  }
 };
 
 class Fuser {
@@ -52,6 +58,10 @@ public:
   // The user's name of a value, else the operation that makes it.
   std::string nameOf(ir::ValueId v) const;
   int32_t argFor(Launch &l, BufferId b, bool write);
+  // Where the value's element at a logical index is stored.
+  Index place(Kernel &k, ir::ValueId v, const std::vector<Index> &at) const {
+    return placeOf(k, facts.layoutOf(v), f.type(v).dims, at, f.batch);
+  }
   int64_t count(const Dims &d) const { return ir::elementCount(d, std::max<int64_t>(f.batch, 1)); }
 
 private:
@@ -119,7 +129,7 @@ private:
 
 // Adds lo <= x < hi unless the ranges of the axes already prove it.
 void addGuard(const Kernel &k, std::vector<Guard> &gs, const Index &x, Dim hi, int64_t lo = 0);
-// Row-major flat index of `at` in `dims`, strides at N.
+// Row-major flat index of `at` in `dims`, strides at N: of memory without a layout, and of logical elements.
 Index flatten(Kernel &k, const Dims &dims, const std::vector<Index> &at, int64_t batch);
 ExprId constantExpr(Kernel &k, double v, DType t);
 ExprId convertExpr(Kernel &k, ExprId e, DType t);

@@ -119,6 +119,7 @@ struct Lowering {
 
   Kernel &k() { return launch.kernel; }
   const Dims &ydims() { return fuser.f.type(node.result()).dims; }
+  const Layout &layout() { return fuser.facts.layoutOf(node.result()); }
 
   void begin() {
     k().cls = KernelClass::Contract;
@@ -179,7 +180,7 @@ struct Lowering {
     k().contract.b = operand(1);
   }
 
-  void storeAcc(BufferId buffer, const Dims &dims, const std::vector<Index> &index) {
+  void storeAcc(BufferId buffer, const Layout &layout, const Dims &dims, const std::vector<Index> &index) {
     Expr acc;
     acc.op = SOp::acc;
     acc.type = k().contract.type;
@@ -189,7 +190,7 @@ struct Lowering {
     s.name = k().name;
     Store st;
     st.access.arg = fuser.argFor(launch, buffer, true);
-    st.access.flat = flatten(k(), dims, index, fuser.f.batch);
+    st.access.flat = placeOf(k(), layout, dims, index, fuser.f.batch);
     s.stores.push_back(st);
     k().stages.push_back(s);
   }
@@ -253,7 +254,7 @@ static void addPhase(Lowering &l, const std::vector<Phase> &phases) {
   // The pivot is no longer a free label: its tensor is read at i(h', u), which may leave it.
   for (int t = 0; t < 2; ++t)
     (t == 0 ? l.k().contract.a : l.k().contract.b) = l.operand(t);
-  l.storeAcc(l.fuser.buffer(l.node.result()), l.ydims(), l.at);
+  l.storeAcc(l.fuser.buffer(l.node.result()), l.layout(), l.ydims(), l.at);
 }
 
 static void addZeros(Lowering &l, const std::vector<Phase> &phases) {
@@ -274,7 +275,7 @@ static void addZeros(Lowering &l, const std::vector<Phase> &phases) {
   s.body = constantExpr(k, 0, s.type);
   Store st;
   st.access.arg = l.fuser.argFor(l.launch, l.fuser.buffer(l.node.result()), true);
-  st.access.flat = flatten(k, l.ydims(), at, l.fuser.f.batch);
+  st.access.flat = placeOf(k, l.layout(), l.ydims(), at, l.fuser.f.batch);
   s.stores.push_back(st);
   k.stages.push_back(s);
 }
@@ -353,7 +354,7 @@ static void splitContract(Lowering &l, int64_t splits, Fuser &fuser, const Node 
   BufferId pb = BufferId(fuser.program.buffers.size()) - 1;
   std::vector<Index> at = l.at;
   at.insert(at.begin(), k.axisIndex(s));
-  l.storeAcc(pb, partial.type.dims, at);
+  l.storeAcc(pb, {}, partial.type.dims, at);
 
   // combine: the splits in order, then whoever joins.
   int pid = l.id;
@@ -389,7 +390,7 @@ static void splitContract(Lowering &l, int64_t splits, Fuser &fuser, const Node 
   st.name = ck.name;
   Store out;
   out.access.arg = fuser.argFor(g.launch, fuser.buffer(node.result()), true);
-  out.access.flat = flatten(ck, g.dims, pat, fuser.f.batch);
+  out.access.flat = fuser.place(ck, node.result(), pat);
   st.stores.push_back(out);
   ck.stages.push_back(st);
   g.locals[node.firstResult.i] = {0, 0};
@@ -410,7 +411,7 @@ void Fuser::addContract(const Node &node, int id) {
     AxisId one = l.k().axis("", 1);
     l.k().contract.k.push_back(one);
   }
-  int64_t splits = options.fuse ? splitsFor(l.k(), f.batch) : 1;
+  int64_t splits = splitsFor(l.k(), f.batch);
   if (splits > 1) {
     // The group vector grows inside: hand the lowering its own launch and put it back.
     Launch own = std::move(g.launch);
@@ -421,7 +422,7 @@ void Fuser::addContract(const Node &node, int id) {
     return;
   }
   l.operands();
-  l.storeAcc(buffer(node.result()), l.ydims(), l.at);
+  l.storeAcc(buffer(node.result()), l.layout(), l.ydims(), l.at);
   g.dims = l.ydims();
   for (const LabelForm &form : a.forms[2])
     g.dimAxes.push_back(form.terms.empty() ? -1 : l.labels[form.terms[0].label].axes[0]);

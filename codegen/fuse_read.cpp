@@ -83,13 +83,7 @@ void addGuard(const Kernel &k, std::vector<Guard> &gs, const Index &x, Dim hi, i
 }
 
 Index flatten(Kernel &k, const Dims &dims, const std::vector<Index> &at, int64_t batch) {
-  Index flat;
-  int64_t stride = 1;
-  for (size_t i = dims.size(); i-- > 0;) {
-    flat = flat + at[i] * stride;
-    stride *= dims[i].at(std::max<int64_t>(batch, 1));
-  }
-  return recombine(k, flat);
+  return placeOf(k, {}, dims, at, batch);
 }
 
 Reader::Reader(const ir::Function &f, const Roots &facts, Kernel &k, Fuser *fuser, Group *group, int groupId,
@@ -155,7 +149,9 @@ ExprId Reader::load(ValueId v, const Dims &dims, const std::vector<Index> &at,
   e.op = SOp::load;
   DType stored = f_.type(v).dtype;
   e.type = widened(stored);
-  e.access.flat = flatten(k_, dims, at, f_.batch);
+  const Layout &layout = facts_.layoutOf(v);
+  NNC_CHECK(layout.isRowMajor() || dims == f_.type(v).dims, "a reshape of memory that is not row-major");
+  e.access.flat = placeOf(k_, layout, dims, at, f_.batch);
   e.access.guards = guards;
   // A dry run has no arguments; any number that tells values apart does.
   e.access.arg = fuser_ ? fuser_->argFor(*launch_, fuser_->buffer(v), false) : v.i;
@@ -279,7 +275,8 @@ ExprId Reader::reshape(const Node &n, const std::vector<Index> &at, const std::v
   bool ours = fuser_ && groupId_ >= 0 && fuser_->groupOf[x.i] == groupId_;
   const Node *def = f_.def(x);
   bool dense = def && def->op == Op::constant_ && std::get<ir::ConstantAttr>(def->attr).data.size() > 1;
-  if ((facts_.root[x.i] && !ours) || dense) return load(x, to, at, g);
+  bool direct = facts_.root[x.i] && !ours && facts_.layoutOf(x).isRowMajor();
+  if (direct || dense) return load(x, to, at, g);
   if (def && def->op == Op::reshape_ && !facts_.root[x.i]) { // reshape of a reshape
     Node outer = n;
     outer.operands = def->operands;

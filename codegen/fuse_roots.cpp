@@ -140,6 +140,20 @@ void noteRectifier(const ir::Function &f, Roots &r, const Node &n) {
     r.rectified.emplace(n.operands[0].i, n.result());
 }
 
+// A persistent value has its layout, and so has what replaces it, unless its kernel knows row-major only.
+void noteLayouts(const ir::Function &f, const Layouts &layouts, Roots &r) {
+  auto note = [&](const std::string &name, ValueId v) {
+    if (auto it = layouts.find(name); it != layouts.end()) r.layouts.emplace(v.i, &it->second);
+  };
+  for (const ir::Param &p : f.params)
+    if (!p.bind.empty()) note(p.bind, p.value);
+  for (const ir::Result &x : f.results) {
+    const Node *n = f.def(x.value);
+    if (x.bind && n && n->op != Op::scatter_add_ && n->op != Op::sort_ && n->op != Op::constant_)
+      note(x.name, x.value);
+  }
+}
+
 struct Chooser {
   const ir::Function &f;
   Roots r;
@@ -213,6 +227,7 @@ Roots chooseRoots(const ir::Module &, const ir::Function &f, const FuseOptions &
     c.r.root[p.value.i] = 1;
     c.r.cost[p.value.i] = 0.5;
   }
+  if (o.layouts) noteLayouts(f, *o.layouts, c.r);
   for (const Node &n : f.nodes)
     for (ValueId x : n.operands) ++c.r.uses[x.i];
   for (const ir::Result &x : f.results) ++c.r.uses[x.value.i];

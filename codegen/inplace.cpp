@@ -164,12 +164,13 @@ void share(Program &p, Plan &plan, const std::vector<int> &writers, BufferId old
 
 // ** persistent values **
 
-BufferId persistentBuffer(Program &p, Plan &plan, const ProgramResult &r) {
+BufferId persistentBuffer(Program &p, Plan &plan, const ProgramResult &r, const Layouts &layouts) {
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
     if (p.buffers[b].life == Life::Persistent && p.buffers[b].persistent == r.name) return b;
   Buffer b;
   b.name = b.persistent = r.name;
   b.type = p.buffers[r.buffer].type;
+  if (auto own = layouts.find(r.name); own != layouts.end()) b.layout = own->second;
   b.life = Life::Persistent;
   p.buffers.push_back(b);
   plan.alias.push_back(BufferId(p.buffers.size()) - 1);
@@ -191,7 +192,8 @@ struct Binder {
   bool bind(size_t result, BufferId old) {
     BufferId v = p.results[result].buffer;
     if (p.buffers[v].life != Life::Transient || plan.alias[v] != v) return false;
-    if (p.buffers[v].type != p.buffers[old].type || neededAtEnd(old, result)) return false;
+    if (p.buffers[v].type != p.buffers[old].type || p.buffers[v].layout != p.buffers[old].layout) return false;
+    if (neededAtEnd(old, result)) return false;
     const std::vector<int> &writers = users[v].writers;
     if (!writersAgree(p, writers, old, v)) return false;
     std::vector<int> others; // launches that read the old value and must come first
@@ -210,12 +212,12 @@ struct Binder {
 } // namespace
 
 std::vector<int> bindInPlace(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges,
-                             bool inPlace) {
+                             bool inPlace, const Layouts &layouts) {
   Binder binder{p, plan, users, edges};
   std::vector<int> copies;
   for (size_t i = 0; i < p.results.size(); ++i) {
     if (!p.results[i].bind) continue;
-    BufferId old = persistentBuffer(p, plan, p.results[i]);
+    BufferId old = persistentBuffer(p, plan, p.results[i], layouts);
     if (p.results[i].buffer == old) continue; // unchanged
     if (!inPlace || !binder.bind(i, old)) copies.push_back(int(i));
   }
@@ -240,6 +242,7 @@ void reuseOperands(Program &p, Plan &plan) {
       if (users[v].writers != std::vector<int>{l}) continue;
       for (BufferId u : args) {
         if (u == v || !lastUse(u, l) || p.buffers[u].type != p.buffers[v].type) continue;
+        if (p.buffers[u].layout != p.buffers[v].layout) continue;
         if (!writersAgree(p, {l}, u, v)) continue;
         share(p, plan, {l}, u, v);
         taken[u] = 1;

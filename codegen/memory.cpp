@@ -91,12 +91,18 @@ void placeTransients(const Program &p, Plan &plan, bool reuse) {
 
 namespace {
 
-// "dense.kernel.d.1" -> "dense.kernel"; empty if the name is not that of a derivative.
-std::string derivativeOf(std::string name) {
+// "kernel.1" -> "kernel": a name without the number that makes it unique.
+std::string withoutNumber(std::string name) {
   size_t dot = name.rfind('.');
   if (dot != std::string::npos && dot + 1 < name.size() &&
       name.find_first_not_of("0123456789", dot + 1) == std::string::npos)
     name.resize(dot);
+  return name;
+}
+
+// "dense.kernel.d.1" -> "dense.kernel"; empty if the name is not that of a derivative.
+std::string derivativeOf(std::string name) {
+  name = withoutNumber(name);
   if (name.size() < 3 || name.compare(name.size() - 2, 2, ".d") != 0) return "";
   return name.substr(0, name.size() - 2);
 }
@@ -105,8 +111,9 @@ bool isParameterGradient(const Program &p, const Buffer &b) {
   std::string of = derivativeOf(b.name);
   if (of.empty() || !p.function) return false;
   for (const ir::Param &param : p.function->params)
-    if (!param.bind.empty() && p.function->values[param.value.i].name == of)
-      return p.function->type(param.value) == b.type;
+    if (!param.bind.empty() && p.function->type(param.value) == b.type &&
+        withoutNumber(p.function->values[param.value.i].name) == withoutNumber(of))
+      return true;
   return false;
 }
 

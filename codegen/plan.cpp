@@ -20,14 +20,17 @@ BufferId rootOf(const Plan &plan, BufferId b) {
 }
 
 int64_t bytesOf(const Buffer &b, int64_t batch) {
-  return ir::elementCount(b.type.dims, std::max<int64_t>(batch, 1)) * ir::dtypeBytes(b.type.dtype);
+  return placesOf(b.layout, b.type.dims, batch) * ir::dtypeBytes(b.type.dtype);
 }
 
-PersistentLayout layoutPersistent(const ir::Module &m) {
+PersistentLayout layoutPersistent(const ir::Module &m, bool padded) {
   PersistentLayout layout;
+  if (padded) layout.layouts = chooseLayouts(m);
   for (const ir::Persistent &p : m.persistents) {
     layout.offset[p.name] = layout.bytes;
-    int64_t bytes = ir::elementCount(p.type.dims, 1) * ir::dtypeBytes(p.type.dtype);
+    auto own = layout.layouts.find(p.name);
+    const Layout &l = own == layout.layouts.end() ? Layout{} : own->second;
+    int64_t bytes = placesOf(l, p.type.dims, 1) * ir::dtypeBytes(p.type.dtype);
     layout.bytes += (bytes + 63) / 64 * 64;
   }
   return layout;
@@ -40,11 +43,13 @@ namespace {
 // The stored type of an element, as expressions see it.
 DType widened(DType t) { return t == DType::bf16 || t == DType::f16 ? DType::f32 : t; }
 
-// An elementwise kernel over the flat elements: arg1 = arg0.
-Kernel copyKernel(const ir::Type &type, int64_t batch, int lanes) {
+// An elementwise kernel: arg1 = arg0. One layout: over the places in memory; two: over the logical index.
+Kernel copyKernel(const Buffer &from, const Buffer &to, int64_t batch, int lanes) {
   Kernel k;
   k.batch = batch;
-  int64_t count = ir::elementCount(type.dims, std::max<int64_t>(batch, 1));
+  const ir::Type &type = from.type;
+  bool flat = from.layout == to.layout;
+  int64_t count = placesOf(from.layout, type.dims, batch);
   KernelArg arg{type.dtype, {}, true, false};
   if (!type.dims.empty()) arg.dims = {Dim(count)};
   k.args = {arg, arg};
@@ -53,7 +58,20 @@ Kernel copyKernel(const ir::Type &type, int64_t batch, int lanes) {
   s.type = widened(type.dtype);
   Store store;
   store.access.arg = 1;
-  if (count != 1) {
+  Expr load;
+  load.op = SOp::load;
+  load.type = s.type;
+  if (!flat) {
+    std::vector<Index> at;
+    for (Dim d : type.dims) {
+      k.parallel.push_back(k.axis("", d));
+      at.push_back(k.axisIndex(k.parallel.back()));
+    }
+    store.access.flat = placeOf(k, to.layout, type.dims, at, batch);
+    load.access.flat = placeOf(k, from.layout, type.dims, at, batch);
+    k.schedule.items = {{k.parallel.front(), 1}};
+    k.schedule.vec = k.parallel.back();
+  } else if (count != 1) {
     AxisId i = k.axis("i", count);
     k.parallel = {i};
     store.access.flat = k.axisIndex(i);
@@ -61,10 +79,7 @@ Kernel copyKernel(const ir::Type &type, int64_t batch, int lanes) {
     k.schedule.vec = i;
   }
   k.schedule.lanes = lanes;
-  Expr load;
-  load.op = SOp::load;
-  load.type = s.type;
-  load.access = store.access;
+  if (flat) load.access = store.access;
   load.access.arg = 0;
   s.body = k.expr(load);
   s.stores = {store};
@@ -80,7 +95,7 @@ struct Copier {
   void copy(BufferId from, BufferId to) {
     int lanes = p.launches.empty() ? 16 : p.launches.front().kernel.schedule.lanes;
     Launch l;
-    l.kernel = copyKernel(p.buffers[from].type, p.batch, lanes);
+    l.kernel = copyKernel(p.buffers[from], p.buffers[to], p.batch, lanes);
     l.kernel.name = p.buffers[to].name + " (copy)";
     l.args = {from, to};
     p.launches.push_back(std::move(l));
@@ -91,6 +106,7 @@ struct Copier {
     Buffer b;
     b.name = p.buffers[from].name + ".old";
     b.type = p.buffers[from].type;
+    b.layout = p.buffers[from].layout;
     p.buffers.push_back(b);
     BufferId to = BufferId(p.buffers.size()) - 1;
     plan.alias.push_back(to);
@@ -201,7 +217,7 @@ Plan plan(Program &p, const PersistentLayout &persistent, const PlanOptions &o) 
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) plan.alias.push_back(b);
   std::vector<Users> users = usersOf(p);
   Edges edges = dataEdges(p, users);
-  std::vector<int> copies = bindInPlace(p, plan, users, edges, o.inPlace);
+  std::vector<int> copies = bindInPlace(p, plan, users, edges, o.inPlace, persistent.layouts);
   reorder(p, topologicalOrder(edges));
   if (o.inPlace && o.reuse) reuseOperands(p, plan);
   Copier{p, plan}.run(copies);

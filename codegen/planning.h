@@ -67,7 +67,7 @@ std::vector<int> topologicalOrder(const Edges &edges);
 // Binds results to the memory of their persistent value where that is legal, adding the edges that
 // make it so; returns the results (indices) that need a copy.
 std::vector<int> bindInPlace(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges,
-                             bool inPlace);
+                             bool inPlace, const Layouts &layouts);
 // Writes a transient result over the transient operand that its kernel reads for the last time.
 void reuseOperands(Program &p, Plan &plan);
 

@@ -7,6 +7,7 @@
 //   ir::Function -> fuse -> Program{buffers, kernels} -> schedule -> plan -> Plan{steps, offsets}
 #pragma once
 #include "codegen/kernel.h"
+#include "codegen/layout.h"
 
 namespace nnc::cg {
 
@@ -17,6 +18,7 @@ enum class Life : uint8_t { Persistent, Input, Transient, Constant };
 struct Buffer {
   std::string name;
   ir::Type type;
+  Layout layout;              // persistent values and what is stored over them; else row-major
   Life life = Life::Transient;
   std::string persistent;     // Persistent: its name in the module
   int32_t input = -1;         // Input: index among the function's unbound parameters
@@ -44,7 +46,8 @@ struct Program {
 };
 
 struct FuseOptions {
-  bool fuse = true; // false: one kernel per node (tests compare bits)
+  bool fuse = true;                 // false: one kernel per node (tests compare bits)
+  const Layouts *layouts = nullptr; // of the persistent values; null: row-major
 };
 // The function must be free of grad, call and scan. Throws std::runtime_error with a message for the user
 // where a shape is outside what kernels can express (none known for what elaboration makes).
@@ -71,12 +74,14 @@ struct Plan {
 };
 struct PersistentLayout {
   std::map<std::string, int64_t> offset; // by name, 64-byte aligned
+  Layouts layouts;                       // of those that are not row-major
   int64_t bytes = 0;
 };
-PersistentLayout layoutPersistent(const ir::Module &m);
+PersistentLayout layoutPersistent(const ir::Module &m, bool padded = true);
 
 struct PlanOptions {
   bool inPlace = true, reuse = true; // false: every buffer its own memory, copies at the end (tests)
+  bool padded = true;                // layouts off powers of two; false: row-major throughout (tests)
   bool allBarriers = false;
 };
 // May append copy kernels, merge arguments of kernels (in-place partners become one) and reorder launches.

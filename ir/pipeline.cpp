@@ -79,7 +79,10 @@ void runGradient(Module &m, const PipelineOptions &o) {
 }
 
 void runOptimize(Module &m, const PipelineOptions &o) {
-  runGradient(m, o);
+  bool differentiated = true;
+  for (const auto &f : m.functions)
+    for (const Node &n : f->nodes) differentiated = differentiated && n.op != Op::grad_;
+  if (!differentiated) runGradient(m, o);
   run(Pass::inline_, m, o); // code generation sees no calls
   if (o.level == 0) return run(Pass::dce_, m, o);
   for (int round = 0; round < kRounds; ++round) {

@@ -202,16 +202,19 @@ struct MathPrinter {
     return {s, kChoice};
   }
 
+  // The innermost place in the model's own file, and the library's line if the node comes from there.
   std::string where(Loc loc) const {
     if (loc.i == 0) return "";
-    // The user's own line stands at the end of the chain of callers.
-    Loc at = loc;
-    while (m.locs[size_t(at.i)].parent.i != 0) at = m.locs[size_t(at.i)].parent;
-    const LocInfo &l = m.locs[size_t(at.i)];
+    const Meta *source = m.meta.find("source");
+    Loc user{};
+    for (Loc l = loc; l.i != 0 && user.i == 0; l = m.locs[size_t(l.i)].parent) {
+      const LocInfo &at = m.locs[size_t(l.i)];
+      bool own = source && source->asString() ? at.file == *source->asString() : at.parent.i == 0;
+      if (own || at.parent.i == 0) user = l;
+    }
+    const LocInfo &l = m.locs[size_t(user.i)], &inner = m.locs[size_t(loc.i)];
     std::string s = l.file + ":" + std::to_string(l.line);
-    if (at == loc) return s;
-    const LocInfo &inner = m.locs[size_t(loc.i)];
-    return s + " (" + inner.file + ":" + std::to_string(inner.line) + ")";
+    return user == loc ? s : s + " (" + inner.file + ":" + std::to_string(inner.line) + ")";
   }
 
   std::string line(const Node &n) {

@@ -46,7 +46,7 @@ typedef void (*NncKernel)(char *const *args, const struct NncStepEnv *env, int64
 enum NncRegion {
   NNC_PERSISTENT, // parameters, optimizer slots, state, metrics: lives as long as the process
   NNC_TRANSIENT,  // activations and temporaries of one function call
-  NNC_INPUT,      // one batch of data, filled by the runtime before the call (double-buffered)
+  NNC_INPUT,      // one batch of data, filled by the runtime before the call
   NNC_CONSTANT    // read-only bytes in the object (NncModel.constants)
 };
 
@@ -138,7 +138,7 @@ struct NncModel {
   int64_t tensor_count;
   int64_t persistent_bytes;
   int64_t transient_bytes; // maximum over functions
-  int64_t input_bytes;     // of one input buffer, maximum over functions
+  int64_t input_bytes;     // of the inputs, maximum over functions
   int64_t scratch_bytes;   // per thread
   const char *constants;
   int64_t required_features; // NNC_CPU_* the code was compiled for; checked at start

@@ -64,7 +64,7 @@ void check_cpu(const NncModel &model) {
                        : missing & NNC_CPU_AVX512_BF16 ? "AVX512-BF16"
                                                        : "AMX-BF16";
     fail("this binary was compiled for `%s`: this CPU lacks %s (compile the model again with a "
-         "smaller --target)",
+         "smaller --mcpu)",
          model.target, name);
   }
   // Tile registers are off until a process asks for them.

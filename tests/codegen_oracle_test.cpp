@@ -75,7 +75,7 @@ struct Oracle {
                  : place.region == cg::Life::Transient ? NNC_TRANSIENT
                  : place.region == cg::Life::Input     ? NNC_INPUT
                                                        : NNC_CONSTANT;
-    return test::readTensor(bases[region] + place.offset, buffer.type.dtype, buffer.type.dims, n, c.program.batch);
+    return test::readTensor(bases[region] + place.offset, {buffer.type.dtype, buffer.type.dims, buffer.layout, c.program.batch}, n);
   }
 
   void before(const NncFunction &f, int64_t op, char *const *bases, int64_t n) {

@@ -35,18 +35,39 @@ ir::Dims dimsOf(const NncTensor &t) {
   return dims;
 }
 
+cg::Layout layoutOf(const NncTensor &t) {
+  cg::Layout l;
+  for (int64_t i = 0; i < t.digit_count; ++i) l.digits.push_back({int32_t(t.digits[i].dim), t.digits[i].size});
+  return l;
+}
+
+// Digits of the index, read from the least significant.
+int64_t placeIn(const cg::Layout &l, std::vector<int64_t> index) {
+  int64_t place = 0, stride = 1;
+  for (size_t i = l.digits.size(); i-- > 0;) {
+    int64_t &rest = index[size_t(l.digits[i].dim)];
+    place += rest % l.digits[i].size * stride;
+    rest /= l.digits[i].size;
+    stride *= l.digits[i].size;
+  }
+  return place;
+}
+
 // Calls f(dense index, index in memory) for every element.
-template <class F> void forElements(const std::vector<int64_t> &sizes, const ir::Dims &dims, int64_t batch, F f) {
+template <class F>
+void forElements(const std::vector<int64_t> &sizes, const Memory &m, F f) {
   int64_t count = 1;
   for (int64_t s : sizes) count *= s;
+  std::vector<int64_t> index(sizes.size());
   for (int64_t i = 0; i < count; ++i) {
     int64_t rest = i, memory = 0, stride = 1;
     for (size_t d = sizes.size(); d-- > 0;) {
-      memory += rest % sizes[d] * stride;
+      index[d] = rest % sizes[d];
+      memory += index[d] * stride;
       rest /= sizes[d];
-      stride *= dims[d].at(std::max<int64_t>(batch, 1));
+      stride *= m.dims[d].at(std::max<int64_t>(m.batch, 1));
     }
-    f(i, memory);
+    f(i, m.layout.isRowMajor() ? memory : placeIn(m.layout, index));
   }
 }
 
@@ -93,19 +114,21 @@ void storeElement(char *at, int64_t dtype, int64_t i, double v) {
   }
 }
 
-ir::Tensor readTensor(const char *at, ir::DType dtype, const ir::Dims &dims, int64_t n, int64_t batch) {
+ir::Tensor readTensor(const char *at, const Memory &m, int64_t n) {
   ir::Tensor r;
-  r.dtype = dtype;
-  for (ir::Dim d : dims) r.dims.push_back(d.at(n));
-  r.data.resize(size_t(ir::elementCount(dims, n)));
-  forElements(r.dims, dims, batch,
-              [&](int64_t i, int64_t m) { r.data[size_t(i)] = loadElement(at, int64_t(dtype), m); });
+  r.dtype = m.dtype;
+  for (ir::Dim d : m.dims) r.dims.push_back(d.at(n));
+  r.data.resize(size_t(ir::elementCount(m.dims, n)));
+  forElements(r.dims, m, [&](int64_t i, int64_t k) { r.data[size_t(i)] = loadElement(at, int64_t(m.dtype), k); });
   return r;
 }
 
-void writeTensor(char *at, ir::DType dtype, const ir::Dims &dims, int64_t batch, const ir::Tensor &value) {
-  forElements(value.dims, dims, batch,
-              [&](int64_t i, int64_t m) { storeElement(at, int64_t(dtype), m, value.data[size_t(i)]); });
+void writeTensor(char *at, const Memory &m, const ir::Tensor &value) {
+  forElements(value.dims, m, [&](int64_t i, int64_t k) { storeElement(at, int64_t(m.dtype), k, value.data[size_t(i)]); });
+}
+
+static Memory memoryOf(const NncTensor &t, int64_t batch) {
+  return {ir::DType(t.dtype), dimsOf(t), layoutOf(t), batch};
 }
 
 CompiledModel::CompiledModel(const ir::Module &m, const cg::CodegenOptions &o) {
@@ -132,12 +155,12 @@ static const NncTensor *find(const NncModel &m, std::string_view name) {
 
 ir::Tensor CompiledModel::persistent(std::string_view name) const {
   const NncTensor *t = find(*model_, name);
-  return readTensor(base(persistent_) + t->offset, ir::DType(t->dtype), dimsOf(*t), 0, 0);
+  return readTensor(base(persistent_) + t->offset, memoryOf(*t, 0), 0);
 }
 
 void CompiledModel::setPersistent(std::string_view name, const ir::Tensor &value) {
   const NncTensor *t = find(*model_, name);
-  writeTensor(base(persistent_) + t->offset, ir::DType(t->dtype), dimsOf(*t), 0, value);
+  writeTensor(base(persistent_) + t->offset, memoryOf(*t, 0), value);
 }
 
 // The operations between two barriers, shared out to the virtual threads.
@@ -217,14 +240,12 @@ std::vector<ir::Tensor> CompiledModel::run(std::string_view name, const std::vec
   if (options.poison) std::fill(transient_.begin(), transient_.end(), char(0xff));
   if (options.poison) std::fill(input_.begin(), input_.end(), char(0xff));
   for (int64_t i = 0; i < f->input_count; ++i)
-    writeTensor(base(input_) + f->inputs[i].offset, ir::DType(f->inputs[i].dtype), dimsOf(f->inputs[i]), f->batch,
-                inputs[size_t(i)]);
+    writeTensor(base(input_) + f->inputs[i].offset, memoryOf(f->inputs[i], f->batch), inputs[size_t(i)]);
   walk(*f, n);
   std::vector<ir::Tensor> out;
   char *bases[4] = {base(persistent_), base(transient_), base(input_), const_cast<char *>(model_->constants)};
   for (int64_t i = 0; i < f->result_count; ++i)
-    out.push_back(readTensor(bases[f->results[i].region] + f->results[i].offset, ir::DType(f->results[i].dtype),
-                             dimsOf(f->results[i]), n, f->batch));
+    out.push_back(readTensor(bases[f->results[i].region] + f->results[i].offset, memoryOf(f->results[i], f->batch), n));
   return out;
 }
 

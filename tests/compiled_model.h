@@ -59,9 +59,16 @@ private:
                 int64_t n);
 };
 
-// Conversion between memory, where strides are those of the full batch, and the interpreter's dense doubles.
-ir::Tensor readTensor(const char *at, ir::DType dtype, const ir::Dims &dims, int64_t n, int64_t batch);
-void writeTensor(char *at, ir::DType dtype, const ir::Dims &dims, int64_t batch, const ir::Tensor &value);
+// Conversion between memory, where strides are those of the full batch or of a layout, and the interpreter's
+// dense doubles.
+struct Memory {
+  ir::DType dtype;
+  ir::Dims dims;
+  cg::Layout layout;
+  int64_t batch = 0;
+};
+ir::Tensor readTensor(const char *at, const Memory &m, int64_t n);
+void writeTensor(char *at, const Memory &m, const ir::Tensor &value);
 // The element type's bytes as doubles, and back.
 double loadElement(const char *at, int64_t dtype, int64_t index);
 void storeElement(char *at, int64_t dtype, int64_t index, double value);
