@@ -385,7 +385,7 @@ void Elaborator::setOrigins(const Value &v, std::vector<Span> origins) {
 std::string Elaborator::uniqueName(std::string_view name) {
   std::string base(name);
   for (char &c : base)
-    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.') c = '_';
   int &used = pass->names[base];
   if (used == 0) return used = 1, base;
   for (;;) {

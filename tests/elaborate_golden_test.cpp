@@ -21,6 +21,22 @@ static std::string readText(const fs::path &path) {
   return text.str();
 }
 
+/// Without line and column behind the names of library files: their text may move.
+static std::string withoutLibraryPlaces(const std::string &text, const std::string &own) {
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    size_t at = text.find(".nn", i);
+    if (at == std::string::npos) return out + text.substr(i);
+    size_t end = at + 3, begin = text.find_last_of(" \"`", at) + 1;
+    out += text.substr(i, end - i);
+    if (end < text.size() && text[end] == '"') out += text[end++];
+    bool isOwn = text.compare(begin, own.size(), own) == 0;
+    while (!isOwn && end < text.size() && (text[end] == ':' || std::isdigit(text[end]))) ++end;
+    i = end;
+  }
+  return out;
+}
+
 static void compare(const fs::path &golden, const std::string &found) {
   if (std::getenv("NNC_UPDATE_GOLDEN")) std::ofstream(golden, std::ios::binary) << found;
   INFO(golden);
@@ -42,13 +58,13 @@ TEST_CASE("programs elaborate to their golden messages and modules", "[elaborate
     bool fails = name.starts_with("fail_");
     CHECK((module == nullptr) == fails);
     if (fails || name.starts_with("warn_")) {
-      compare(path.replace_extension(".err"), diags.render());
+      compare(path.replace_extension(".err"), withoutLibraryPlaces(diags.render(), name));
       continue;
     }
     CHECK(diags.render() == "");
     if (!module) continue;
     CHECK(ir::verify(*module) == "");
-    compare(path.replace_extension(".ir"), ir::print(*module));
+    compare(path.replace_extension(".ir"), withoutLibraryPlaces(ir::print(*module), name));
   }
   CHECK(count > 15);
 }
