@@ -35,7 +35,8 @@ std::string unsupported(const Kernel &k);
 // must have a schedule for this target and pass verify() and unsupported().
 void emitKernel(llvm::Module &m, const Kernel &k, const Target &t, const std::string &name);
 
-// Optimises the module and generates code. Level 0 skips the passes, 1 to 3 are one list.
+// Optimises the module and generates code; emitObject leaves nothing usable in the module. Level 0
+// skips the passes, 1 to 3 are one list.
 std::string emitObject(llvm::Module &m, const Target &t,
                        int level); // bytes of a relocatable ELF object
 std::string emitAssembly(llvm::Module &m, const Target &t, int level); // its text
