@@ -204,6 +204,7 @@ class Road {
     uint32_t file = sources_.add(name(), text_);
     ElaborateOptions options;
     options.train = o_.train;
+    options.declarationsOnly = o_.command == Command::Check;
     module_ =
         times_.measure("elaborate", [&] { return elaborate(sources_, file, diags_, options); });
     diags_.print();

@@ -246,6 +246,17 @@ static bool bindsName(const Block &block, std::string_view name) {
   return false;
 }
 
+namespace {
+
+// Names that the language and its library will have: said to be missing rather than misspelt.
+const char *const kLater[] = {
+    "grad", "weights", "load", "with_mask", "adapting", "fresh", "qr", "Orthogonal", "SimpleRNN", "LSTM", "GRU",
+    "RNN", "Bidirectional", "TimeDistributed", "Masking", "EinsumDense", "RandomFlip", "RandomCrop",
+    "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "StringLookup",
+    "TextVectorization", "CTC", "Circle"};
+
+} // namespace
+
 Value Elaborator::lookup(std::string_view name, Span span) {
   if (const Binding *b = findBinding(name)) return b->value;
   Value v;
@@ -266,6 +277,8 @@ Value Elaborator::lookup(std::string_view name, Span span) {
       }
   for (const char *never : {"vmap", "while_loop", "beam_search", "ragged"})
     if (name == never) return fail(span, Diag::OutOfScope, {"`" + std::string(name) + "`"});
+  for (const char *later : kLater)
+    if (name == later) return fail(span, Diag::NotYet, {"`" + std::string(name) + "`"});
   error(span, Diag::UnknownName, {std::string(name)}).didYouMean(suggest(name, visibleNames()));
   return {};
 }

@@ -652,7 +652,7 @@ void Elaborator::elaborateModelOnly() {
                                      v.instance->decl->declKind == DeclKind::Layer))
       model = v.instance;
   }
-  if (!model && diags.hasErrors()) return;
+  if (!model && (diags.hasErrors() || options.declarationsOnly)) return;
   if (!model) {
     diags.report({user->file, 0, 0}, Diag::NoModel,
                  {"the file has no `train` block and no model that can be made without arguments"});

@@ -18,7 +18,8 @@
 namespace nnc::fe {
 
 struct ElaborateOptions {
-  std::string train; // the name of the train block's model; empty: the first block
+  std::string train;         // the name of the train block's model; empty: the first block
+  bool declarationsOnly = false; // a file of declarations is fine: it is there to be imported
 };
 
 /// Null after errors; else the module passes ir::verify. Parses the file and what it imports.
