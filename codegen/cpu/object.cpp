@@ -140,7 +140,7 @@ std::optional<Target> resolveTarget(std::string_view cpu, std::string &error) {
       t = avx2();
     else {
       error = "this processor lacks AVX2 and FMA, which compiled models need; name the target with "
-              "--target";
+              "--mcpu";
       return std::nullopt;
     }
   } else if (cpu == "x86-64-v3") {
