@@ -224,6 +224,13 @@ std::vector<int> bindInPlace(Program &p, Plan &plan, const std::vector<Users> &u
   return copies;
 }
 
+void mergeEqualArgs(Program &p) {
+  for (Launch &l : p.launches)
+    for (size_t a = 0; a < l.args.size(); ++a)
+      for (size_t b = l.args.size(); --b > a;)
+        if (l.args[a] == l.args[b]) mergeArgs(l, int32_t(a), int32_t(b));
+}
+
 void reuseOperands(Program &p, Plan &plan) {
   std::vector<Users> users = usersOf(p);
   std::vector<char> taken(p.buffers.size(), 0);

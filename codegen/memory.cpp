@@ -198,21 +198,30 @@ std::string stepsOf(const Lifetime &life, const Plan &plan) {
   return first + "-" + (life.lastStep == int(plan.steps.size()) ? "end" : last);
 }
 
-// One line per buffer that has memory of its own in this function, with those that are written over
-// it.
-void printBuffers(std::ostream &o, const Program &p, const Plan &plan) {
+std::string nameOf(const Program &p, BufferId b) {
+  return p.buffers[b].name.empty() ? "#" + std::to_string(b) : p.buffers[b].name;
+}
+
+// One line per buffer that has memory of its own in this function, with those that are written
+// over it, and the line of the kernel that writes it first.
+void printBuffers(std::ostream &o, const Program &p, const Plan &plan, const ir::Module *m) {
   static const char *const regions[] = {"persistent", "input", "transient", "constant"};
-  o << "\n  region        offset        bytes  steps      name\n";
+  std::vector<std::string> over(p.buffers.size()), places(p.buffers.size());
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
+    if (plan.alias[b] != b) over[rootOf(plan, b)] += " <- " + nameOf(p, b);
+  for (const Launch &l : p.launches)
+    for (size_t a = 0; a < l.args.size(); ++a)
+      if (std::string &place = places[rootOf(plan, l.args[a])];
+          place.empty() && l.kernel.args[a].written)
+        place = placeOf(m, l.kernel);
   std::vector<Lifetime> lives = lifetimes(p, plan);
+  o << "\n  region        offset        bytes  steps      name\n";
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
     if (plan.alias[b] != b || lives[b].firstStep < 0) continue;
     o << "  " << std::left << std::setw(10) << regions[size_t(plan.place[b].region)] << std::right
       << std::setw(10) << plan.place[b].offset << std::setw(13) << bytesOf(p.buffers[b], p.batch)
-      << "  " << std::left << std::setw(10) << stepsOf(lives[b], plan) << " " << p.buffers[b].name
-      << " " << str(p.buffers[b].type);
-    for (BufferId other = 0; other < BufferId(p.buffers.size()); ++other)
-      if (other != b && rootOf(plan, other) == b) o << " <- " << p.buffers[other].name;
-    o << "\n";
+      << "  " << std::left << std::setw(10) << stepsOf(lives[b], plan) << " " << nameOf(p, b) << " "
+      << str(p.buffers[b].type) << over[b] << places[b] << "\n";
   }
 }
 
@@ -224,7 +233,7 @@ void printSteps(std::ostream &o, const Program &p, const Plan &plan, const ir::M
     if (s.barrierBefore) o << "  ---- all threads meet\n";
     o << "  " << std::left << std::setw(5) << i << l.kernel.name << ":";
     for (size_t a = 0; a < l.args.size(); ++a)
-      o << " " << (l.kernel.args[a].written ? "-> " : "") << p.buffers[l.args[a]].name;
+      o << " " << (l.kernel.args[a].written ? "-> " : "") << nameOf(p, l.args[a]);
     if (s.single)
       o << "  (one thread)";
     else
@@ -244,7 +253,7 @@ std::string printMemory(const Program &p, const Plan &plan, const ir::Module *m)
   printBill(o, plan.bill);
   o << "  transient region " << plan.transientBytes << " bytes, inputs " << plan.inputBytes
     << ", scratch per thread " << plan.scratchBytes << "\n";
-  printBuffers(o, p, plan);
+  printBuffers(o, p, plan, m);
   printSteps(o, p, plan, m);
   return o.str();
 }

@@ -215,6 +215,7 @@ void makeSteps(const Program &p, Plan &plan, const PlanOptions &o) {
 Plan plan(Program &p, const PersistentLayout &persistent, const PlanOptions &o) {
   Plan plan;
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) plan.alias.push_back(b);
+  mergeEqualArgs(p);
   std::vector<Users> users = usersOf(p);
   Edges edges = dataEdges(p, users);
   std::vector<int> copies = bindInPlace(p, plan, users, edges, o.inPlace, persistent.layouts);

@@ -68,6 +68,8 @@ std::vector<int> topologicalOrder(const Edges &edges);
 // make it so; returns the results (indices) that need a copy.
 std::vector<int> bindInPlace(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges,
                              bool inPlace, const Layouts &layouts);
+// One argument per buffer in every launch: the code never sees two pointers to the same bytes.
+void mergeEqualArgs(Program &p);
 // Writes a transient result over the transient operand that its kernel reads for the last time.
 void reuseOperands(Program &p, Plan &plan);
 

@@ -84,6 +84,18 @@ TEST_CASE("plan: a reader that needs the new value forces a copy") {
   CHECK(checked(m.p, plan) == "");
 }
 
+TEST_CASE("plan: a buffer that a kernel takes twice becomes one argument") {
+  ProgramMaker m;
+  BufferId w = m.buffer("W", kWeights, Life::Persistent), w1 = m.buffer("W.1", kWeights);
+  m.elementwise("update", {w, w}, w1);
+  m.bind("W", w1);
+  Plan plan = cg::plan(m.p, m.layout());
+  REQUIRE(plan.steps.size() == 1);
+  CHECK(m.p.launches[0].args == std::vector<BufferId>{w1});
+  CHECK(rootOf(plan, w1) == w);
+  CHECK(checked(m.p, plan) == "");
+}
+
 TEST_CASE("plan: a kernel that reads all of the old value does not write over it") {
   ProgramMaker m;
   BufferId w = m.buffer("W", kWeights, Life::Persistent), w1 = m.buffer("W.1", kWeights);
