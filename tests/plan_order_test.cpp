@@ -9,7 +9,7 @@ using nnc::test::ProgramMaker;
 
 namespace {
 
-const ir::Dims kRows = {ir::Dim::batch(), 4096}, kWeights = {256, 4096};
+const ir::Dims kRows = {ir::Dim::batch(), 4096}, kWeights = {32, 512};
 
 std::vector<std::string> names(const Program &p, const Plan &plan) {
   std::vector<std::string> list;
@@ -119,7 +119,7 @@ TEST_CASE("plan: a later stage that reads the old value forbids the update in pl
     AxisId r = m.start(k, "adam", w), c = k.axis("c", kWeights[1]), once = k.axis("once", 2);
     k.parallel = {r, c};
     k.schedule.items = {{r, 1}};
-    Index at = k.axisIndex(r) * 4096 + k.axisIndex(c);
+    Index at = k.axisIndex(r) * 512 + k.axisIndex(c);
     int32_t a = m.take(l, old, false), b = m.take(l, m1, true), out = m.take(l, w, true);
     ExprId x = ProgramMaker::load(k, a, at);
     k.stages = {ProgramMaker::stage(ProgramMaker::add(k, x, x), b, at),
