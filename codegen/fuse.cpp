@@ -260,7 +260,7 @@ static ir::Ints reducedDims(const Node &n) {
   return n.op == Op::reduce_ ? std::get<ir::ReduceAttr>(n.attr).dims : std::get<ir::AxesAttr>(n.attr).dims;
 }
 
-static Combine combineOf(const Node &n) {
+Combine combineOf(const Node &n) {
   if (n.op == Op::max_index_) return Combine::argmax;
   switch (std::get<ir::ReduceAttr>(n.attr).kind) {
   case ir::ReduceKind::sum: return Combine::sum;
@@ -271,12 +271,12 @@ static Combine combineOf(const Node &n) {
   return Combine::sum;
 }
 
-static bool contains(const ir::Ints &list, int64_t x) {
+bool contains(const ir::Ints &list, int64_t x) {
   return std::find(list.begin(), list.end(), x) != list.end();
 }
 
 // Lanes where the reduced elements lie side by side; a short row needs fewer (decision 12; shape only).
-static ReduceOrder orderFor(const Dims &dims, const ir::Ints &reduced, DType t, Combine c, int64_t batch) {
+ReduceOrder orderFor(const Dims &dims, const ir::Ints &reduced, DType t, Combine c, int64_t batch) {
   ReduceOrder o;
   if (dims.empty() || !contains(reduced, int64_t(dims.size()) - 1) || c == Combine::cumsum) return o;
   int64_t extent = dims.back().at(std::max<int64_t>(batch, 1));
@@ -403,114 +403,6 @@ void Fuser::addReduce(const Node &node, Group &g, int id) {
   back.stores.push_back(st);
   g.locals[node.firstResult.i] = {stage + 1, 0};
   k.stages.push_back(back);
-}
-
-// Much to sum and few results: chunks of the longest reduced axis in a kernel of their own, then the chunks
-// in order. false: not worth it.
-bool Fuser::splitReduce(const Node &node) {
-  const auto &attr = std::get<ir::ReduceAttr>(node.attr);
-  ValueId x = node.operands[0], v = node.result();
-  const Dims &dims = f.type(x).dims;
-  DType t = f.type(x).dtype;
-  int64_t results = count(f.type(v).dims), terms = count(dims) / std::max<int64_t>(results, 1);
-  int64_t groupsOf16 = (results + 15) / 16;
-  if (groupsOf16 >= 64 || terms < 8192 || attr.dims.empty() || !(t == DType::f32 || t == DType::f64)) return false;
-  int64_t want = 1;
-  while (want * groupsOf16 < 64) want *= 2;
-  int64_t batch = std::max<int64_t>(f.batch, 1);
-  int64_t longest = *std::max_element(attr.dims.begin(), attr.dims.end(), [&](int64_t p, int64_t q) {
-    return dims[p].at(batch) < dims[q].at(batch);
-  });
-  int64_t extent = dims[longest].at(batch);
-  int64_t splits = std::min({want, terms / 1024, extent});
-  int64_t chunk = (extent + splits - 1) / splits;
-  splits = (extent + chunk - 1) / chunk;
-  if (splits < 2) return false;
-
-  int pid = newGroup(node);
-  Group &p = groups[pid];
-  p.deps = rootDeps(node);
-  p.open = false;
-  Kernel &k = p.kernel();
-  k.name += ".partial";
-  AxisId s = k.axis("split", splits);
-  k.parallel = {s};
-  std::vector<Index> at(dims.size()), out{k.axisIndex(s)};
-  Stage st;
-  Buffer partial;
-  partial.name = nameOf(v) + ".partial";
-  partial.type = {t, {Dim(splits)}};
-  for (size_t i = 0; i < dims.size(); ++i) {
-    AxisId a;
-    if (int64_t(i) == longest) {
-      a = k.axis("", chunk);
-      k.axes[a].bounded = true;
-      k.axes[a].base = k.axisIndex(s) * chunk;
-      k.axes[a].limit = dims[i];
-      at[i] = k.axes[a].base + k.axisIndex(a);
-      st.reduce.push_back(a);
-      continue;
-    }
-    a = k.axis("", dims[i]);
-    at[i] = k.axisIndex(a);
-    if (contains(attr.dims, int64_t(i))) st.reduce.push_back(a);
-    else {
-      k.parallel.push_back(a);
-      out.push_back(at[i]);
-      partial.type.dims.push_back(dims[i]);
-    }
-  }
-  Dims shape = dims;
-  shape[longest] = chunk;
-  Reader r(f, facts, k, this, &p, pid);
-  st.body = r.read(x, at);
-  NNC_CHECK(st.body >= 0, "a reduction's operand cannot be read");
-  st.type = t;
-  st.combine = combineOf(node);
-  st.order = orderFor(shape, attr.dims, t, st.combine, f.batch);
-  st.name = partial.name;
-  program.buffers.push_back(partial);
-  BufferId pb = BufferId(program.buffers.size()) - 1;
-  Store store;
-  store.access.arg = argFor(p.launch, pb, true);
-  store.access.flat = flatten(k, partial.type.dims, out, f.batch);
-  st.stores.push_back(store);
-  k.stages.push_back(st);
-
-  int id = newGroup(node);
-  Group &g = groups[id];
-  g.deps = {pid};
-  g.dims = f.type(v).dims;
-  Kernel &ck = g.kernel();
-  std::vector<Index> where;
-  for (Dim d : g.dims) {
-    g.dimAxes.push_back(ck.axis("", d));
-    where.push_back(ck.axisIndex(g.dimAxes.back()));
-  }
-  ck.parallel = g.dimAxes;
-  AxisId cs = ck.axis("split", splits);
-  std::vector<Index> from = where;
-  from.insert(from.begin(), ck.axisIndex(cs));
-  Expr e;
-  e.op = SOp::load;
-  e.type = t;
-  e.access.arg = argFor(g.launch, pb, false);
-  e.access.flat = flatten(ck, partial.type.dims, from, f.batch);
-  Stage sum;
-  sum.reduce = {cs};
-  sum.combine = st.combine;
-  sum.type = t;
-  sum.body = ck.expr(e);
-  sum.name = nameOf(v);
-  groupOf[v.i] = id;
-  Store res;
-  res.access.arg = argFor(g.launch, buffer(v), true);
-  res.access.flat = place(ck, v, where);
-  sum.stores.push_back(res);
-  ck.stages.push_back(sum);
-  g.locals[v.i] = {0, 0};
-  g.members.push_back(v);
-  return true;
 }
 
 // --- other classes --------------------------------------------------------------------------------

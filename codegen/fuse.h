@@ -64,6 +64,9 @@ public:
   }
   int64_t count(const Dims &d) const { return ir::elementCount(d, std::max<int64_t>(f.batch, 1)); }
 
+  // The kernel that adds up partial results (fuse_split.cpp).
+  void addCombine(const ir::Node &node, int partialGroup, BufferId partial, int64_t splits, Combine combine);
+
 private:
   void makeBuffers();
   void place(const ir::Node &node);
@@ -127,6 +130,9 @@ private:
                  std::vector<Guard> extra, double fill, DType type);
 };
 
+Combine combineOf(const ir::Node &n); // of reduce, max_index
+ReduceOrder orderFor(const Dims &dims, const ir::Ints &reduced, DType t, Combine c, int64_t batch);
+bool contains(const ir::Ints &list, int64_t x);
 // Adds lo <= x < hi unless the ranges of the axes already prove it.
 void addGuard(const Kernel &k, std::vector<Guard> &gs, const Index &x, Dim hi, int64_t lo = 0);
 // Row-major flat index of `at` in `dims`, strides at N: of memory without a layout, and of logical elements.

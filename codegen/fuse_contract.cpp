@@ -356,46 +356,8 @@ static void splitContract(Lowering &l, int64_t splits, Fuser &fuser, const Node 
   at.insert(at.begin(), k.axisIndex(s));
   l.storeAcc(pb, {}, partial.type.dims, at);
 
-  // combine: the splits in order, then whoever joins.
-  int pid = l.id;
-  fuser.groups[pid].open = false;
-  fuser.groups.emplace_back();
-  int id = int(fuser.groups.size()) - 1;
-  Group &g = fuser.groups[id];
-  g.deps.insert(pid);
-  Kernel &ck = g.kernel();
-  ck.batch = fuser.f.batch;
-  ck.loc = node.loc;
-  ck.name = k.name;
-  g.dims = fuser.f.type(node.result()).dims;
-  std::vector<Index> pat;
-  for (Dim d : g.dims) {
-    g.dimAxes.push_back(ck.axis("", d));
-    pat.push_back(ck.axisIndex(g.dimAxes.back()));
-  }
-  ck.parallel = g.dimAxes;
-  AxisId cs = ck.axis("split", splits);
-  std::vector<Index> from = pat;
-  from.insert(from.begin(), ck.axisIndex(cs));
-  Expr e;
-  e.op = SOp::load;
-  e.type = partial.type.dtype;
-  e.access.arg = fuser.argFor(g.launch, pb, false);
-  e.access.flat = flatten(ck, partial.type.dims, from, fuser.f.batch);
-  Stage st;
-  st.reduce = {cs};
-  st.combine = Combine::sum;
-  st.type = e.type;
-  st.body = ck.expr(e);
-  st.name = ck.name;
-  Store out;
-  out.access.arg = fuser.argFor(g.launch, fuser.buffer(node.result()), true);
-  out.access.flat = fuser.place(ck, node.result(), pat);
-  st.stores.push_back(out);
-  ck.stages.push_back(st);
-  g.locals[node.firstResult.i] = {0, 0};
-  g.members.push_back(node.result());
-  fuser.groupOf[node.firstResult.i] = id;
+  fuser.groups[l.id].open = false;
+  fuser.addCombine(node, l.id, pb, splits, Combine::sum);
 }
 
 void Fuser::addContract(const Node &node, int id) {

@@ -1,17 +1,15 @@
 // Fusion by itself: index arithmetic against brute force, and the shape of the kernels it makes.
 #include "codegen/fuse.h"
+#include "tests/compiled_model.h"
 #include "ir/builder.h"
-#include "ir/passes.h"
-#include "ir/text.h"
 #include <catch2/catch.hpp>
-#include <fstream>
 #include <random>
-#include <sstream>
 
 using namespace nnc;
 using cg::Atom;
 using cg::Index;
 using cg::Kernel;
+using nnc::test::loadModule;
 
 namespace {
 
@@ -27,18 +25,6 @@ int64_t evaluate(const Kernel &k, const Index &x, const std::vector<int64_t> &ax
     v += t.coef * inner;
   }
   return v;
-}
-
-std::unique_ptr<ir::Module> load(const std::string &name) {
-  std::ifstream in(std::string(NNC_SOURCE_DIR) + "/tests/ir/" + name + ".ir");
-  std::stringstream text;
-  text << in.rdbuf();
-  ir::TextError error;
-  auto m = ir::parseModule(text.str(), error);
-  REQUIRE(m);
-  ir::runGradient(*m, {});
-  ir::runOptimize(*m, {});
-  return m;
 }
 
 int storesOf(const Kernel &k) {
@@ -93,7 +79,7 @@ TEST_CASE("a reshape of memory and back is the identity on indices") {
 }
 
 TEST_CASE("the optimizer's update belongs to the weight's gradient") {
-  auto m = load("adam");
+  auto m = loadModule("adam");
   auto p = cg::fuse(*m, *m->find("train_step"));
   int updates = 0;
   for (const cg::Launch &l : p.launches) {
@@ -104,7 +90,7 @@ TEST_CASE("the optimizer's update belongs to the weight's gradient") {
 }
 
 TEST_CASE("views cost no kernel and no memory") {
-  auto m = load("cnn");
+  auto m = loadModule("cnn");
   auto p = cg::fuse(*m, *m->find("train_step"));
   const ir::Function &f = *m->find("train_step");
   for (const cg::Launch &l : p.launches)
@@ -120,7 +106,7 @@ TEST_CASE("views cost no kernel and no memory") {
 }
 
 TEST_CASE("a rectified layer stores its output only") {
-  auto m = load("mlp");
+  auto m = loadModule("mlp");
   auto p = cg::fuse(*m, *m->find("train_step"));
   for (const cg::Launch &l : p.launches)
     if (l.kernel.name == "a1.xw" || l.kernel.name == "a2.xw") REQUIRE(storesOf(l.kernel) == 1);
@@ -128,7 +114,7 @@ TEST_CASE("a rectified layer stores its output only") {
 
 TEST_CASE("kernels hold their invariants and print alike when they are alike") {
   for (std::string name : {"mlp", "cnn", "bn", "embed", "attention", "gan", "adam"}) {
-    auto m = load(name);
+    auto m = loadModule(name);
     for (auto &f : m->functions) {
       bool lowered = std::none_of(f->nodes.begin(), f->nodes.end(), [](const ir::Node &n) {
         return n.op == ir::Op::scan_ || n.op == ir::Op::call_ || n.op == ir::Op::grad_;

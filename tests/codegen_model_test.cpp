@@ -4,59 +4,23 @@
 // agree with the f64 interpreter within rounding; and the bits do not depend on fusion, threads, the order of
 // items between barriers, the memory plan, or what dead memory holds (architecture decisions 13, 42-44).
 #include "tests/compiled_model.h"
-#include "ir/passes.h"
-#include "ir/text.h"
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <fstream>
-#include <random>
 #include <sstream>
 
 using namespace nnc;
 using nnc::test::CompiledModel;
 using nnc::test::ItemOrder;
+using nnc::test::loadModule;
+using nnc::test::randomInputs;
 
 namespace {
-
-std::unique_ptr<ir::Module> load(const std::string &name) {
-  std::ifstream in(std::string(NNC_SOURCE_DIR) + "/tests/ir/" + name + ".ir");
-  std::stringstream text;
-  text << in.rdbuf();
-  ir::TextError error;
-  auto m = ir::parseModule(text.str(), error);
-  INFO(name << ":" << error.line << ":" << error.column << ": " << error.message);
-  REQUIRE(m);
-  ir::PipelineOptions o;
-  o.verifyEach = true;
-  ir::runGradient(*m, o);
-  ir::runOptimize(*m, o);
-  return m;
-}
 
 cg::CodegenOptions native() {
   cg::CodegenOptions o;
   std::string error;
   o.target = *cg::resolveTarget("native", error);
   return o;
-}
-
-std::vector<ir::Tensor> randomInputs(const ir::Function &f, int64_t n, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::uniform_real_distribution<double> unit(-1, 1);
-  std::vector<ir::Tensor> inputs;
-  for (const ir::Param &p : f.params) {
-    if (!p.bind.empty()) continue;
-    const ir::Type &t = f.type(p.value);
-    ir::Tensor x;
-    x.dtype = t.dtype;
-    for (ir::Dim d : t.dims) x.dims.push_back(d.at(n));
-    x.data.resize(size_t(ir::elementCount(t.dims, n)));
-    for (double &v : x.data)
-      v = ir::isFloat(t.dtype) ? double(float(unit(random)))
-                               : double(random() % (t.dtype == ir::DType::u8 && t.rank() > 1 ? 256 : 3));
-    inputs.push_back(std::move(x));
-  }
-  return inputs;
 }
 
 void copyPersistents(const ir::Module &m, CompiledModel &from, ir::Interpreter &to) {
@@ -106,7 +70,7 @@ std::string trainBits(const ir::Module &m, const cg::CodegenOptions &o, test::Ru
 TEST_CASE("compiled modules agree with the interpreter") {
   auto name = GENERATE(from_range(kModules));
   DYNAMIC_SECTION(name) {
-    auto m = load(name);
+    auto m = loadModule(name);
     CompiledModel c(*m, native());
     c.seed = 11;
     c.run("init", {});
@@ -136,7 +100,7 @@ TEST_CASE("compiled modules agree with the interpreter") {
 TEST_CASE("bits do not depend on threads or item order or dead memory") {
   auto name = GENERATE(from_range(kModules));
   DYNAMIC_SECTION(name) {
-    auto m = load(name);
+    auto m = loadModule(name);
     int64_t batch = m->find("train_step")->batch;
     for (int64_t n : {batch, std::max<int64_t>(1, batch - 1)}) {
       std::string reference = trainBits(*m, native(), {}, n);
@@ -157,7 +121,7 @@ TEST_CASE("bits do not depend on threads or item order or dead memory") {
 TEST_CASE("bits do not depend on the memory plan") {
   auto name = GENERATE(from_range(kModules));
   DYNAMIC_SECTION(name) {
-    auto m = load(name);
+    auto m = loadModule(name);
     int64_t n = m->find("train_step")->batch;
     std::string reference = trainBits(*m, native(), {}, n);
     cg::CodegenOptions plain = native();
@@ -171,7 +135,7 @@ TEST_CASE("fusion does not change elementwise bits") {
   // Splits and lanes depend on shapes alone.
   auto name = GENERATE(from_range(kModules));
   DYNAMIC_SECTION(name) {
-    auto m = load(name);
+    auto m = loadModule(name);
     int64_t n = m->find("train_step")->batch;
     cg::CodegenOptions unfused = native();
     unfused.fuse.fuse = false;
@@ -182,7 +146,7 @@ TEST_CASE("fusion does not change elementwise bits") {
 TEST_CASE("no hazard in any plan") {
   auto name = GENERATE(from_range(kModules));
   DYNAMIC_SECTION(name) {
-    auto m = load(name);
+    auto m = loadModule(name);
     auto c = cg::compile(*m, native(), cg::Emit::Memory);
     for (const cg::CompiledFunction &f : c->functions)
       for (int64_t n : {f.program.batch, int64_t(1)}) {

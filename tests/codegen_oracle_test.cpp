@@ -7,13 +7,9 @@
 // evaluated with every intermediate result disturbed by one rounding, and the kernel may differ by a small
 // multiple of what that changes. Integers and booleans must be equal.
 #include "tests/compiled_model.h"
-#include "ir/passes.h"
-#include "ir/text.h"
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <fstream>
 #include <random>
-#include <sstream>
 
 using namespace nnc;
 using nnc::test::CompiledModel;
@@ -142,25 +138,13 @@ struct Oracle {
   uint64_t op_seed = 1;
 };
 
-std::unique_ptr<ir::Module> load(const std::string &name) {
-  std::ifstream in(std::string(NNC_SOURCE_DIR) + "/tests/ir/" + name + ".ir");
-  std::stringstream text;
-  text << in.rdbuf();
-  ir::TextError error;
-  auto m = ir::parseModule(text.str(), error);
-  REQUIRE(m);
-  ir::runGradient(*m, {});
-  ir::runOptimize(*m, {});
-  return m;
-}
-
 } // namespace
 
 TEST_CASE("every kernel computes what its nodes mean") {
   std::string name = GENERATE(as<std::string>{}, "mlp", "cnn", "bn", "embed", "attention", "gan", "adam");
   bool fused = GENERATE(true, false);
   DYNAMIC_SECTION(name << (fused ? " fused" : " unfused")) {
-    auto m = load(name);
+    auto m = nnc::test::loadModule(name);
     cg::CodegenOptions o;
     std::string error;
     o.target = *cg::resolveTarget("native", error);
@@ -170,24 +154,11 @@ TEST_CASE("every kernel computes what its nodes mean") {
     Oracle oracle{c.compiled(), c, {}};
     c.before = [&](auto &f, int64_t op, char *const *b, int64_t n) { oracle.before(f, op, b, n); };
     c.after = [&](auto &f, int64_t op, char *const *b, int64_t n) { oracle.after(f, op, b, n); };
-    std::mt19937_64 random(5);
     for (std::string fn : {"train_step", "eval_step", "predict"}) {
       const ir::Function *f = m->find(fn);
       if (!f) continue;
       for (int64_t n : {f->batch, std::max<int64_t>(1, f->batch - 1)}) {
-        std::vector<ir::Tensor> inputs;
-        for (const ir::Param &p : f->params) {
-          if (!p.bind.empty()) continue;
-          const ir::Type &t = f->type(p.value);
-          ir::Tensor x;
-          x.dtype = t.dtype;
-          for (ir::Dim d : t.dims) x.dims.push_back(d.at(n));
-          x.data.resize(size_t(ir::elementCount(t.dims, n)));
-          for (double &v : x.data)
-            v = ir::isFloat(t.dtype) ? double(float(double(random() % 2001) / 1000 - 1)) : double(random() % 3);
-          inputs.push_back(std::move(x));
-        }
-        c.run(fn, inputs);
+        c.run(fn, nnc::test::randomInputs(*f, n, uint64_t(n) + 5));
       }
     }
     INFO(oracle.checked << " checked, " << oracle.skipped << " skipped");

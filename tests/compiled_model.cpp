@@ -1,12 +1,16 @@
 // See compiled_model.h. The object is loaded with LLVM's in-memory linker; the constants in it are those of
 // runtime/abi.h.
 #include "tests/compiled_model.h"
+#include "ir/passes.h"
+#include "ir/text.h"
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <llvm/ExecutionEngine/Orc/LLJIT.h>
 #include <llvm/Support/TargetSelect.h>
 #include <random>
+#include <sstream>
 #include <stdexcept>
 #include <xmmintrin.h>
 
@@ -247,6 +251,39 @@ std::vector<ir::Tensor> CompiledModel::run(std::string_view name, const std::vec
   for (int64_t i = 0; i < f->result_count; ++i)
     out.push_back(readTensor(bases[f->results[i].region] + f->results[i].offset, memoryOf(f->results[i], f->batch), n));
   return out;
+}
+
+std::unique_ptr<ir::Module> loadModule(const std::string &name) {
+  std::ifstream in(std::string(NNC_SOURCE_DIR) + "/tests/ir/" + name + ".ir");
+  std::stringstream text;
+  text << in.rdbuf();
+  ir::TextError error;
+  auto m = ir::parseModule(text.str(), error);
+  if (!m) throw std::runtime_error(name + ": " + std::to_string(error.line) + ": " + error.message);
+  ir::PipelineOptions o;
+  o.verifyEach = true;
+  ir::runGradient(*m, o);
+  ir::runOptimize(*m, o);
+  return m;
+}
+
+std::vector<ir::Tensor> randomInputs(const ir::Function &f, int64_t n, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::uniform_real_distribution<double> unit(-1, 1);
+  std::vector<ir::Tensor> inputs;
+  for (const ir::Param &p : f.params) {
+    if (!p.bind.empty()) continue;
+    const ir::Type &t = f.type(p.value);
+    ir::Tensor x;
+    x.dtype = t.dtype;
+    for (ir::Dim d : t.dims) x.dims.push_back(d.at(n));
+    x.data.resize(size_t(ir::elementCount(t.dims, n)));
+    for (double &v : x.data)
+      v = ir::isFloat(t.dtype) ? double(float(unit(random)))
+                               : double(random() % (t.dtype == ir::DType::u8 && t.rank() > 1 ? 256 : 3));
+    inputs.push_back(std::move(x));
+  }
+  return inputs;
 }
 
 } // namespace nnc::test

@@ -59,6 +59,11 @@ private:
                 int64_t n);
 };
 
+// A module of tests/ir, differentiated, optimised and verified after every pass.
+std::unique_ptr<ir::Module> loadModule(const std::string &name);
+// Random data for the unbound parameters of a function with n rows: floats in [-1, 1], labels below 3, bytes.
+std::vector<ir::Tensor> randomInputs(const ir::Function &f, int64_t n, uint64_t seed);
+
 // Conversion between memory, where strides are those of the full batch or of a layout, and the interpreter's
 // dense doubles.
 struct Memory {
