@@ -643,7 +643,16 @@ void Fuser::finish() {
     });
 }
 
+// Loops over nothing have no tiles to divide by; elaboration refuses such sizes with the place in the text.
+static void requireElements(const ir::Function &f) {
+  for (const ir::ValueInfo &v : f.values)
+    for (Dim d : v.type.dims)
+      if (d == Dim(0))
+        throw std::runtime_error("`" + f.name + "`: a value of type " + ir::str(v.type) + " has no elements");
+}
+
 Program Fuser::run() {
+  requireElements(f);
   makeBuffers();
   for (const Node &n : f.nodes) {
     bool any = false;

@@ -177,12 +177,13 @@ static const char *const kKeys[] = {
     "weights"};
 
 static bool positiveInt(Elaborator &e, const Elaborator::TrainPlan &plan, const char *key,
-                        int64_t low, int64_t &out) {
+                        int64_t low, int64_t &out, int64_t high = INT64_MAX) {
   const Value *v = plan.find(key);
   if (!v || v->isPoison()) return true;
-  if (v->isInt() && v->integer() >= low) return out = v->integer(), true;
-  e.error(plan.span(key), Diag::KeyValue,
-          {key, "an int of at least " + std::to_string(low), e.show(*v)});
+  if (v->isInt() && v->integer() >= low && v->integer() <= high) return out = v->integer(), true;
+  std::string want = "an int of at least " + std::to_string(low);
+  if (high != INT64_MAX) want = "an int from " + std::to_string(low) + " to " + std::to_string(high);
+  e.error(plan.span(key), Diag::KeyValue, {key, want, e.show(*v)});
   return false;
 }
 
@@ -313,7 +314,7 @@ static void readOptimizer(Elaborator &e, Elaborator::TrainPlan &plan) {
 
 static void readNumbers(Elaborator &e, Elaborator::TrainPlan &plan) {
   int64_t steps = 0;
-  positiveInt(e, plan, "batch_size", 1, plan.batchSize);
+  positiveInt(e, plan, "batch_size", 1, plan.batchSize, INT32_MAX);
   positiveInt(e, plan, "epochs", 1, plan.epochs);
   positiveInt(e, plan, "seed", 0, plan.seed);
   positiveInt(e, plan, "steps_per_epoch", 1, steps);

@@ -60,6 +60,11 @@ std::vector<Value> Elaborator::emitMany(ir::Op op, std::vector<ir::ValueId> oper
     error(Diag::TensorRule, {ir::info(op).name, r.error});
     return {};
   }
+  for (const ir::Type &t : r.types)
+    if (std::count(t.dims.begin(), t.dims.end(), ir::Dim(0))) {
+      error(Diag::TensorRule, {ir::info(op).name, "the result " + ir::str(t) + " would be empty"});
+      return {};
+    }
   pass->b.loc = loc();
   ir::ValueId first = pass->b.make(op, std::move(operands), std::move(attr));
   std::vector<Value> out;

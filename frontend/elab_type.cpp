@@ -454,7 +454,7 @@ bool Elaborator::typeDims(const TensorType &type, ir::Dims &dims, std::vector<Sp
     }
     if (!shapeList(v, item.value->span, dims, origins)) return false;
     if (dims.empty()) continue;
-    if (dims.back().a < 0 || (dims.back().isConst() && dims.back().b < 0)) {
+    if (dims.back().a < 0 || (dims.back().isConst() && dims.back().b < 1)) {
       error(item.value->span, Diag::NegativeSize, {text(item.value->span), show(dims.back())});
       return false;
     }
