@@ -17,6 +17,12 @@ namespace nnc::fe {
 Elaborator::Elaborator(Sources &s, Diagnostics &d, const ElaborateOptions &o)
     : sources(s), diags(d), options(o) {}
 
+// A name bound to a lambda of its own scope makes a circle of owners.
+Elaborator::~Elaborator() {
+  for (const std::weak_ptr<Scope> &c : captured)
+    if (std::shared_ptr<Scope> scope = c.lock()) scope->names.clear();
+}
+
 std::unique_ptr<ir::Module> elaborate(Sources &sources, uint32_t file, Diagnostics &diags,
                                       const ElaborateOptions &options) {
   Elaborator e(sources, diags, options);

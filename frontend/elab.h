@@ -161,6 +161,9 @@ int findBuiltin(std::string_view name); // -1: none
 class Elaborator {
  public:
   Elaborator(Sources &sources, Diagnostics &diags, const ElaborateOptions &options);
+  ~Elaborator();
+  Elaborator(const Elaborator &) = delete;
+  Elaborator &operator=(const Elaborator &) = delete;
   std::unique_ptr<ir::Module> run(uint32_t file);
 
   // --- state -------------------------------------------------------------------------------------
@@ -171,6 +174,7 @@ class Elaborator {
   std::deque<Pass> passes;
   std::deque<Instance> instances;
   std::deque<Weight> weights;
+  std::vector<std::weak_ptr<Scope>> captured; // by lambdas
   Pass *pass = nullptr;
   Pass *initPass = nullptr;
   Frame *frame = nullptr;

@@ -156,6 +156,7 @@ Value Elaborator::evalLambda(const LambdaExpr &expr) {
   f.file = frame->file;
   f.scope = frame->scope;
   f.scopeSeq = frame->scope->seq;
+  captured.push_back(frame->scope);
   return Value::function(std::move(f));
 }
 
