@@ -367,6 +367,7 @@ class Elaborator {
   std::vector<uint64_t> path(const void *place);
   Instance *owner();
   Value makeInstance(const FunctionObj &f, GivenArgs &args, Span span, const void *key);
+  Value freshInstance(const Instance &like, Span span, const void *key);
   Value applyInstance(Instance &inst, GivenArgs args, Span span);
   bool takeBaseArgs(Instance &inst, GivenArgs &args);
   Value weightType(const ParamStmt &stmt, ir::Type &type, std::vector<Span> &origins);

@@ -113,6 +113,27 @@ Value Elaborator::makeInstance(const FunctionObj &f, GivenArgs &args, Span span,
   return Value::of(&made);
 }
 
+/// A new instance of the same declaration with the same statics, owned here. What its body makes is made anew,
+/// as its path is another.
+Value Elaborator::freshInstance(const Instance &like, Span span, const void *key) {
+  auto where = path(key);
+  where.push_back(uint64_t(reinterpret_cast<uintptr_t>(&like)));
+  if (auto it = instanceIndex.find(where); it != instanceIndex.end()) return Value::of(it->second);
+  Instance inst;
+  inst.decl = like.decl;
+  inst.file = like.file;
+  inst.owner = owner();
+  inst.statics = like.statics;
+  inst.base = like.base;
+  inst.trainable = like.trainable;
+  inst.span = span;
+  inst.kindName = like.kindName;
+  Instance &made = instances.emplace_back(std::move(inst));
+  instanceIndex.emplace(std::move(where), &made);
+  made.owner->made.push_back(&made);
+  return Value::of(&made);
+}
+
 void Elaborator::nameInstance(Instance &inst, std::string_view hint) {
   Instance &in = *inst.owner;
   ensureNamed(in);
