@@ -70,8 +70,9 @@ TEST_CASE("Fashion-MNIST begins to be learnt by a perceptron", "[sample]") {
 
 TEST_CASE("Fashion-MNIST begins to be learnt by a convolutional network", "[sample]") {
   REQUIRE(std::filesystem::exists(kFashion));
-  const std::string text = train("fashion_mnist_cnn", kFashion, "--epochs 1 --steps 120");
-  CHECK(last(text, "sparse_categorical_accuracy") >= 0.6);
+  // Long enough for the moving statistics: 0.99 ** 400 of them is still what they began with.
+  const std::string text = train("fashion_mnist_cnn", kFashion, "--epochs 1 --steps 400");
+  CHECK(last(text, "sparse_categorical_accuracy") >= 0.75);
 }
 
 TEST_CASE("Fashion-MNIST is learnt by a perceptron", "[.slow]") {
