@@ -149,8 +149,8 @@ bool itemAligned(const Footprint &x, const Footprint &y, int64_t batch) {
 
 namespace {
 
-// Rough time of a kernel on one thread, in nanoseconds: vector operations, and multiply-adds of
-// tiles.
+// Rough time of a kernel on one thread, in nanoseconds: of its vector operations and of the
+// multiply-adds of its tiles.
 double estimate(const Kernel &k) {
   auto points = [&](const std::vector<AxisId> &axes) {
     double p = 1;

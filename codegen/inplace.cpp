@@ -20,7 +20,7 @@ namespace nnc::cg {
 
 namespace {
 
-// ** what a stage reads **
+// --- what a stage reads --------------------------------------------------------------------------
 
 struct LoadCollector {
   const Kernel &k;
@@ -104,7 +104,7 @@ bool mayShare(const Kernel &k, int32_t old, int32_t written) {
   return true;
 }
 
-// ** making two arguments one **
+// --- making two arguments one --------------------------------------------------------------------
 
 // The kernel with its expressions un-interned: their keys named the old argument numbers.
 Kernel withFreshTables(const Kernel &k) {
@@ -162,7 +162,7 @@ void share(Program &p, Plan &plan, const std::vector<int> &writers, BufferId old
   }
 }
 
-// ** persistent values **
+// --- persistent values ---------------------------------------------------------------------------
 
 BufferId persistentBuffer(Program &p, Plan &plan, const ProgramResult &r, const Layouts &layouts) {
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
@@ -192,7 +192,8 @@ struct Binder {
   bool bind(size_t result, BufferId old) {
     BufferId v = p.results[result].buffer;
     if (p.buffers[v].life != Life::Transient || plan.alias[v] != v) return false;
-    if (p.buffers[v].type != p.buffers[old].type || p.buffers[v].layout != p.buffers[old].layout) return false;
+    if (p.buffers[v].type != p.buffers[old].type || p.buffers[v].layout != p.buffers[old].layout)
+      return false;
     if (neededAtEnd(old, result)) return false;
     const std::vector<int> &writers = users[v].writers;
     if (!writersAgree(p, writers, old, v)) return false;

@@ -8,8 +8,8 @@
 //
 // Method. A graph with an edge for every "must come later", data and soft edges alike; Kahn's
 // algorithm takes the ready kernel that stood first in the program. A soft edge is added only if no
-// path leads the other way (inplace.cpp), so the graph stays without cycles. Linear but for the
-// heap.
+// path leads the other way (inplace.cpp), so the graph stays without cycles. Linear, but for the
+// heap of ready kernels.
 #include "codegen/planning.h"
 #include <algorithm>
 #include <queue>

@@ -13,10 +13,10 @@
 
 namespace nnc::cg {
 
-// ** items **
+// --- items ---------------------------------------------------------------------------------------
 
-// items(n) = constant + times * ceil((perN * n + add) / div), normalised: equal formulas, equal
-// counts.
+// items(n) = constant + times * ceil((perN * n + add) / div), normalised: kernels with equal
+// formulas have equal counts.
 struct ItemFormula {
   int64_t constant = 0, times = 1, perN = 0, add = 0, div = 1;
   int64_t at(int64_t n) const;
@@ -40,11 +40,11 @@ struct Footprint {
   int64_t lo = 0, hi = 0;           // of the rest, in elements; hi is exclusive
 };
 Footprint footprint(const Kernel &k, int32_t arg);
-// Item i of the one and item j of the other, i != j, touch different bytes. Both have equal
-// formulas.
+// Item i of the one and item j of the other, i != j, touch different bytes. The two kernels have
+// equal item formulas.
 bool itemAligned(const Footprint &x, const Footprint &y, int64_t batch);
 
-// ** buffers **
+// --- buffers -------------------------------------------------------------------------------------
 
 struct Users {
   std::vector<int> readers, writers; // launches, ascending
@@ -53,7 +53,7 @@ std::vector<Users> usersOf(const Program &p);
 int64_t bytesOf(const Buffer &b, int64_t batch);
 BufferId rootOf(const Plan &plan, BufferId b); // the end of the alias chain
 
-// ** order.cpp **
+// --- order.cpp -----------------------------------------------------------------------------------
 
 using Edges = std::vector<std::vector<int>>; // by launch: the launches that come later
 Edges dataEdges(const Program &p, const std::vector<Users> &users);
@@ -62,7 +62,7 @@ bool reaches(const Edges &edges, int from, const std::vector<int> &to);
 // The first launch that is ready comes first: the program's own order where edges leave a choice.
 std::vector<int> topologicalOrder(const Edges &edges);
 
-// ** inplace.cpp **
+// --- inplace.cpp ---------------------------------------------------------------------------------
 
 // Binds results to the memory of their persistent value where that is legal, adding the edges that
 // make it so; returns the results (indices) that need a copy.
@@ -73,14 +73,14 @@ void mergeEqualArgs(Program &p);
 // Writes a transient result over the transient operand that its kernel reads for the last time.
 void reuseOperands(Program &p, Plan &plan);
 
-// ** align.cpp, memory.cpp **
+// --- align.cpp, memory.cpp -----------------------------------------------------------------------
 
 void markSingles(const Program &p, Plan &plan);
 void placeBarriers(const Program &p, Plan &plan);
 struct Lifetime {
   int firstStep = -1, lastStep = -1, firstEpoch = -1, lastEpoch = -1;
-  bool firstSingle = true,
-       lastSingle = true; // all accesses in the first, last epoch are on one thread
+  // All accesses in the first, last epoch are on one thread.
+  bool firstSingle = true, lastSingle = true;
 };
 std::vector<Lifetime> lifetimes(const Program &p, const Plan &plan); // by root buffer
 void placeTransients(const Program &p, Plan &plan, bool reuse);

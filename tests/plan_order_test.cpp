@@ -107,8 +107,8 @@ TEST_CASE("plan: a kernel that reads all of the old value does not write over it
 }
 
 TEST_CASE("plan: a later stage that reads the old value forbids the update in place") {
-  // s0 stores m' over m; s1 reads m: in the same block, or in a reduction that follows or comes
-  // first.
+  // s0 stores m' over m; s1 reads m: in the same block, in a reduction that follows, or in one that
+  // comes first.
   enum Form { sameBlock, later, earlier };
   for (Form form : {sameBlock, later, earlier}) {
     ProgramMaker m;

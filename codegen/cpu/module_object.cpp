@@ -15,7 +15,8 @@
 #include "codegen/planning.h"
 #include "runtime/abi.h"
 
-// GCC 12 at -O1 inlines only one half of GlobalVariable's pair of operators and takes it for a mismatch.
+// GCC 12 at -O1 inlines only one half of GlobalVariable's pair of operators and takes it for a
+// mismatch.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 #endif
@@ -105,13 +106,14 @@ class TableEmitter {
     return array(list, "dims");
   }
 
-  llvm::Constant *tensor(const std::string &name, const ir::Type &type, const Layout &layout, Life life,
-                         int64_t offset, int64_t batch, int64_t kind) {
+  llvm::Constant *tensor(const std::string &name, const ir::Type &type, const Layout &layout,
+                         Life life, int64_t offset, int64_t batch, int64_t kind) {
     int64_t size = placesOf(layout, type.dims, batch) * ir::dtypeBytes(type.dtype);
     Fields digits;
     for (const Digit &d : layout.digits) digits.push_back(record({number(d.dim), number(d.size)}));
     return record({string(name), number(int64_t(type.dtype)), number(type.rank()), dims(type.dims),
-                   number(regionOf(life)), number(offset), number(size), number(int64_t(digits.size())),
+                   number(regionOf(life)), number(offset), number(size),
+                   number(int64_t(digits.size())),
                    digits.empty() ? null() : array(digits, "digits"), number(kind)});
   }
 
@@ -146,7 +148,8 @@ class TableEmitter {
         const Buffer &buffer = f.program.buffers[b];
         if (buffer.life != Life::Input || buffer.input != index) continue;
         list.push_back(tensor(f.program.function->values[param.value.i].name, buffer.type,
-                              buffer.layout, Life::Input, f.plan.place[b].offset, f.program.batch, NNC_TENSOR_IO));
+                              buffer.layout, Life::Input, f.plan.place[b].offset, f.program.batch,
+                              NNC_TENSOR_IO));
         break;
       }
     }
@@ -160,7 +163,8 @@ class TableEmitter {
       if (r.bind) continue;
       const PlannedArg &at = f.plan.place[r.buffer];
       const Buffer &b = f.program.buffers[r.buffer];
-      list.push_back(tensor(r.name, b.type, b.layout, at.region, at.offset, f.program.batch, NNC_TENSOR_IO));
+      list.push_back(
+          tensor(r.name, b.type, b.layout, at.region, at.offset, f.program.batch, NNC_TENSOR_IO));
     }
     count = int64_t(list.size());
     return array(list, "results");
@@ -186,7 +190,8 @@ class TableEmitter {
     for (const ir::Persistent &p : tables_.module->persistents) {
       auto own = where.layouts.find(p.name);
       const Layout &layout = own == where.layouts.end() ? Layout{} : own->second;
-      list.push_back(tensor(p.name, p.type, layout, Life::Persistent, where.offset.at(p.name), 1, kindOf(p)));
+      list.push_back(
+          tensor(p.name, p.type, layout, Life::Persistent, where.offset.at(p.name), 1, kindOf(p)));
     }
     count = int64_t(list.size());
     return array(list, "tensors");
