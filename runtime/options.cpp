@@ -236,7 +236,8 @@ void print_help(const char *program, const char *model_name) {
     printf("  %-24s%s\n", left, option.help);
   }
   printf("\nThe weights are in `%s.safetensors` unless --save or --weights says otherwise.\n"
-         "Exit codes: 0 done, 1 bad data or files, 2 bad command line, 130 interrupted.\n",
+         "Exit codes: 0 done, 1 bad data, weights or machine, 2 bad command line,\n"
+         "130 and 143 ended by SIGINT and SIGTERM.\n",
          model_name);
 }
 

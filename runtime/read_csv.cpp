@@ -112,8 +112,8 @@ int64_t find_column(const ColumnSpec &spec, const Array<const char *> &names, Js
   if (!wanted.is_number()) return find_column(spec, names, wanted.as_text(""));
   int64_t index = wanted.as_integer(-1);
   if (index < 0 || index >= int64_t(names.count))
-    fail("`%s` (`%s`): the header has %zu columns, there is no column %lld (columns count from 0)",
-         spec.file, spec.name, names.count, static_cast<long long>(index));
+    fail("%s:1: there is no column %lld (index %lld, for `%s`): the header has %zu", spec.file,
+         static_cast<long long>(index + 1), static_cast<long long>(index), spec.name, names.count);
   return index;
 }
 

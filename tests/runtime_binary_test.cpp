@@ -396,13 +396,16 @@ TEST_CASE("runtime: summary", "[runtime]") {
 TEST_CASE("runtime: an interrupt saves the weights", "[runtime]") {
   Workplace w;
   write_pictures(w);
-  std::string all = "cd " + w.dir.string() + " && timeout --preserve-status -s INT 1 " +
-                    NNC_HAND_MODELS + "/image --epochs 100000000 > log";
-  int status = system(all.c_str());
-  CHECK(WEXITSTATUS(status) == 130);
-  CHECK(contains(w.read("log"), "Interrupted after step "));
-  CHECK(w.has("picture.safetensors"));
-  w.must("image evaluate");
+  for (auto [signal, code] : {std::pair{"INT", 130}, {"TERM", 143}}) {
+    std::string all = "cd " + w.dir.string() + " && timeout --preserve-status -s " + signal +
+                      " 1 " + NNC_HAND_MODELS + "/image --epochs 100000000 > log";
+    int status = system(all.c_str());
+    CHECK(WEXITSTATUS(status) == code);
+    CHECK(contains(w.read("log"), "Interrupted after step "));
+    CHECK(w.has("picture.safetensors"));
+    w.must("image evaluate");
+    fs::remove(w.dir / "picture.safetensors");
+  }
 }
 
 TEST_CASE("runtime: mistakes on the command line end with 2 and a hint", "[runtime]") {
@@ -465,6 +468,8 @@ TEST_CASE("runtime: bad data is one clear error and leaves old weights alone", "
     CHECK(w.read("picture.safetensors") == "old");
   };
   rejected("line", "cannot read `line.csv` (`x`): No such file or directory");
+  for (const char *code : {" 0 done", " 1 bad data", " 2 bad command line", "130 and 143 ended by"})
+    CHECK(contains(w.must("line --help"), code));
   auto csv = [&](const std::string &text, const std::string &expected) {
     w.write("line.csv", text);
     rejected("line", expected);
@@ -496,6 +501,7 @@ TEST_CASE("runtime: bad data is one clear error and leaves old weights alone", "
          "training data: `image` has 25 rows (images.idx.gz), `label` has 50 (labels.idx)");
   w.write("images.idx.gz", good);
   std::string bad = labels();
+  csv("a\n1\n", "line.csv:1: there is no column 2 (index 1, for `x`): the header has 1");
   bad[7] = 3;
   w.write("labels.idx", idx(8, {50}, bad));
   rejected("image",
