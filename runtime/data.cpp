@@ -162,6 +162,15 @@ const ColumnSpec *find_spec(const Array<ColumnSpec> &specs, const char *name) {
   return nullptr;
 }
 
+// As in Keras, rows without a weight count once each.
+Column unit_weights(const NncTensor &input, int64_t rows) {
+  check_input(input);
+  int64_t size = dtype_info(input.dtype).bytes;
+  char *data = static_cast<char *>(allocate(size_t(rows * size)));
+  for (int64_t i = 0; i < rows; i++) store_float(input.dtype, 1, data + i * size);
+  return {input.name, "none", input.dtype, rows, 1, data, data};
+}
+
 } // namespace
 
 Dataset::~Dataset() {
@@ -176,11 +185,16 @@ const Column *Dataset::find(const char *name) const {
 
 void load_columns(Dataset &dataset, const Array<ColumnSpec> &specs, const NncTensor *inputs,
                   int64_t input_count, const char *what, bool optional) {
+  const NncTensor *unweighted = nullptr;
   for (int64_t i = 0; i < input_count; i++) {
     const NncTensor &input = inputs[i];
     if (dataset.find(input.name)) continue;
     const ColumnSpec *spec = find_spec(specs, input.name);
     if (!spec && optional) continue;
+    if (!spec && same(input.name, "sample_weight")) {
+      unweighted = &input;
+      continue;
+    }
     if (!spec)
       fail("%s: no file for the input `%s`: give one with --data %s=PATH", what, input.name,
            input.name);
@@ -196,6 +210,7 @@ void load_columns(Dataset &dataset, const Array<ColumnSpec> &specs, const NncTen
   forget_csv();
   if (dataset.columns.count && dataset.rows == 0)
     fail("`%s` (%s): there are no rows", dataset.columns[0].file, what);
+  if (unweighted) dataset.columns.push(unit_weights(*unweighted, dataset.rows));
 }
 
 } // namespace rt

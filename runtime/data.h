@@ -60,7 +60,8 @@ struct Dataset {
 };
 
 // Loads the columns that `inputs` (tensors with batch dimension first) are bound to. `what` is
-// "training data" or the like. An input without a column is an error, or left out if `optional`.
+// "training data" or the like. An input without a column is an error, or left out if `optional`;
+// but `sample_weight` is then 1 for every row, as validation and test data seldom have weights.
 void load_columns(Dataset &dataset, const Array<ColumnSpec> &specs, const NncTensor *inputs,
                   int64_t input_count, const char *what, bool optional = false);
 

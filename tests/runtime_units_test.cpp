@@ -286,6 +286,40 @@ TEST_CASE("runtime: line ends, blanks and quotes of a CSV", "[runtime]") {
 
 TEST_CASE("runtime: EarlyStopping follows Keras", "[runtime]") {
   CHECK(stops_at(R"({})", {1, 2, 3}) == 2); // patience 0
+TEST_CASE("runtime: data without sample weights counts every row once", "[runtime]") {
+  char path[] = "/tmp/nnc-csv-XXXXXX";
+  close(mkstemp(path));
+  std::ofstream(path) << "x,w\n1,5\n2,6\n3,7\n";
+  NncDim dims[] = {{1, 0}};
+  NncTensor inputs[] = {
+      {"sample_weight", NNC_F32, 1, dims, NNC_INPUT, 0, 4, 0, nullptr, NNC_TENSOR_IO},
+      {"x", NNC_F32, 1, dims, NNC_INPUT, 0, 4, 0, nullptr, NNC_TENSOR_IO}};
+  const char *error = nullptr;
+  auto weights = [&](const char *column) {
+    rt::Array<rt::ColumnSpec> specs;
+    for (const char *name : {"x", column}) {
+      if (!name) continue;
+      rt::ColumnSpec spec;
+      spec.name = name == column ? "sample_weight" : name;
+      spec.reader = "csv";
+      spec.file = path;
+      std::string json = std::string("[\"") + name + "\"]";
+      spec.columns = rt::parse_json(json.c_str(), json.size(), &error);
+      specs.push(spec);
+    }
+    rt::Dataset data;
+    rt::load_columns(data, specs, inputs, 2, "validation data");
+    const rt::Column *c = data.find("sample_weight");
+    REQUIRE(c);
+    CHECK(c->rows == 3);
+    CHECK(c->dtype == NNC_F32);
+    return values_of<float>({c->data, 12});
+  };
+  CHECK(weights("w") == std::vector<float>{5, 6, 7});
+  CHECK(weights(nullptr) == std::vector<float>{1, 1, 1});
+  unlink(path);
+}
+
   CHECK(stops_at(R"({})", {1, 0.5, 0.4}) == 0);
   CHECK(stops_at(R"({"patience": 2})", {1, 2, 2, 2}) == 3);
   CHECK(stops_at(R"({"patience": 2})", {1, 2, 0.9, 2, 2}) == 5);
