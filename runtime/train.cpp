@@ -241,23 +241,23 @@ int64_t split_rows(const Session &s, int64_t rows) {
   return first;
 }
 
-void print_result(const char *title, const Array<Metric> &metrics) {
+void print_result(const Array<Metric> &metrics) {
   Builder line;
   add_metrics(line, metrics);
-  printf("%s:%s\n", title, line.length() ? line.c_str() + 2 : "");
+  printf("Test:%s\n", line.length() ? line.c_str() + 2 : "");
   fflush(stdout);
 }
 
-// Evaluates a whole data set and prints "Test: loss: .. - accuracy: ..".
+// Evaluates a data set from row `first` on and prints "Test: loss: .. - accuracy: ..".
 void report_evaluation(Session &s, const NncFunction &eval_step, const Dataset &data,
-                       const char *title) {
+                       int64_t first = 0) {
   Feed feed(s.program, eval_step, data);
   bool terminal = isatty(STDOUT_FILENO) && s.options.verbose == 1;
-  Progress progress{int(s.options.verbose), terminal, 1, 1, feed.call_count(data.rows)};
+  Progress progress{int(s.options.verbose), terminal, 1, 1, feed.call_count(data.rows - first)};
   progress.begin();
-  bool whole = evaluate_rows(s, feed, 0, data.rows, terminal ? &progress : nullptr);
+  bool whole = evaluate_rows(s, feed, first, data.rows - first, terminal ? &progress : nullptr);
   if (terminal) printf("\r\033[K");
-  if (whole) print_result(title, read_metrics(s, ""));
+  if (whole) print_result(read_metrics(s, ""));
 }
 
 int finish_training(Session &s, const char *path, const NncFunction *eval_step,
@@ -271,7 +271,7 @@ int finish_training(Session &s, const char *path, const NncFunction *eval_step,
     return 128 + signal;
   }
   if (!quiet) printf("Weights saved to `%s`\n", path);
-  if (!quiet && test.columns.count) report_evaluation(s, *eval_step, test, "Test");
+  if (!quiet && test.columns.count) report_evaluation(s, *eval_step, test);
   return interrupted() ? 128 + interrupted() : 0;
 }
 
@@ -348,14 +348,22 @@ int evaluate(Session &s) {
   const NncFunction &step = need_function(s, "eval_step", "evaluate");
   const char *weights = s.options.weights ? s.options.weights : default_weights(s);
   DataGroup &group = evaluation_group(s);
-  if (&group == &s.training && !group.replaced && s.options.verbose)
-    warn("the model names no test data: evaluating on the training data");
   Dataset data;
   load_columns(data, group.specs, step.inputs, step.input_count, group.what);
   start(s, weights);
   catch_interrupts();
-  report_evaluation(s, step, data, "Test");
+  report_evaluation(s, step, data, first);
   return interrupted() ? 128 + interrupted() : 0;
 }
 
 } // namespace rt
+  // Rows that were trained on say little; those cut off for validation are what comes nearest to
+  // test data. Data from the command line is meant as a whole.
+  bool asked_for = &group == &s.test || group.replaced;
+  int64_t trained = &group == &s.training && !asked_for ? split_rows(s, data.rows) : data.rows;
+  int64_t first = trained < data.rows ? trained : 0;
+  if (!asked_for && s.options.verbose)
+    warn("the model names no test data: evaluating on the %s",
+         first ? text("last %lld rows of the training data, the validation split",
+                      static_cast<long long>(data.rows - first))
+               : group.what);

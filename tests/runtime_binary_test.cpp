@@ -335,8 +335,10 @@ TEST_CASE("runtime: epochs of a number of steps, validation data, a missing moni
   CHECK(std::count(steps.begin(), steps.end(), '\n') == 16); // 15 steps: the second pass goes on
   CHECK(contains(w.read("e.csv"),
                  "epoch,loss,root_mean_squared_error,val_loss,val_root_mean_squared_error\n"));
-  std::string held = w.must("steps evaluate");
-  CHECK(held == w.must("steps evaluate --data validation=held.csv --verbose 0"));
+  std::string held = w.must("steps evaluate --verbose 0");
+  CHECK(w.must("steps evaluate") ==
+        "warning: the model names no test data: evaluating on the validation data\n" + held);
+  CHECK(held == w.must("steps evaluate --data validation=held.csv"));
   CHECK(held != w.must("steps evaluate --data validation=line.csv"));
   CHECK(held != w.must("steps evaluate --data x=line.csv --data y=line.csv"));
   Outcome missing = w.run("steps --data validation=none.csv");
@@ -348,6 +350,23 @@ TEST_CASE("runtime: epochs of a number of steps, validation data, a missing moni
   CHECK(contains(wild, "warning: the loss or a metric became infinite at step 1 (epoch 1)\n"));
   CHECK(wild.find("warning: the loss") == wild.rfind("warning: the loss"));
   CHECK(contains(wild, "loss: nan"));
+}
+
+TEST_CASE("runtime: without test data the rows that validate are evaluated", "[runtime]") {
+  Workplace w;
+  w.write("line.csv", line_csv(203));
+  std::string trained = w.must("line --epochs 1"), held = w.must("line evaluate --verbose 0");
+  CHECK(w.must("line evaluate") ==
+        "warning: the model names no test data: evaluating on the last 41 rows of the training "
+        "data, the validation split\n" +
+            held);
+  std::smatch found;
+  REQUIRE(std::regex_search(trained, found, std::regex("val_loss: (\\d\\.\\d+)")));
+  CHECK(held.rfind("Test: loss: " + found[1].str() + " - ", 0) == 0);
+  // Data given to the command is meant as a whole, and there is nothing to warn of.
+  std::string all = w.must("line evaluate --data data=line.csv");
+  CHECK(all.rfind("Test: loss: ", 0) == 0);
+  CHECK(all != held);
 }
 
 TEST_CASE("runtime: logs of epochs and steps", "[runtime]") {
