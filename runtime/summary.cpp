@@ -2,6 +2,7 @@
 // connections) after its table library has shrunk them to fit.
 #include "runtime/summary.h"
 
+#include "runtime/memory.h"
 #include "runtime/tensor.h"
 
 #include <stdio.h>
@@ -85,14 +86,6 @@ const char *thousands(int64_t value) {
     out.add("%c", digits[i]);
   }
   return text_copy(out.c_str(), out.length());
-}
-
-const char *readable_bytes(int64_t bytes) {
-  const char *units[] = {"B", "KB", "MB", "GB", "TB", "PB"};
-  double value = double(bytes);
-  int unit = 0;
-  while (value >= 1024 && unit < 5) value /= 1024, unit++;
-  return text("%.2f %s", value, units[unit]);
 }
 
 const char *shape_text(Json shape) {

@@ -5,6 +5,7 @@
 // training 2 + 2 epochs gives the bits of training 4. With `validation_split` the last rows, before
 // shuffling, are held out.
 #include "runtime/files.h"
+#include "runtime/memory.h"
 #include "runtime/random.h"
 #include "runtime/session.h"
 #include "runtime/stopping.h"
@@ -298,6 +299,24 @@ void set_learning_rate(Session &s) {
   }
 }
 
+int64_t bytes_of(const Dataset &data) {
+  int64_t bytes = 0;
+  for (const Column &c : data.columns) bytes += c.rows * c.row_elements * dtype_info(c.dtype).bytes;
+  return bytes;
+}
+
+// A step of fewer rows than the batch size may leave most transient memory untouched.
+void check_memory(const NncModel &model, const NncFunction &step, int64_t rows, int64_t data) {
+  int64_t bytes = model.persistent_bytes + model.input_bytes;
+  if (rows >= step.batch) bytes += model.transient_bytes;
+  int64_t usable = usable_memory();
+  if (bytes <= usable - data) return;
+  fail("training needs %s of memory, %s for the model and %s for the data: there are %s, swap "
+       "included",
+       readable_bytes(bytes + data), readable_bytes(bytes), readable_bytes(data),
+       readable_bytes(usable));
+}
+
 } // namespace
 
 int train(Session &s) {
@@ -325,6 +344,7 @@ int train(Session &s) {
                  s.validation.what);
   if (s.test.present && eval_step && s.options.verbose)
     load_columns(test, s.test.specs, eval_step->inputs, eval_step->input_count, s.test.what);
+  check_memory(*s.model, step, rows, bytes_of(data) + bytes_of(validation) + bytes_of(test));
 
   start(s,
         s.options.weights ? s.options.weights : s.metadata.get("train").text("weights", nullptr));
@@ -350,13 +370,6 @@ int evaluate(Session &s) {
   DataGroup &group = evaluation_group(s);
   Dataset data;
   load_columns(data, group.specs, step.inputs, step.input_count, group.what);
-  start(s, weights);
-  catch_interrupts();
-  report_evaluation(s, step, data, first);
-  return interrupted() ? 128 + interrupted() : 0;
-}
-
-} // namespace rt
   // Rows that were trained on say little; those cut off for validation are what comes nearest to
   // test data. Data from the command line is meant as a whole.
   bool asked_for = &group == &s.test || group.replaced;
@@ -367,3 +380,10 @@ int evaluate(Session &s) {
          first ? text("last %lld rows of the training data, the validation split",
                       static_cast<long long>(data.rows - first))
                : group.what);
+  start(s, weights);
+  catch_interrupts();
+  report_evaluation(s, step, data, first);
+  return interrupted() ? 128 + interrupted() : 0;
+}
+
+} // namespace rt

@@ -468,6 +468,8 @@ TEST_CASE("runtime: mistakes on the command line end with 2 and a hint", "[runti
     CHECK(contains(outcome.text, c.expected));
   }
   CHECK(contains(w.must("line --help"), "--epochs N"));
+  for (const char *code : {" 0 done", " 1 bad data", " 2 bad command line", "130 and 143 ended by"})
+    CHECK(contains(w.must("line --help"), code));
   CHECK(w.must("line --help") == w.must("line -h"));
   CHECK(contains(w.must("line --about"), "line.nn"));
   CHECK(w.must("line --verbose=2 summary") == w.must("line -- summary"));
@@ -487,8 +489,6 @@ TEST_CASE("runtime: bad data is one clear error and leaves old weights alone", "
     CHECK(w.read("picture.safetensors") == "old");
   };
   rejected("line", "cannot read `line.csv` (`x`): No such file or directory");
-  for (const char *code : {" 0 done", " 1 bad data", " 2 bad command line", "130 and 143 ended by"})
-    CHECK(contains(w.must("line --help"), code));
   auto csv = [&](const std::string &text, const std::string &expected) {
     w.write("line.csv", text);
     rejected("line", expected);
@@ -501,6 +501,7 @@ TEST_CASE("runtime: bad data is one clear error and leaves old weights alone", "
   csv("a,b,c,y\n1,2,3\n", "line.csv:2: the header has 4 columns, this line has 3");
   csv("a,b,c,y\n1,2,\"3,4\n", "line.csv:2: unterminated quote");
   csv("a,b,c,y\n1,2,3e,4\n", "line.csv:2: column 3 (`c`): expected a number, found `3e`");
+  csv("a\n1\n", "line.csv:1: there is no column 2 (index 1, for `x`): the header has 1");
   csv("a,b,c,y\n1,2,3,4\n", "1 rows are too few for a validation split of 0.2");
   auto images = [&](const std::string &bytes, const std::string &expected) {
     w.write("images.idx.gz", bytes);
@@ -520,7 +521,6 @@ TEST_CASE("runtime: bad data is one clear error and leaves old weights alone", "
          "training data: `image` has 25 rows (images.idx.gz), `label` has 50 (labels.idx)");
   w.write("images.idx.gz", good);
   std::string bad = labels();
-  csv("a\n1\n", "line.csv:1: there is no column 2 (index 1, for `x`): the header has 1");
   bad[7] = 3;
   w.write("labels.idx", idx(8, {50}, bad));
   rejected("image",
@@ -614,4 +614,15 @@ TEST_CASE("runtime: weights are checked before they are used", "[runtime]") {
   }
   rejected("image --save /proc/none.safetensors", "cannot write `/proc/none.safetensors`");
   rejected("image --save .", "cannot write `.`: it is a directory");
+}
+
+TEST_CASE("runtime: a model larger than memory does not start to train", "[runtime]") {
+  Workplace w;
+  w.write("line.csv", line_csv(100));
+  Outcome outcome = w.run("huge train");
+  CHECK(outcome.code == 1);
+  std::regex message("error: training needs 64\\.00 TB of memory, 64\\.00 TB for the model and "
+                     "1\\.56 KB for the data: there are \\d+\\.\\d\\d [MGT]B, swap included\n");
+  INFO(outcome.text);
+  CHECK(std::regex_match(outcome.text, message));
 }

@@ -3,6 +3,7 @@
 
 #include "runtime/data.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 #include "runtime/program.h"
 #include "runtime/progress.h"
 #include "runtime/random.h"
@@ -13,6 +14,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <numeric>
 #include <random>
@@ -284,8 +286,6 @@ TEST_CASE("runtime: line ends, blanks and quotes of a CSV", "[runtime]") {
         std::vector<int64_t>{-7, 3, INT64_MAX});
 }
 
-TEST_CASE("runtime: EarlyStopping follows Keras", "[runtime]") {
-  CHECK(stops_at(R"({})", {1, 2, 3}) == 2); // patience 0
 TEST_CASE("runtime: data without sample weights counts every row once", "[runtime]") {
   char path[] = "/tmp/nnc-csv-XXXXXX";
   close(mkstemp(path));
@@ -320,6 +320,8 @@ TEST_CASE("runtime: data without sample weights counts every row once", "[runtim
   unlink(path);
 }
 
+TEST_CASE("runtime: EarlyStopping follows Keras", "[runtime]") {
+  CHECK(stops_at(R"({})", {1, 2, 3}) == 2); // patience 0
   CHECK(stops_at(R"({})", {1, 0.5, 0.4}) == 0);
   CHECK(stops_at(R"({"patience": 2})", {1, 2, 2, 2}) == 3);
   CHECK(stops_at(R"({"patience": 2})", {1, 2, 0.9, 2, 2}) == 5);
@@ -332,4 +334,44 @@ TEST_CASE("runtime: data without sample weights counts every row once", "[runtim
   CHECK(stops_at(R"({"patience": 2, "baseline": 0.5})", {1, 0.9, 0.8, 0.8}) == 4); // keeps waiting
   CHECK(stops_at(R"({"monitor": "nothing"})", {1, 2, 3}) == 0);
   CHECK(stops_at(R"({})", {NAN, NAN}) == 2);
+}
+
+TEST_CASE("runtime: the memory that control groups allow", "[runtime]") {
+  namespace fs = std::filesystem;
+  char name[] = "/tmp/nnc-groups-XXXXXX";
+  REQUIRE(mkdtemp(name));
+  std::string root = name;
+  auto write = [&](const std::string &file, const std::string &text) {
+    fs::create_directories(fs::path(root + "/" + file).parent_path());
+    std::ofstream(root + "/" + file) << text << "\n";
+  };
+  auto limit = [&](const char *membership) {
+    return rt::control_group_limit(1000, 300, membership, root.c_str());
+  };
+  CHECK(limit("") == 1000);
+  CHECK(limit("0::/a/b\n") == 1000); // no such group
+  write("a/b/memory.max", "max");
+  CHECK(limit("0::/a/b\n") == 1000);
+  write("a/memory.max", "500"); // and any swap
+  CHECK(limit("0::/a/b\n") == 800);
+  CHECK(limit("0::/a\n") == 800);
+  CHECK(limit("0::/\n") == 1000);
+  write("a/memory.swap.max", "0");
+  CHECK(limit("0::/a/b\n") == 500);
+  write("a/b/memory.max", "200");
+  write("a/b/memory.swap.max", "max");
+  CHECK(limit("0::/a/b\n") == 500);
+  write("a/b/memory.swap.max", "50");
+  CHECK(limit("7:cpu:/x\n0::/a/b\n") == 250);
+  write("memory.max", "100"); // a container sees its own group as the root
+  write("memory.swap.max", "0");
+  CHECK(limit("0::/outside/of/here\n") == 100);
+  write("memory/job/memory.limit_in_bytes", "9223372036854771712");
+  CHECK(limit("4:memory:/job\n") == 1000);
+  write("memory/job/memory.limit_in_bytes", "600");
+  CHECK(limit("4:memory:/job\n") == 900);
+  write("memory/job/memory.memsw.limit_in_bytes", "700");
+  CHECK(limit("5:cpu:/\n4:memory:/job\n") == 700);
+  CHECK(rt::usable_memory() > 1 << 20);
+  fs::remove_all(root);
 }

@@ -1,10 +1,11 @@
 // A model written by hand, as the compiler would emit it: linear regression trained with momentum.
 //
-// It lets the runtime be tested without the compiler. Three variants from one text:
+// It lets the runtime be tested without the compiler. Four variants from one text:
 //
 //   LINE (default)  x f32[n,3], y f32[n]          -> output f32[n]
 //   IMAGE           image u8[n,4,4], label i64[n] -> output f32[n,3], one score per class
 //   STEPS           as LINE, with epochs of 5 steps, validation data and a wrong monitor
+//   HUGE            as LINE, with more weights than any machine has memory
 //
 //   e = x W + b - y,  g = 2/n x^T e,  v = 0.9 v + g,  W -= lr v,  loss = mean of e^2
 //
@@ -213,6 +214,12 @@ static const char metadata[] =
     "{\"name\": \"y\", \"reader\": \"csv\", \"file\": \"line.csv\", \"columns\": \"y\", \"line\": 3}], " COMMON;
 #endif
 
+#ifdef HUGE
+#define PERSISTENT (INT64_C(1) << 46)
+#else
+#define PERSISTENT 1280
+#endif
+
 const struct NncModel nnc_model = {
     NNC_ABI_VERSION, metadata, sizeof metadata - 1, COUNTED(functions), COUNTED(tensors),
-    1280, 1152, 1024, 64, 0, 0, "x86-64"};
+    PERSISTENT, 1152, 1024, 64, 0, 0, "x86-64"};
