@@ -61,6 +61,9 @@ std::string dotText(const ir::Module &m, const ir::Function &f);
 
 /// The whole file ("-": standard input), or nothing and `error`.
 std::optional<std::string> readInput(const std::string &path, std::string &error);
+/// What stands in the way of writing `path` although nobody named it: something other than a
+/// program (or, with `object`, an object file). Empty: nothing.
+std::string obstacle(const std::string &path, bool object);
 /// Writes beside and renames ("-": standard output). Returns an empty string, or what went wrong.
 std::string writeOutput(const std::string &path, const std::string &bytes);
 

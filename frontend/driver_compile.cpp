@@ -305,11 +305,15 @@ class Road {
       return give(o_.emit, cg::compile(*module_, codegenOptions(), cg::Emit::Asm)->asmText);
     default: break;
     }
-    object();
     std::string path =
         o_.output.empty() ? outputName() + (o_.emit == Stage::Obj ? ".o" : "") : o_.output;
     if (isInput(path))
       return fail("the output would overwrite the model `" + path + "`", "use `-o FILE`");
+    // A name that the user did not write must not cost a data set.
+    std::string other = o_.output.empty() ? obstacle(path, o_.emit == Stage::Obj) : "";
+    if (!other.empty())
+      return fail("the output would overwrite `" + path + "`, which is " + other, "use `-o FILE`");
+    object();
     if (o_.emit == Stage::Bin) return link(path);
     std::string error = writeOutput(path, compiled_->object);
     return error.empty() || fail(error);

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <elf.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -54,6 +55,20 @@ std::optional<std::string> readInput(const std::string &path, std::string &error
   if (fd > 0) close(fd);
   if (n < 0) return std::nullopt;
   return bytes;
+}
+
+std::string obstacle(const std::string &path, bool object) {
+  struct stat s;
+  if (stat(path.c_str(), &s) != 0) return "";
+  if (S_ISDIR(s.st_mode)) return "a directory";
+  unsigned char header[18] = {};
+  int fd = S_ISREG(s.st_mode) ? open(path.c_str(), O_RDONLY | O_CLOEXEC) : -1;
+  bool read = fd >= 0 && pread(fd, header, sizeof header, 0) == ssize_t(sizeof header);
+  if (fd >= 0) close(fd);
+  int type = header[EI_DATA] == ELFDATA2LSB ? header[16] | header[17] << 8 : ET_NONE;
+  bool known = object ? type == ET_REL : type == ET_EXEC || type == ET_DYN;
+  if (read && std::memcmp(header, ELFMAG, SELFMAG) == 0 && known) return "";
+  return object ? "not an object file" : "not a program";
 }
 
 std::string writeOutput(const std::string &path, const std::string &bytes) {

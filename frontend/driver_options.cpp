@@ -224,7 +224,8 @@ std::string helpText() {
       R"(nnc compiles a neural network, written in a .nn file, to one program that trains it.
 
 First steps:
-  nnc model.nn                 writes a program named after the model, say ./classifier
+  nnc model.nn                 writes a program named after the model, say ./classifier,
+                               over nothing but an older program
   ./classifier train           trains it, with a progress line, and keeps the weights in a file
   ./classifier evaluate        loss and metrics on the test data
   ./classifier predict         outputs for new data

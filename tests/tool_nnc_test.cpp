@@ -153,6 +153,36 @@ TEST_CASE("tool: files that cannot be read or written", "[tool]") {
   CHECK(readAll(w / "classifier") == readAll(kMlp));
 }
 
+TEST_CASE("tool: a file that is not a program is overwritten only by name", "[tool]") {
+  Workplace w;
+  w.write("m.nn", kModel);
+  auto refused = [&](const std::string &arguments, const std::string &expected) {
+    Outcome o = w.nnc(arguments);
+    CHECK(o.status == 1);
+    CHECK(o.err == "error: the output would overwrite " + expected + "\n  help: use `-o FILE`\n");
+  };
+  for (std::string text : {"", "a,b\n1,2\n",
+                           "\x7f"
+                           "ELF and a text that goes on"}) {
+    w.write("line", text);
+    w.write("line.o", text);
+    refused("m.nn", "`line`, which is not a program");
+    refused("m.nn --emit=obj", "`line.o`, which is not an object file");
+    CHECK(readAll(w / "line") == text);
+    CHECK(readAll(w / "line.o") == text);
+  }
+  CHECK(w.nnc("m.nn -o line").status == 0);
+  CHECK(w.nnc("m.nn").status == 0); // over its own program
+  CHECK(w.nnc("m.nn --emit=obj -o line.o").status == 0);
+  CHECK(w.nnc("m.nn --emit=obj").status == 0);
+  fs::copy_file(w / "line.o", w / "line", fs::copy_options::overwrite_existing);
+  refused("m.nn", "`line`, which is not a program");
+  fs::remove(w / "line");
+  fs::create_directory(w / "line");
+  refused("m.nn", "`line`, which is a directory");
+  CHECK(w.nnc("m.nn -o line").status == 1);
+}
+
 TEST_CASE("tool: mistakes in a model", "[tool]") {
   Workplace w;
   std::string broken = kModel;
