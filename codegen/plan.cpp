@@ -38,12 +38,13 @@ PersistentLayout layoutPersistent(const ir::Module &m, bool padded) {
 
 namespace {
 
-// ** copies **
+// --- copies --------------------------------------------------------------------------------------
 
 // The stored type of an element, as expressions see it.
 DType widened(DType t) { return t == DType::bf16 || t == DType::f16 ? DType::f32 : t; }
 
-// An elementwise kernel: arg1 = arg0. One layout: over the places in memory; two: over the logical index.
+// An elementwise kernel: arg1 = arg0. One layout: over the places in memory; two: over the logical
+// index, each side through its own layout.
 Kernel copyKernel(const Buffer &from, const Buffer &to, int64_t batch, int lanes) {
   Kernel k;
   k.batch = batch;
@@ -135,7 +136,7 @@ struct Copier {
   }
 };
 
-// ** inputs **
+// --- inputs --------------------------------------------------------------------------------------
 
 // Every unbound parameter has a buffer, also one that no kernel reads: the runtime fills it.
 void ensureInputs(Program &p, Plan &plan) {
