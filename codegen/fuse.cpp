@@ -13,8 +13,8 @@
 //   Loops + elementwise      -> a stage, looping over the axes beyond the parallel ones
 //   Loops + reduction        -> a stage that leaves a local behind
 // (3) Values that no other kernel reads lose their store. Elementwise arithmetic is IEEE everywhere, so none
-// of this changes a bit (decision 11). Reductions over much with little to show for it are split in two
-// kernels, `partial` and `combine`, by shape alone (decision 12).
+// of this changes a bit. Reductions over much with little to show for it are split in two
+// kernels, `partial` and `combine`, by shape alone.
 #include "codegen/fuse.h"
 #include <algorithm>
 #include <stdexcept>
@@ -233,7 +233,7 @@ bool Fuser::mergeElementwise(const Node &node, Group &g, int id) {
   Stage s;
   s.loop = loop;
   s.body = body;
-  s.type = f.type(v).dtype;
+  s.type = ir::widened(f.type(v).dtype);
   s.name = nameOf(v);
   Store st;
   st.access.arg = argFor(g.launch, buffer(v), true);
@@ -275,7 +275,7 @@ bool contains(const ir::Ints &list, int64_t x) {
   return std::find(list.begin(), list.end(), x) != list.end();
 }
 
-// Lanes where the reduced elements lie side by side; a short row needs fewer (decision 12; shape only).
+// Lanes where the reduced elements lie side by side; a short row needs fewer (by shape only).
 ReduceOrder orderFor(const Dims &dims, const ir::Ints &reduced, DType t, Combine c, int64_t batch) {
   ReduceOrder o;
   if (dims.empty() || !contains(reduced, int64_t(dims.size()) - 1) || c == Combine::cumsum) return o;
@@ -427,7 +427,7 @@ void Fuser::addCumsum(const Node &node, Group &g, int id) {
   s.body = r.read(node.operands[0], at);
   s.combine = Combine::cumsum;
   s.exclusive = a.exclusive;
-  s.type = f.type(node.result()).dtype;
+  s.type = ir::widened(f.type(node.result()).dtype);
   s.name = k.name;
   Store st;
   st.access.arg = argFor(g.launch, buffer(node.result()), true);
@@ -465,7 +465,7 @@ void Fuser::addUnwindow(const Node &node, Group &g, int id) {
   Reader r(f, facts, k, this, &g, id);
   s.body = r.read(node.operands[0], in, guards);
   NNC_CHECK(s.body >= 0, "the operand of unwindow cannot be read");
-  s.type = f.type(node.result()).dtype;
+  s.type = ir::widened(f.type(node.result()).dtype);
   if (!guards.empty()) { // the operand may be an expression that is not zero where its loads are
     Expr e;
     e.op = SOp::guard;
@@ -511,8 +511,20 @@ void Fuser::addScatter(const Node &node, Group &g, int id) {
     k.scatter.index = convertExpr(k, k.scatter.index, DType::i32);
   k.scatter.update = r.read(upd, at);
   k.scatter.rows = table[a.axis];
-  k.scatter.type = a.type.dtype;
-  k.scatter.arg = argFor(g.launch, buffer(node.result()), true);
+  k.scatter.type = ir::widened(a.type.dtype);
+  if (k.scatter.type == a.type.dtype) {
+    k.scatter.arg = argFor(g.launch, buffer(node.result()), true);
+    return;
+  }
+  // Sums live in the table itself: in a wider one first, rounded once.
+  Buffer sums;
+  sums.name = nameOf(node.result()) + ".sums";
+  sums.type = {k.scatter.type, table};
+  sums.type.dims.insert(sums.type.dims.begin(), Dim(1));
+  program.buffers.push_back(sums);
+  BufferId wide = BufferId(program.buffers.size()) - 1;
+  k.scatter.arg = argFor(g.launch, wide, true);
+  addCombine(node, id, wide, 1, Combine::sum);
 }
 
 void Fuser::addSort(const Node &node, Group &g, int id) {
@@ -564,7 +576,7 @@ void Fuser::copyResults() {
       }
       Expr e;
       e.op = SOp::load;
-      e.type = f.type(r.value).dtype;
+      e.type = ir::widened(f.type(r.value).dtype);
       e.access.arg = argFor(g.launch, b, false);
       e.access.flat = placeOf(k, source.layout, dims, at, f.batch);
       Buffer own;

@@ -126,9 +126,7 @@ struct Lowering {
     k().batch = fuser.f.batch;
     k().loc = node.loc;
     k().name = fuser.nameOf(node.result());
-    k().contract.type = fuser.f.type(node.result()).dtype;
-    if (k().contract.type == DType::bf16 || k().contract.type == DType::f16)
-      k().contract.type = DType::f32;
+    k().contract.type = ir::widened(fuser.f.type(node.result()).dtype);
     labels = scan(a);
   }
 
@@ -196,7 +194,7 @@ struct Lowering {
   }
 };
 
-// Output tiles of a nominal 8 x 48 register tile: what decides about splitting (decision 12; shape only).
+// Output tiles of a nominal 8 x 48 register tile: what decides about splitting (by shape only).
 int64_t splitsFor(const Kernel &k, int64_t batch) {
   auto product = [&](const std::vector<AxisId> &axes) {
     int64_t p = 1;

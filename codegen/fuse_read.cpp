@@ -21,8 +21,6 @@ namespace {
 
 SOp scalarOp(Op o);
 
-DType widened(DType t) { return t == DType::bf16 || t == DType::f16 ? DType::f32 : t; }
-
 ExprId op(Kernel &k, SOp o, DType t, std::vector<ExprId> args) {
   Expr e;
   e.op = o;
@@ -55,6 +53,11 @@ ExprId constantExpr(Kernel &k, double v, DType t) {
 }
 
 ExprId convertExpr(Kernel &k, ExprId e, DType t) { return op(k, SOp::convert, t, {e}); }
+
+ExprId roundedExpr(Kernel &k, ExprId e, DType t) {
+  if (ir::widened(t) == t) return e;
+  return convertExpr(k, convertExpr(k, e, t), ir::widened(t));
+}
 
 void addGuard(const Kernel &k, std::vector<Guard> &gs, const Index &x, Dim hi, int64_t lo) {
   int64_t a, b;
@@ -129,18 +132,19 @@ ExprId Reader::own(ValueId v, const std::vector<Index> &at) {
     AxisId a = group_->dimAxes[i];
     if (at[i] != (a < 0 ? Index{} : k_.axisIndex(a))) return -1;
   }
+  const DType type = f_.type(v).dtype;
   Expr e;
-  e.type = f_.type(v).dtype;
+  e.type = ir::widened(type);
   if (group_->accValue == v.i) {
     e.op = SOp::acc;
-    return k_.expr(std::move(e));
+    return roundedExpr(k_, k_.expr(std::move(e)), type);
   }
   auto it = group_->locals.find(v.i);
   if (it == group_->locals.end()) return -1;
   e.op = SOp::local;
   e.stage = it->second.first;
   e.slot = it->second.second;
-  return k_.expr(std::move(e));
+  return roundedExpr(k_, k_.expr(std::move(e)), type);
 }
 
 ExprId Reader::load(ValueId v, const Dims &dims, const std::vector<Index> &at,
@@ -148,7 +152,7 @@ ExprId Reader::load(ValueId v, const Dims &dims, const std::vector<Index> &at,
   Expr e;
   e.op = SOp::load;
   DType stored = f_.type(v).dtype;
-  e.type = widened(stored);
+  e.type = ir::widened(stored);
   const Layout &layout = facts_.layoutOf(v);
   NNC_CHECK(layout.isRowMajor() || dims == f_.type(v).dims, "a reshape of memory that is not row-major");
   e.access.flat = placeOf(k_, layout, dims, at, f_.batch);
@@ -219,20 +223,21 @@ ExprId Reader::pointwise(const Node &n, const std::vector<Index> &at, const std:
     args.push_back(read(x, at, g));
     if (args.back() < 0) return -1;
   }
-  DType t = widened(f_.type(n.result()).dtype);
+  const DType type = f_.type(n.result()).dtype, t = ir::widened(type);
   if (n.op == Op::stop_gradient_) return args[0];
+  auto done = [&](ExprId e) { return roundedExpr(k_, e, type); };
   if (ir::isFloat(t) && (n.op == Op::floordiv_ || n.op == Op::mod_)) {
     ExprId q = op(k_, SOp::floor, t, {op(k_, SOp::div, t, {args[0], args[1]})});
-    if (n.op == Op::floordiv_) return q;
-    return op(k_, SOp::sub, t, {args[0], op(k_, SOp::mul, t, {q, args[1]})});
+    if (n.op == Op::floordiv_) return done(q);
+    return done(op(k_, SOp::sub, t, {args[0], op(k_, SOp::mul, t, {q, args[1]})}));
   }
-  return op(k_, scalarOp(n.op), t, std::move(args));
+  return done(op(k_, scalarOp(n.op), t, std::move(args)));
 }
 
 ExprId Reader::generator(const Node &n, const std::vector<Index> &at) {
-  DType t = widened(f_.type(n.result()).dtype);
+  const DType type = f_.type(n.result()).dtype, t = ir::widened(type);
   if (auto *c = std::get_if<ir::ConstantAttr>(&n.attr)) {
-    if (c->data.size() == 1) return constantExpr(k_, c->data[0], t);
+    if (c->data.size() == 1) return roundedExpr(k_, constantExpr(k_, c->data[0], t), type);
     return load(n.result(), f_.type(n.result()).dims, at, {});
   }
   Expr e;
@@ -249,7 +254,7 @@ ExprId Reader::generator(const Node &n, const std::vector<Index> &at) {
     e.site = ir::siteHash(r.site);
     e.index = flatten(k_, f_.type(n.result()).dims, at, f_.batch);
   }
-  return k_.expr(std::move(e));
+  return roundedExpr(k_, k_.expr(std::move(e)), type);
 }
 
 // The operand where all guards hold, `fill` elsewhere.
@@ -265,7 +270,7 @@ ExprId Reader::guarded(ValueId x, const std::vector<Index> &at, const std::vecto
   if (inner < 0 || extra.empty()) return inner;
   if (fill == 0 && isPlainLoad(k_, inner)) return inner;
   return op(k_, SOp::select, k_.exprs[inner].type,
-            {guardExpr(k_, std::move(extra)), inner, constantExpr(k_, fill, widened(type))});
+            {guardExpr(k_, std::move(extra)), inner, constantExpr(k_, fill, ir::widened(type))});
 }
 
 ExprId Reader::reshape(const Node &n, const std::vector<Index> &at, const std::vector<Guard> &g) {

@@ -5,7 +5,7 @@
 //       db[c] = sum over s of partial[s,c]                            and whoever joins (the update of b)
 //
 // Whether and how a sum is split follows from its shape alone, never from threads or fusion, so it is part of the
-// meaning of the bits (architecture decision 12). Contractions are split likewise (fuse_contract.cpp).
+// meaning of the bits. Contractions are split likewise (fuse_contract.cpp).
 #include "codegen/fuse.h"
 #include <algorithm>
 
@@ -20,7 +20,7 @@ bool Fuser::splitReduce(const Node &node) {
   const auto &attr = std::get<ir::ReduceAttr>(node.attr);
   ValueId x = node.operands[0], v = node.result();
   const Dims &dims = f.type(x).dims;
-  DType t = f.type(x).dtype;
+  DType t = ir::widened(f.type(x).dtype);
   int64_t results = count(f.type(v).dims), terms = count(dims) / std::max<int64_t>(results, 1);
   int64_t groupsOf16 = (results + 15) / 16;
   if (groupsOf16 >= 64 || terms < 8192 || attr.dims.empty() || !(t == DType::f32 || t == DType::f64)) return false;

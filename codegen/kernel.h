@@ -4,7 +4,7 @@
 // changing a result bit. The statement that carries all of it:
 //
 //   A kernel is a function of an item index. Items write disjoint bytes; an item's result does not
-//   depend on which thread runs it, when, or beside what.                        (decision 16)
+//   depend on which thread runs it, when, or beside what.
 //
 // Example. Row softmax over logits[n,10] with the gradient written out is one Loops kernel: parallel
 // axis n; stage 0 reduces max over c into a local, stage 1 reduces sum of exp(z - local0), stage 2
@@ -104,8 +104,9 @@ struct Access {
 
 // ** scalar expressions **
 
+// bf16 and f16 are storage: a `convert` to one rounds, and nothing else has such a type.
 // Operand types equal the result type unless said otherwise. Integers wrap; idiv and imod floor.
-// f32 and f64 are IEEE without contraction; subnormals flush (decisions 11 and 14).
+// f32 and f64 are IEEE without contraction; subnormals flush.
 enum class SOp : uint8_t {
   constant, // value (double; integers exact to 2^53)
   load,     // access; type = the argument's dtype widened: bf16, f16 -> f32; u8, bool stay
@@ -148,7 +149,7 @@ std::string_view sopName(SOp op);
 
 enum class Combine : uint8_t { none, sum, prod, max, min, argmax, cumsum };
 
-// The order of a reduction (decision 12). The reduced axes run in the order listed, outermost first.
+// The order of a reduction. The reduced axes run in the order listed, outermost first.
 // lanes = 1: one accumulator, in sequence. lanes > 1: element j of the innermost reduced axis goes to
 // accumulator j mod lanes (from the identity); at the end the lanes fold by halves: lane i += lane i + w
 // for w = lanes/2, lanes/4, .., 1. argmax and max/min take lanes = 1 semantics in any order: ties go to

@@ -2,7 +2,7 @@
 //
 //   launches [dX, dW+update, ..]  ->  steps [dX | barrier, dW+update in place | ..], offsets
 //
-// Method. One pass after the other, each of which only adds to the plan (decision 22):
+// Method. One pass after the other, each of which only adds to the plan:
 //   1. results are bound to their persistent value, in place where legal (inplace.cpp);
 //   2. the launches are ordered, old values being read before they are overwritten (order.cpp);
 //   3. transients are written over operands that die there; what was not bound is copied at last;
@@ -40,9 +40,6 @@ namespace {
 
 // --- copies --------------------------------------------------------------------------------------
 
-// The stored type of an element, as expressions see it.
-DType widened(DType t) { return t == DType::bf16 || t == DType::f16 ? DType::f32 : t; }
-
 // An elementwise kernel: arg1 = arg0. One layout: over the places in memory; two: over the logical
 // index, each side through its own layout.
 Kernel copyKernel(const Buffer &from, const Buffer &to, int64_t batch, int lanes) {
@@ -56,7 +53,7 @@ Kernel copyKernel(const Buffer &from, const Buffer &to, int64_t batch, int lanes
   k.args = {arg, arg};
   k.args[1].read = false, k.args[1].written = true;
   Stage s;
-  s.type = widened(type.dtype);
+  s.type = ir::widened(type.dtype);
   Store store;
   store.access.arg = 1;
   Expr load;

@@ -219,6 +219,7 @@ std::string verifyExpr(const Kernel &k, size_t i) {
   std::string at = "e" + std::to_string(i) + ": ";
   for (ExprId a : e.args)
     if (a < 0 || size_t(a) >= i) return bad(at + "operand does not come first");
+  if (ir::widened(e.type) != e.type && e.op != SOp::convert) return bad(at + "arithmetic in a storage type");
   if (e.op == SOp::load && (e.access.arg < 0 || size_t(e.access.arg) >= k.args.size()))
     return bad(at + "load of an argument that is not there");
   if (e.op == SOp::local) {
@@ -235,6 +236,7 @@ std::string verifyStage(const Kernel &k, size_t i) {
   const Stage &s = k.stages[i];
   std::string at = "s" + std::to_string(i) + ": ";
   if (s.body < 0 || size_t(s.body) >= k.exprs.size()) return bad(at + "no body");
+  if (ir::widened(s.type) != s.type) return bad(at + "a value of a storage type");
   if ((s.combine == Combine::none) != s.reduce.empty()) return bad(at + "reduction without axes");
   if (s.combine == Combine::cumsum && s.reduce.size() != 1) return bad(at + "running sum needs one axis");
   if (k.cls == KernelClass::Contract && (!s.loop.empty() || !s.reduce.empty()))

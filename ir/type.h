@@ -5,7 +5,7 @@
 //
 // Method. A dimension is `a*n + b`: n is the one run-time size of a function (1 <= n <= N, N is
 // Function::batch), a and b are constants. Such dimensions add, compare and print exactly; code
-// generation takes strides from N and trip counts from n (architecture decisions 2 and 28).
+// generation takes strides from N and trip counts from n.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -22,6 +22,8 @@ std::string_view dtypeName(DType t); // "f32", ..., "bool"
 bool parseDType(std::string_view text, DType &out);
 int dtypeBytes(DType t);
 inline bool isFloat(DType t) { return t <= DType::f16; }
+// What bf16 and f16 are computed and accumulated in; every other type itself.
+inline DType widened(DType t) { return t == DType::bf16 || t == DType::f16 ? DType::f32 : t; }
 inline bool isInteger(DType t) { return t >= DType::i64 && t <= DType::u8; }
 
 // A dimension a*n + b.

@@ -83,7 +83,7 @@ struct KernelBuild {
                int lanes = 1) {
     Stage s;
     s.body = body;
-    s.type = k.exprs[size_t(body)].type;
+    s.type = ir::widened(k.exprs[size_t(body)].type);
     s.combine = c;
     s.reduce = std::move(reduce);
     s.order.lanes = lanes;

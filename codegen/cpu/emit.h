@@ -28,11 +28,8 @@ namespace nnc::cg {
 // Sets the triple and the data layout. Before the first kernel or constant.
 void prepareModule(llvm::Module &m, const Target &t);
 
-// What the emitter cannot do with this kernel, for the user to read; empty if it can.
-std::string unsupported(const Kernel &k);
-
 // Adds the function `name` (external) that computes the kernel's items [begin, end). The kernel
-// must have a schedule for this target and pass verify() and unsupported().
+// must have a schedule for this target and pass verify().
 void emitKernel(llvm::Module &m, const Kernel &k, const Target &t, const std::string &name);
 
 // Optimises the module and generates code; emitObject leaves nothing usable in the module. Level 0

@@ -23,16 +23,6 @@ void emitKernel(llvm::Module &m, const Kernel &k, const Target &t, const std::st
   Emitter(m, k, t, name).run();
 }
 
-std::string unsupported(const Kernel &k) {
-  for (const Expr &e : k.exprs) {
-    if (e.type != DType::bf16 && e.type != DType::f16) continue;
-    const bool rounds = (e.op >= SOp::sqrt && e.op <= SOp::atan2) || e.op == SOp::fma;
-    if (rounds)
-      return "arithmetic in " + std::string(ir::dtypeName(e.type)) + " has no code; compute in f32";
-  }
-  return "";
-}
-
 // --- setup ---------------------------------------------------------------------------------------
 
 Emitter::Emitter(llvm::Module &m, const Kernel &kernel, const Target &t, const std::string &name)
