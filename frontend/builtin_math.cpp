@@ -286,7 +286,8 @@ static Value filled(BuiltinCall &c, const Value &value, const Value &dtype) {
   if (!c.e.shapeList(c[0], c.spans[0], dims, origins)) return {};
   ir::DType t = value.kind == Kind::Bool  ? ir::DType::boolean
                 : value.kind == Kind::Int ? ir::DType::i32
-                                          : c.e.floatType;
+                : c.e.frame->policy        ? c.e.frame->policy->compute
+                                           : c.e.floatType;
   if (!dtype.isNone() && !c.e.elementType(dtype, c.span, t)) return {};
   Value y;
   if (value.isNumber() || value.kind == Kind::Bool) {

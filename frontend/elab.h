@@ -101,6 +101,8 @@ struct Frame {
   uint64_t callKey = 0;         // the call expression, part of the paths below
   Weight *target = nullptr;     // optimizer: the weight being updated
   const Instance *application = nullptr;
+  const Policy *policy = nullptr; // of the layer that runs; null: the module's float
+  bool converts = false;          // arguments being bound are converted to the policy's type
   int ordinal = 0;
   int level = -1; // how many layers run around this one: the model itself is 0
 };
@@ -187,7 +189,8 @@ class Elaborator {
   std::unordered_set<const Instance *> everApplied;
   const char *stackBase = nullptr;
   Instance fileOwner, stepOwner;
-  ir::DType floatType = ir::DType::f32;
+  ir::DType floatType = ir::DType::f32; // losses, optimizers and state; never bf16 or f16
+  std::optional<Policy> precision;      // of layers without a `dtype`, if not the module's float
 
   // --- messages (elab.cpp) -----------------------------------------------------------------------
   /// Reports at `span`, or, when that is inside the library, at the user's line that led there,
@@ -367,6 +370,9 @@ class Elaborator {
   std::vector<uint64_t> path(const void *place);
   Instance *owner();
   Value makeInstance(const FunctionObj &f, GivenArgs &args, Span span, const void *key);
+  bool policyFrom(const Value &v, Span span, const std::string &what, Policy &out);
+  const Policy *policyOf(const Instance &inst) const;
+  ir::DType keptType(const Instance &inst, bool isState) const;
   Value freshInstance(const Instance &like, Span span, const void *key);
   Value applyInstance(Instance &inst, GivenArgs args, Span span);
   bool takeBaseArgs(Instance &inst, GivenArgs &args);
@@ -383,6 +389,7 @@ class Elaborator {
   bool initialize(Weight &w, const std::function<Value()> &value, Span span);
   std::string drawPrefix; // of random sites while an initial value is computed
   Value readWeight(Weight &w);
+  Value storedWeight(Weight &w);
   void writeWeight(Weight &w, const Value &v, bool stop);
   static std::string snakeCase(std::string_view kind);
   void collect(Instance &root, std::vector<Instance *> &out);

@@ -359,6 +359,7 @@ bool Elaborator::enter(Frame &f, std::string name, FileScope *file, Span span, c
     f.frozen = frame->frozen;
     f.target = frame->target;
     f.application = frame->application;
+    f.policy = frame->policy;
     f.ordinal = frame->ordinal;
     f.level = frame->level;
     f.depth = frame->depth + 1;

@@ -312,6 +312,15 @@ static void readOptimizer(Elaborator &e, Elaborator::TrainPlan &plan) {
            {"optimizer", "an optimizer such as `Adam()`", e.show(o)});
 }
 
+/// The module's float, and what layers compute in where that is another.
+static void readPrecision(Elaborator &e, Elaborator::TrainPlan &plan) {
+  const Value *v = plan.find("precision");
+  Policy p;
+  if (!v || !e.policyFrom(*v, plan.span("precision"), "`precision`", p)) return;
+  e.floatType = p.variable == ir::DType::f64 ? ir::DType::f64 : ir::DType::f32;
+  if (p.compute != e.floatType) e.precision = p;
+}
+
 static void readNumbers(Elaborator &e, Elaborator::TrainPlan &plan) {
   int64_t steps = 0;
   positiveInt(e, plan, "batch_size", 1, plan.batchSize, INT32_MAX);
@@ -319,9 +328,7 @@ static void readNumbers(Elaborator &e, Elaborator::TrainPlan &plan) {
   positiveInt(e, plan, "seed", 0, plan.seed);
   positiveInt(e, plan, "steps_per_epoch", 1, steps);
   if (const Value *v = plan.find("steps_per_epoch")) plan.stepsPerEpoch = *v;
-  const Value *precision = plan.find("precision");
-  if (precision && !(precision->kind == Kind::String && precision->string() == "float32"))
-    e.fail(plan.span("precision"), Diag::NotYet, {"a precision other than \"float32\""});
+  readPrecision(e, plan);
   if (const Value *v = plan.find("weights")) {
     if (v->kind == Kind::String)
       plan.weightsFile = v->string();

@@ -59,7 +59,9 @@ bool Elaborator::takeBaseArgs(Instance &inst, GivenArgs &args) {
         if (p.name.text == name) return true;
     return false;
   };
-  std::vector<std::string> base{"name", "trainable", "dtype"};
+  std::vector<std::string> base{"name", "trainable"};
+  bool isLayer = inst.decl->declKind == DeclKind::Layer || inst.decl->declKind == DeclKind::Model;
+  if (isLayer) base.emplace_back("dtype");
   if (inst.decl->declKind == DeclKind::Optimizer) {
     Value hook = libraryValue("optimizer_base");
     if (hook.isPoison()) return false;
@@ -79,13 +81,47 @@ bool Elaborator::takeBaseArgs(Instance &inst, GivenArgs &args) {
         return fail(a.span, Diag::ArgumentType, {"`trainable`", "a bool", show(a.value)}), false;
       inst.trainable = a.value.b;
     } else if (a.name == "dtype") {
-      if (!a.value.isNone()) return fail(a.span, Diag::NotYet, {"`dtype` of a layer"}), false;
+      if (!a.value.isNone() && !policyFrom(a.value, a.span, "`dtype`", inst.policy.emplace()))
+        return false;
     } else {
       inst.base.emplace_back(std::string(a.name), a.value);
     }
   }
   args = std::move(rest);
   return true;
+}
+
+/// The policy that a name of Keras' or an element type says.
+bool Elaborator::policyFrom(const Value &v, Span span, const std::string &what, Policy &out) {
+  using D = ir::DType;
+  static const std::pair<const char *, Policy> known[] = {
+      {"float32", {D::f32, D::f32}},          {"float64", {D::f64, D::f64}},
+      {"bfloat16", {D::bf16, D::bf16}},       {"float16", {D::f16, D::f16}},
+      {"mixed_bfloat16", {D::bf16, D::f32}}};
+  if (v.kind == Kind::Element && ir::isFloat(v.element)) {
+    out = {v.element, v.element};
+    return true;
+  }
+  std::vector<std::string> names;
+  for (const auto &[name, policy] : known) {
+    if (v.kind == Kind::String && v.string() == name) return out = policy, true;
+    names.push_back('"' + std::string(name) + '"');
+  }
+  if (v.kind == Kind::String && v.string() == "mixed_float16")
+    return fail(span, Diag::NotYet, {"\"mixed_float16\", which needs a scaled loss,"}), false;
+  auto &d = error(span, Diag::ArgumentType,
+                  {what, "\"float32\", \"float64\", \"bfloat16\", \"float16\", "
+                         "\"mixed_bfloat16\" or an element type such as `f32`",
+                   show(v)});
+  if (v.kind == Kind::String) d.didYouMean(suggest('"' + v.string() + '"', names));
+  return false;
+}
+
+/// Its own, else that of where it was made, else the module's; null: the module's float.
+const Policy *Elaborator::policyOf(const Instance &inst) const {
+  for (const Instance *i = &inst; i; i = i->owner)
+    if (i->policy) return &*i->policy;
+  return precision ? &*precision : nullptr;
 }
 
 Value Elaborator::makeInstance(const FunctionObj &f, GivenArgs &args, Span span, const void *key) {
@@ -126,6 +162,7 @@ Value Elaborator::freshInstance(const Instance &like, Span span, const void *key
   inst.statics = like.statics;
   inst.base = like.base;
   inst.trainable = like.trainable;
+  inst.policy = like.policy;
   inst.span = span;
   inst.kindName = like.kindName;
   Instance &made = instances.emplace_back(std::move(inst));
@@ -206,12 +243,13 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
   if (f.frozen) f.training = false;
   f.target = nullptr;
   f.application = &inst;
+  bool isLayer = d.declKind == DeclKind::Layer || d.declKind == DeclKind::Model;
+  f.policy = isLayer ? policyOf(inst) : nullptr;
   f.ordinal = pass->applications[&inst]++;
   f.level = frame->level + 1;
   const ParamList &list = *d.params.back();
   if (!takeApplicationArgs(*this, list, args, f)) return {};
   size_t row = pass->layers.size();
-  bool isLayer = d.declKind == DeclKind::Layer || d.declKind == DeclKind::Model;
   if (isLayer) pass->layers.push_back({&inst, f.level, {}, int32_t(pass->b.f.nodes.size()), 0});
 
   Restore<Frame *> inside(frame, &f);
@@ -220,8 +258,10 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
     for (size_t i = 0; i < inst.statics.size(); ++i)
       f.scope->bind(d.params[0]->params[i].name.text, inst.statics[i],
                     d.params[0]->params[i].name.span);
+  f.converts = f.policy != nullptr;
   if (!bindParams(list, args, span, f.name, d.params.size() == 2 ? d.params[0] : nullptr))
     return {};
+  f.converts = false;
   Value v = evalBody(*d.body, d.result, f.name);
   if (isLayer) {
     pass->layers[row].endNode = int32_t(pass->b.f.nodes.size());
@@ -269,7 +309,15 @@ Value Elaborator::lossesOf(Instance &root) {
 
 // --- weights -------------------------------------------------------------------------------------
 
+/// Within a layer that computes in another type than it keeps its params in: the param in that.
 Value Elaborator::readWeight(Weight &w) {
+  Value v = storedWeight(w);
+  const Policy *p = frame->policy;
+  if (v.isPoison() || !p || w.kind != WeightKind::Param || w.type.dtype != p->variable) return v;
+  return cast(v, p->compute);
+}
+
+Value Elaborator::storedWeight(Weight &w) {
   if (!needsTensor(at)) return {};
   if (auto it = pass->current.find(&w); it != pass->current.end())
     return Value::of(pass, it->second);
@@ -305,6 +353,7 @@ Weight *Elaborator::addWeight(std::string path, std::string name, WeightKind kin
 bool Elaborator::initialize(Weight &w, const std::function<Value()> &value, Span span) {
   Restore<Pass *> inInit(pass, initPass);
   Restore<std::string> site(drawPrefix, w.path);
+  Restore<const Policy *> wide(frame->policy, nullptr);
   Value v = value();
   if (v.kind == Kind::Function || v.kind == Kind::Instance) {
     v = toCallable(v, span, &w);
@@ -357,6 +406,14 @@ bool Elaborator::weightOptions(const ParamStmt &stmt, Weight &w) {
   return true;
 }
 
+/// The element type of a weight whose type does not say one.
+ir::DType Elaborator::keptType(const Instance &inst, bool isState) const {
+  const Policy *p = kindOf(inst, isState) == WeightKind::Metric ? nullptr : frame->policy;
+  if (!p) return floatType;
+  if (kindOf(inst, isState) == WeightKind::Param) return p->variable;
+  return p->variable == ir::DType::f64 ? ir::DType::f64 : floatType;
+}
+
 /// The declared type of a weight; poison after a message, none if the type is left out.
 Value Elaborator::weightType(const ParamStmt &stmt, ir::Type &type, std::vector<Span> &origins) {
   if (!stmt.type) return Value::none();
@@ -367,6 +424,7 @@ Value Elaborator::weightType(const ParamStmt &stmt, ir::Type &type, std::vector<
   const auto &t = as<TensorType>(*stmt.type);
   bool any;
   if (!typeElement(t, type.dtype, any) || !typeDims(t, type.dims, origins)) return {};
+  if (!t.element) type.dtype = keptType(*owner(), stmt.isState);
   for (ir::Dim d : type.dims)
     if (!d.isConst())
       return fail(stmt.type->span, Diag::WeightBatch,
@@ -391,6 +449,7 @@ Weight *Elaborator::newWeight(const ParamStmt &stmt, Instance &inst, ir::Type t,
   w->firstUse = userPlace();
   if (!weightOptions(stmt, *w)) return nullptr;
   if (frame->frozen) w->trainable = false;
+  const ir::DType kept = keptType(inst, stmt.isState);
   bool ok = initialize(
       *w,
       [&] {
@@ -400,6 +459,8 @@ Weight *Elaborator::newWeight(const ParamStmt &stmt, Instance &inst, ir::Type t,
           return fail(stmt.init->span, Diag::TensorWanted, {text(stmt.init->span), show(v)});
         v = tensor(v);
         if (!v.isPoison()) w->type = type(v), w->origins = originsOf(v);
+        bool isNarrow = kind != WeightKind::Param && ir::widened(w->type.dtype) != w->type.dtype;
+        if (w->type.dtype == floatType || isNarrow) w->type.dtype = kept; // `zeros_like(w)`
         for (ir::Dim d : w->type.dims)
           if (!d.isConst()) return fail(stmt.span, Diag::WeightBatch, {name, show(w->type.dims)});
         return v;

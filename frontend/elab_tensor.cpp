@@ -206,6 +206,8 @@ ir::DType Elaborator::commonElement(const Values &xs, bool toFloat, bool boolSta
     if (e == ir::DType::boolean || e == ir::DType::u8) e = ir::DType::i32;
     bool wins = !strong || (ir::isFloat(e) && !isFloat) ||
                 (ir::isFloat(e) == isFloat && widthOf(e) > widthOf(t));
+    bool apart = strong && ir::isFloat(e) && isFloat && e != t && widthOf(e) == widthOf(t);
+    if (apart) t = ir::DType::f32; // bf16 and f16: neither holds the other
     if (wins) t = e;
     isFloat = ir::isFloat(t);
     strong = true;

@@ -81,7 +81,7 @@ std::vector<std::pair<std::string, Value>> Elaborator::outputsOf(const Value &y)
 bool Elaborator::targetType(const Value &loss, const Value &y, DataInput &out) {
   out.type = {floatType, type(y).dims};
   out.origins = originsOf(y);
-  if (ir::isFloat(type(y).dtype)) out.type.dtype = type(y).dtype;
+  if (ir::isFloat(type(y).dtype)) out.type.dtype = ir::widened(type(y).dtype);
   const Decl *d = nullptr;
   FileScope *file = nullptr;
   const Values *statics = nullptr;
@@ -280,7 +280,8 @@ bool Elaborator::checkColumns(TrainPlan &plan) {
       ok = false;
     };
     for (const DataInput &in : plan.inputs) need(in, "the model `" + plan.model->name + "`");
-    for (const DataInput &in : plan.targets) need(in, "the loss");
+    for (const DataInput &in : plan.targets)
+      if (in.name != "sample_weight" || &data == &*plan.data) need(in, "the loss"); // 1 elsewhere
     for (const DataColumn &c : data.columns)
       if (!c.used && ok) diags.report(c.span, Diag::UnusedColumn, {c.name});
     return ok;
@@ -303,6 +304,12 @@ static Frame stepFrame(Elaborator &e, Span span, bool training) {
   f.scope = std::make_shared<Scope>();
   f.training = training;
   return f;
+}
+
+/// An output of a layer that computes in bf16 or f16, for what is computed in the module's float.
+static Value wide(Elaborator &e, const Value &v) {
+  if (!v.isTensor() || ir::widened(e.type(v).dtype) == e.type(v).dtype) return v;
+  return e.cast(v, e.floatType);
 }
 
 /// weight * loss of each sample, [batch] against [batch, ...].
@@ -330,7 +337,7 @@ bool Elaborator::buildStep(TrainPlan &plan, bool training) {
     targets = addInputs(plan.targets);
   }
   Values outputs, losses;
-  for (auto &[name, value] : outputsOf(y)) outputs.push_back(value);
+  for (auto &[name, value] : outputsOf(y)) outputs.push_back(wide(*this, value));
   Value total;
   bool any = false;
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -511,7 +518,7 @@ static bool applyBase(Elaborator &e, Instance &opt, Weight &w, Value &g, const V
   Value both = e.callWith(bound, {e.readWeight(w), g, now}, span);
   if (both.kind != Kind::Tuple || both.tuple().items.size() != 2) return false;
   g = both.tuple().items[1];
-  e.writeWeight(w, both.tuple().items[0], false);
+  e.writeWeight(w, e.fit(both.tuple().items[0], w.type, span, "`" + w.name + "`"), false);
   return true;
 }
 
@@ -589,6 +596,7 @@ bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
   for (auto &[name, value] : outputsOf(y)) {
     Value v = tensor(value);
     if (v.isPoison()) return false;
+    v = wide(*this, v);
     p.b.result(name, v.id);
     predictOutputs.push_back(name);
   }

@@ -173,11 +173,11 @@ Value Elaborator::conformStatic(const Value &v, const TypeExpr &type, Span span,
 
 bool Elaborator::typeElement(const TensorType &type, ir::DType &out, bool &any) {
   any = false;
-  out = floatType;
+  out = frame->policy ? frame->policy->compute : floatType;
   if (!type.element) return true;
   std::string_view name = type.element->parts[0].text;
   if (name == "any") return any = true;
-  if (name == "float") return true;
+  if (name == "float") return out = floatType, true;
   if (type.element->parts.size() == 1 && ir::parseDType(name, out)) return true;
   std::vector<std::string> names{"any", "float"};
   for (int i = 0; i < ir::kDTypeCount; ++i) names.emplace_back(ir::dtypeName(ir::DType(i)));
@@ -248,8 +248,28 @@ bool Matcher::known(std::string_view name, Value &out) {
   return out.kind == Kind::Int || out.kind == Kind::List;
 }
 
+/// The float tensors of v in the layer's type.
+static void convert(Elaborator &e, Value &v) {
+  ir::DType t = e.frame->policy->compute;
+  if (v.kind == Kind::List) {
+    auto copy = std::make_shared<ListObj>(ListObj{v.list()});
+    for (Value &item : copy->items) convert(e, item);
+    v.obj = copy;
+  } else if (v.kind == Kind::Tuple) {
+    auto copy = std::make_shared<TupleObj>(v.tuple());
+    for (Value &item : copy->items) convert(e, item);
+    v.obj = copy;
+  } else if (v.isTensor() && ir::isFloat(e.type(v).dtype)) {
+    v = e.cast(v, t);
+  }
+}
+
 bool Matcher::add(const TypeExpr *type, Value &value, Span span, const std::string &what) {
-  if (!type) return true;
+  if (!type) {
+    Restore<Span> place(e_.at, span);
+    if (e_.frame->converts) convert(e_, value);
+    return true;
+  }
   if (type->kind == TypeKind::Union) {
     const TypeExpr *wanted = nullptr;
     for (const TypeExpr *t : as<UnionType>(*type).alternatives) {
@@ -307,11 +327,14 @@ bool Matcher::element(Matched &m) {
   Restore<Span> place(e_.at, m.span);
   v = e_.tensor(v, v.isTensor() || any ? nullptr : &want);
   if (v.isPoison()) return false;
-  if (!any)
+  // A function that a layer calls takes floats as the layer has them: its own type and the module's.
+  bool kept = !m.type->element && !e_.frame->ownsPath && e_.type(v).dtype == e_.floatType;
+  if (any && e_.frame->converts) convert(e_, v);
+  if (!any && !kept)
     v = toElement(e_, v, want, m.span, *m.what);
-  else if (!firstAny_)
+  else if (any && !firstAny_)
     firstAny_ = &m;
-  else if (e_.type(*firstAny_->value).dtype != e_.type(v).dtype) {
+  else if (any && e_.type(*firstAny_->value).dtype != e_.type(v).dtype) {
     e_.error(
         m.span, Diag::ElementMismatch,
         {*m.what,

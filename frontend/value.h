@@ -12,6 +12,7 @@
 #include "frontend/ast.h"
 #include "ir/builder.h"
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -173,6 +174,12 @@ struct Weight {
 };
 
 /// A layer, model, metric or optimizer with its statics bound. Identity is the pointer.
+/// What a layer computes in and keeps its params in, where that is not the module's float
+/// alone (R8). Its applications convert their float arguments and the params they read.
+struct Policy {
+  ir::DType compute = ir::DType::f32, variable = ir::DType::f32;
+};
+
 struct Instance {
   const Decl *decl = nullptr; // null: the pseudo owners "file" and "step"
   FileScope *file = nullptr;
@@ -183,6 +190,7 @@ struct Instance {
   std::string givenName;                           // name = "…"
   bool named = false;
   bool trainable = true;
+  std::optional<Policy> policy;    // dtype = …; else its owner's
   Span span;                       // where it was made
   std::string kindName;            // "dense"
   std::vector<Instance *> made;    // instances owned here, in order of creation

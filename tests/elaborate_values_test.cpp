@@ -42,6 +42,14 @@ TEST_CASE("element types follow the rules of promotion", "[elaborate]") {
   CHECK(typeOf("[1, 2, 3] + x") == "f32[n,3]");
   CHECK(typeOf("u ** 2") == "i32[n,3]");
   CHECK(typeOf("cast(x, bool)") == "bool[n,3]");
+  auto is = [](const std::string &value, const std::string &type) { // outputs are widened
+    return typeOf("if dtype(" + value + ") == " + type + " { i } else { x }") == "i32[n,3]";
+  };
+  CHECK(is("cast(x, bf16) + 1.5", "bf16"));
+  CHECK(is("cast(x, bf16) + x", "f32"));
+  CHECK(is("cast(x, bf16) + cast(x, f16)", "f32"));
+  CHECK(is("cast(x, bf16) + i", "bf16"));
+  CHECK(is("cast(x, f16) + cast(x, f64)", "f64"));
 }
 
 TEST_CASE("sizes are of the form a * batch + b", "[elaborate]") {

@@ -3,7 +3,8 @@
 //   Program p("model M(x: [batch, 2]) { relu(x) }");
 //   p.predict({{{1, 2}, {-1, 3}}});             // one tensor of dims {1, 2}
 //
-// Arithmetic is in double, so that values can be compared with those of Keras in double.
+// Arithmetic is in double, so that values can be compared with those of Keras in double, or in the
+// program's own types.
 #pragma once
 #include "frontend/elaborate.h"
 #include "ir/gradient.h"
@@ -68,7 +69,7 @@ inline std::string typeText(const std::vector<int64_t> &dims) {
 
 class Program {
  public:
-  explicit Program(const std::string &text) {
+  explicit Program(const std::string &text, ir::Precision precision = ir::Precision::f64) {
     const uint32_t file = sources.add("test.nn", text);
     Diagnostics diags(sources);
     module = elaborate(sources, file, diags);
@@ -77,7 +78,7 @@ class Program {
     REQUIRE(module != nullptr);
     ir::differentiate(*module);
     ir::inlineCalls(*module);
-    interpreter = std::make_unique<ir::Interpreter>(*module, ir::Precision::f64);
+    interpreter = std::make_unique<ir::Interpreter>(*module, precision);
     if (module->find("init")) interpreter->run("init", {});
   }
 
