@@ -5,7 +5,7 @@
 // each), then h = relu(z) with the same items: item i reads just the rows that item i wrote, and
 // both run on the same thread, as thread t of T always runs items [items*t/T, items*(t+1)/T).
 //
-// Method (decision 23). The elements that an item touches of an argument are a box [lo, hi) around
+// Method. The elements that an item touches of an argument are a box [lo, hi) around
 // a point linear in the item's axes, read off the index expressions. Two kernels with equal item
 // counts are item-aligned on a buffer if the boxes of different items are disjoint: either both
 // have the same axes, blocks and strides and the boxes nest like digits of a number, or both are

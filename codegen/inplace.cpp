@@ -7,7 +7,7 @@
 //   s1: w'[i] = g(m[i])      safe: one block, both bodies come before both stores
 //   s1: t = sum m[i]         not safe: s1 reads m after s0 has stored m'
 //
-// Method (decision 24). A kernel may write result v over operand u iff it reads u only at the index
+// Method. A kernel may write result v over operand u iff it reads u only at the index
 // at which it stores v, in the block of the store (kernel.h) or an earlier one; for a contraction
 // only in the epilogue, as any item's operand loads may touch any element. Other readers of u must
 // come earlier: edges reader -> writer, added only where no path leads the other way. Then both

@@ -91,7 +91,7 @@ struct Node {
   int32_t resultCount = 1;
   Attr attr;
   Loc loc;
-  bool remat = false; // recomputed clone: CSE leaves it apart (decision 25)
+  bool remat = false; // recomputed clone: CSE leaves it apart
   ValueId result(int k = 0) const { return {firstResult.i + k}; }
 };
 struct ValueInfo {

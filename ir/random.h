@@ -7,7 +7,7 @@
 //   uniform = (word >> 8) * 2^-24, in [0, 1)
 // iteration is the place t in the enclosing scan (outer * length + t if they nest), whichever way the
 // loop runs, so that a reversed scan can compute again what the forward one drew.
-// The logical index uses strides of the full batch N, so row i's bits do not depend on n (decision 28):
+// The logical index uses strides of the full batch N, so row i's bits do not depend on n:
 // a random tensor's batch dimension must be its first, or its dimensions are laid out at n = N.
 #pragma once
 #include <cstdint>

@@ -2,7 +2,7 @@
 //
 // For every hand-written module of tests/ir: after `init`, some training steps on random data. Compiled results
 // agree with the f64 interpreter within rounding; and the bits do not depend on fusion, threads, the order of
-// items between barriers, the memory plan, or what dead memory holds (architecture decisions 13, 42-44).
+// items between barriers, the memory plan, or what dead memory holds.
 #include "tests/compiled_model.h"
 #include <catch2/catch.hpp>
 #include <cmath>

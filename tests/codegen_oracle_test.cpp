@@ -1,7 +1,7 @@
 // The local oracle: every kernel of a compiled step against the tensor nodes it replaces.
 //
 // Problem. A whole-model tolerance hides a wrong kernel behind later arithmetic, and is loosened when it flakes.
-// Method (architecture decision 42). The compiled step runs operation by operation. Before each one, what it
+// Method. The compiled step runs operation by operation. Before each one, what it
 // reads is copied out; after it, every value it wrote is computed again from those very inputs, by the f64
 // interpreter on the IR between them. How far f32 may be off is measured, not guessed: the same nodes are
 // evaluated with every intermediate result disturbed by one rounding, and the kernel may differ by a small

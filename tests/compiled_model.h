@@ -5,7 +5,7 @@
 //
 // The object file's step table is walked item by item as the runtime would do it, for any number of virtual
 // threads, in order, reversed, or in a random interleaving between barriers. Every one of them must give the
-// same bits (architecture decision 43). Dead memory can be poisoned with NaN before a call (decision 44).
+// same bits. Dead memory can be poisoned with NaN before a call.
 #pragma once
 #include "codegen/codegen.h"
 #include "ir/interpret.h"

@@ -6,7 +6,7 @@
 //   items by columns:   item c zeroes table[:, c..c+15], then for each token in order
 //                       table[index, c..c+15] += update[t, c..c+15]
 //
-// Method (decision 15). An item owns a range of columns (or of outer axes) and walks all tokens in
+// Method. An item owns a range of columns (or of outer axes) and walks all tokens in
 // order, so the sum of each element has one order and no two items touch the same byte. Indices
 // outside are dropped.
 #include "codegen/cpu/emitter.h"
