@@ -310,8 +310,10 @@ Value Elaborator::lossesOf(Instance &root) {
 // --- weights -------------------------------------------------------------------------------------
 
 /// Within a layer that computes in another type than it keeps its params in: the param in that.
+/// Optimizers compute in the module's float, whatever the weight is kept in.
 Value Elaborator::readWeight(Weight &w) {
   Value v = storedWeight(w);
+  if (frame->target && ir::widened(w.type.dtype) != w.type.dtype) return cast(v, floatType);
   const Policy *p = frame->policy;
   if (v.isPoison() || !p || w.kind != WeightKind::Param || w.type.dtype != p->variable) return v;
   return cast(v, p->compute);

@@ -544,7 +544,7 @@ bool Elaborator::applyOptimizer(Instance &opt, Weight &w, const Value &gradient,
       }
       f.scope->bind(name.text, v, name.span);
     }
-  Value g = gradient;
+  Value g = wide(*this, gradient);
   if (!applyBase(*this, opt, w, g, rate, t, span)) return false;
   const ParamList &list = *d.params.back();
   Values values{readWeight(w), g, t};

@@ -165,3 +165,19 @@ TEST_CASE("params, state and outputs have the types their policy says", "[elabor
   t = types("\"mixed_bfloat16\"", "Dense(2, dtype = f64, kernel_initializer = Ones())");
   CHECK(t["m/dense/kernel"] == "f64");
 }
+
+TEST_CASE("optimizers compute in the module's float, also for small gradients of f16 weights", "[library]") {
+  // Squares of such gradients are 0 in f16; Adam's step would divide by its epsilon alone.
+  auto step = [](const std::string &precision) {
+    Program p("model M(x: [batch, 1]) {\n  param w: [1] = Ones()\n  x * w\n}\n"
+              "fn Tiny()(y_true: [batch, 1], y_pred: [batch, 1]) = 1e-4 * y_pred + 0 * y_true\n"
+              "train M {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n  loss = Tiny()\n"
+              "  optimizer = Adam(0.125)\n  batch_size = 1\n  precision = " + precision + "\n}",
+              ir::Precision::f32);
+    p.run("train_step", 1, {{1}, {0}});
+    return p.weight("w").data[0];
+  };
+  CHECK(step("f32") == Approx(0.8788).margin(1e-4));
+  CHECK(step("f16") == Approx(0.8788).margin(1e-3));
+  CHECK(step("bf16") == Approx(0.8788).margin(4e-3));
+}
