@@ -148,6 +148,19 @@ static Value mapLeaves(BuiltinCall &c, const Values &xs) {
                                   : Value::tuple(std::move(out), xs[0].tuple().names);
 }
 
+static void addLeaves(const Value &v, Values &out) {
+  if (const Values *items = itemsOf(v))
+    for (const Value &item : *items) addLeaves(item, out);
+  else
+    out.push_back(v);
+}
+
+Value builtin_leaves(BuiltinCall &c) {
+  Values out;
+  addLeaves(c[0], out);
+  return Value::list(std::move(out));
+}
+
 Value builtin_map(BuiltinCall &c) {
   if (c.rest.empty()) return c.e.fail(Diag::MissingArgument, {"map", "xs"});
   return mapLeaves(c, c.rest);

@@ -71,6 +71,12 @@ struct Pass {
   std::unordered_map<const Weight *, ir::ValueId> current; // content now
   std::vector<Weight *> written;                           // in order of the first write
   std::unordered_set<const Weight *> writtenSet;
+  // The values of params that were read, which derivatives by weights are of. What is stored in a
+  // param counts as a constant: `unread` has those stored since their last read.
+  std::unordered_map<const Weight *, std::vector<ir::ValueId>> reads;
+  std::unordered_set<const Weight *> unread;
+  ir::ValueId gate;       // of stores: a bool that decides whether they take place; none: they do
+  bool isAdapting = false; // the pass over the training data before the first step
   std::unordered_map<const Instance *, Values> addedLosses;
   std::unordered_map<const Instance *, int> applications;
   std::unordered_map<std::string, int> draws, names;
@@ -102,6 +108,7 @@ struct Frame {
   Weight *target = nullptr;     // optimizer: the weight being updated
   const Instance *application = nullptr;
   const Policy *policy = nullptr; // of the layer that runs; null: the module's float
+  const std::unordered_map<const Weight *, Value> *replaced = nullptr; // m(x, weights = w)
   bool converts = false;          // arguments being bound are converted to the policy's type
   int ordinal = 0;
   int level = -1; // how many layers run around this one: the model itself is 0
@@ -159,6 +166,14 @@ struct BuiltinInfo {
 };
 std::span<const BuiltinInfo> builtins();
 int findBuiltin(std::string_view name); // -1: none
+
+/// Functions of the library that every optimizer goes through; their statics are its arguments.
+inline constexpr const char *kOptimizerHooks[] = {"optimizer_loss", "optimizer_accumulate",
+                                                  "optimizer_gradients", "optimizer_base",
+                                                  "optimizer_average"};
+
+using Replaced = std::unordered_map<const Weight *, Value>;
+struct WeightPair;
 
 class Elaborator {
  public:
@@ -391,13 +406,42 @@ class Elaborator {
   Value readWeight(Weight &w);
   Value storedWeight(Weight &w);
   void writeWeight(Weight &w, const Value &v, bool stop);
+  Value gated(const Value &v, const Value &old);
   static std::string snakeCase(std::string_view kind);
   void collect(Instance &root, std::vector<Instance *> &out);
   Value lossesOf(Instance &root);
   std::string randomSite();
 
-  // --- training (elab_train.cpp, elab_data.cpp, elab_meta.cpp) -----------------------------------
+  // --- weights and gradients as values (elab_weights.cpp) ----------------------------------------
+  /// The params of an instance or of a list of them as a record, nested as the instances are.
+  Value weightsOf(const Value &of, Span span);
+  /// Every weight of `target` with the value at its place in `source`.
+  bool pairWeights(const Value &target, const Value &source, Span span,
+                   std::vector<WeightPair> &out);
+  /// d y / d x in the structure of x (R12).
+  Value gradient(const Value &y, const Value &x, Span ySpan, Span xSpan);
+  void storeWeights(const Expr &target, const Value &value, Span valueSpan);
+  bool replaceWeights(Instance &inst, const Value &given, Span span,
+                      const std::function<bool()> &build, Replaced &out);
+
   struct TrainPlan;
+  // --- a written-out step (elab_step.cpp) --------------------------------------------------------
+  Value evalMinimize(const MinimizeStmt &stmt);
+  Value evalReport(const ReportStmt &stmt);
+  Value applyOptimizerTo(Instance &opt, GivenArgs &args, Span span);
+  bool updateWeights(Instance &opt, std::vector<WeightPair> &pairs, Span span);
+  bool updateWeight(Instance &opt, Weight &w, const Value &gradient, const Value &t, Span span);
+  bool minimize(const Value &loss, const Value &record, Instance &opt, const std::string &what,
+                Span span);
+  Value currentOf(Weight &w);
+  bool stepInputs(TrainPlan &plan);
+  void buildTrainEnd(const TrainPlan &plan);
+  Weight *stepCount = nullptr;                         // steps of training so far
+  std::vector<std::pair<Instance *, Weight *>> updated; // in this block, by which optimizer
+  bool buildWrittenStep(TrainPlan &plan, bool training);
+  TrainPlan *plan = nullptr; // of the block being elaborated
+
+  // --- training (elab_train.cpp, elab_data.cpp, elab_meta.cpp) -----------------------------------
   void elaborateTrain(const Train &train);
   bool readPlan(const Train &train, TrainPlan &plan);
   void elaborateModelOnly();
@@ -412,12 +456,11 @@ class Elaborator {
   bool buildMetrics(TrainPlan &plan, const Value &loss, const Values &losses, const Values &targets,
                     const Values &outputs);
   bool update(TrainPlan &plan, const Value &loss);
-  bool applyOptimizer(Instance &opt, Weight &w, const Value &gradient, const Value &t, Span span);
   bool buildPredict(TrainPlan *plan, Instance &model, int64_t batch);
   void buildMetricsResult(TrainPlan &plan);
   void closePass();
   Pass &openPass(const std::string &name, int64_t batch, bool training);
-  void writeMeta(const TrainPlan *plan, Instance &model, const Pass &summary);
+  void writeMeta(const TrainPlan *plan, Instance *model, const Pass &summary);
   ir::Meta layersMeta(Instance &model, const Pass &summary);
   std::vector<std::pair<std::string, Value>> outputsOf(const Value &y);
   std::vector<std::string> predictInputs, predictOutputs;

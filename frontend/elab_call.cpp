@@ -360,6 +360,7 @@ bool Elaborator::enter(Frame &f, std::string name, FileScope *file, Span span, c
     f.target = frame->target;
     f.application = frame->application;
     f.policy = frame->policy;
+    f.replaced = frame->replaced;
     f.ordinal = frame->ordinal;
     f.level = frame->level;
     f.depth = frame->depth + 1;

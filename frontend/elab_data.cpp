@@ -288,7 +288,7 @@ static bool readCallbacks(Elaborator &e, Elaborator::TrainPlan &plan) {
 
 static void readModel(Elaborator &e, const Train &train, Elaborator::TrainPlan &plan) {
   if (!train.model) {
-    e.fail(train.span, Diag::NotYet, {"`train` without a model"});
+    if (!train.step) e.fail(train.span, Diag::MissingModel);
     return;
   }
   Value m = e.toCallable(e.eval(*train.model), train.model->span, train.model);
@@ -341,12 +341,22 @@ bool Elaborator::readPlan(const Train &train, TrainPlan &plan) {
   plan.train = &train;
   bool ok = evalKeys(*this, train, plan);
   readModel(*this, train, plan);
-  if (train.step) return fail(train.step->span, Diag::NotYet, {"a written-out `step`"}), false;
   readNumbers(*this, plan);
   const char *validation = plan.find("validation_data") ? "validation_data" : "validation";
   ok &= dataKey(*this, plan, "data", plan.data) && dataKey(*this, plan, "test", plan.test) &&
         dataKey(*this, plan, validation, plan.validation);
   ok &= readFreeze(*this, plan) && readCallbacks(*this, plan);
+  if (train.step) {
+    for (const char *key : {"loss", "loss_weights", "metrics", "optimizer"})
+      if (plan.find(key)) {
+        error(plan.span(key), Diag::StepKey, {key})
+            .help("`minimize ... with ...` and `report ...` in the step say it");
+        ok = false;
+      }
+    if (ok && !plan.data && !train.step->params->params.empty())
+      return fail(train.span, Diag::MissingKey, {"data"}), false;
+    return ok && !diags.hasErrors();
+  }
   for (const char *key : {"data", "loss", "optimizer"})
     if (ok && !plan.find(key)) {
       fail(train.span, Diag::MissingKey, {key});

@@ -250,7 +250,7 @@ namespace {
 
 // Names that the language and its library will have: said to be missing rather than misspelt.
 const char *const kLater[] = {
-    "grad", "weights", "load", "with_mask", "adapting", "qr", "Orthogonal", "SimpleRNN", "LSTM", "GRU",
+    "load", "with_mask", "adapting", "qr", "Orthogonal", "SimpleRNN", "LSTM", "GRU",
     "RNN", "Bidirectional", "TimeDistributed", "Masking", "EinsumDense", "RandomFlip", "RandomCrop",
     "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "StringLookup",
     "TextVectorization", "CTC", "Circle"};

@@ -62,11 +62,13 @@ bool Elaborator::takeBaseArgs(Instance &inst, GivenArgs &args) {
   std::vector<std::string> base{"name", "trainable"};
   bool isLayer = inst.decl->declKind == DeclKind::Layer || inst.decl->declKind == DeclKind::Model;
   if (isLayer) base.emplace_back("dtype");
-  if (inst.decl->declKind == DeclKind::Optimizer) {
-    Value hook = libraryValue("optimizer_base");
-    if (hook.isPoison()) return false;
-    for (const Param &p : hook.function().decl->params[0]->params) base.emplace_back(p.name.text);
-  }
+  if (inst.decl->declKind == DeclKind::Optimizer)
+    for (const char *name : kOptimizerHooks) {
+      Value hook = libraryValue(name);
+      if (hook.isPoison()) return false;
+      for (const Param &p : hook.function().decl->params[0]->params)
+        base.emplace_back(p.name.text);
+    }
   GivenArgs rest;
   for (GivenArg &a : args) {
     bool isBase = std::find(base.begin(), base.end(), a.name) != base.end() && !declared(a.name);
@@ -201,8 +203,22 @@ void Elaborator::ensureNamed(Instance &inst) {
 
 // --- applying ------------------------------------------------------------------------------------
 
+/// A param like v, or structures of them, for an application whose code is dropped.
+static Value standIn(Elaborator &e, const Pass &from, const Value &v) {
+  if (v.kind == Kind::List || v.kind == Kind::Tuple) {
+    Values items;
+    for (const Value &item : v.kind == Kind::List ? v.list() : v.tuple().items)
+      items.push_back(standIn(e, from, item));
+    return v.kind == Kind::List ? Value::list(std::move(items))
+                                : Value::tuple(std::move(items), v.tuple().names);
+  }
+  if (!v.isTensor()) return v;
+  return e.wrap(e.pass->b.param(e.uniqueName("x"), from.b.f.type(v.id)).id);
+}
+
 /// The application arguments `training`, `weights`, `mask` that the declaration does not list.
-static bool takeApplicationArgs(Elaborator &e, const ParamList &list, GivenArgs &args, Frame &f) {
+static bool takeApplicationArgs(Elaborator &e, const ParamList &list, GivenArgs &args, Frame &f,
+                                GivenArg &weights) {
   GivenArgs rest;
   for (GivenArg &a : args) {
     bool declared = std::any_of(list.params.begin(), list.params.end(),
@@ -214,6 +230,8 @@ static bool takeApplicationArgs(Elaborator &e, const ParamList &list, GivenArgs 
       if (a.value.kind != Kind::Bool)
         return e.fail(a.span, Diag::ArgumentType, {"`training`", "a bool", e.show(a.value)}), false;
       f.training = a.value.b;
+    } else if (a.name == "weights") {
+      weights = a;
     } else if (!a.value.isNone()) {
       return e.fail(a.nameSpan, Diag::NotYet, {"`" + std::string(a.name) + " =`"}), false;
     }
@@ -224,8 +242,7 @@ static bool takeApplicationArgs(Elaborator &e, const ParamList &list, GivenArgs 
 
 Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
   const Decl &d = *inst.decl;
-  if (d.declKind == DeclKind::Optimizer)
-    return fail(span, Diag::NotYet, {"applying an optimizer in the text"});
+  if (d.declKind == DeclKind::Optimizer) return applyOptimizerTo(inst, args, span);
   if (!needsTensor(span)) return {};
   for (const Frame *f = frame; f; f = f->parent)
     if (f->ownsPath && f->owner == &inst)
@@ -248,7 +265,26 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
   f.ordinal = pass->applications[&inst]++;
   f.level = frame->level + 1;
   const ParamList &list = *d.params.back();
-  if (!takeApplicationArgs(*this, list, args, f)) return {};
+  GivenArg weights;
+  if (!takeApplicationArgs(*this, list, args, f, weights)) return {};
+  Replaced replaced;
+  if (!weights.value.isPoison() && !weights.value.isNone()) {
+    // A function of the record needs the weights: a first application makes them, and is dropped.
+    auto build = [&] {
+      Restore<Pass *> aside(pass, pass);
+      const size_t functions = module->functions.size();
+      openPass("build", pass->b.f.batch, pass->training);
+      GivenArgs same = args;
+      for (GivenArg &a : same) a.value = standIn(*this, *aside.old, a.value);
+      bool ok = !applyInstance(inst, std::move(same), span).isPoison();
+      module->functions.resize(functions);
+      return ok;
+    };
+    Restore<Frame *> outside(frame, frame);
+    if (!replaceWeights(inst, weights.value, weights.span, build, replaced)) return {};
+    if (frame->replaced) replaced.insert(frame->replaced->begin(), frame->replaced->end());
+    f.replaced = &replaced;
+  }
   size_t row = pass->layers.size();
   if (isLayer) pass->layers.push_back({&inst, f.level, {}, int32_t(pass->b.f.nodes.size()), 0});
 
@@ -263,6 +299,7 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
     return {};
   f.converts = false;
   Value v = evalBody(*d.body, d.result, f.name);
+  v.isMetric = d.declKind == DeclKind::Metric && v.isTensor();
   if (isLayer) {
     pass->layers[row].endNode = int32_t(pass->b.f.nodes.size());
     if (v.isTensor()) pass->layers[row].outputs.push_back(type(v).dims);
@@ -312,7 +349,10 @@ Value Elaborator::lossesOf(Instance &root) {
 /// Within a layer that computes in another type than it keeps its params in: the param in that.
 /// Optimizers compute in the module's float, whatever the weight is kept in.
 Value Elaborator::readWeight(Weight &w) {
-  Value v = storedWeight(w);
+  Value v;
+  if (frame->replaced)
+    if (auto it = frame->replaced->find(&w); it != frame->replaced->end()) v = it->second;
+  if (v.isPoison()) v = storedWeight(w);
   if (frame->target && ir::widened(w.type.dtype) != w.type.dtype) return cast(v, floatType);
   const Policy *p = frame->policy;
   if (v.isPoison() || !p || w.kind != WeightKind::Param || w.type.dtype != p->variable) return v;
@@ -321,21 +361,42 @@ Value Elaborator::readWeight(Weight &w) {
 
 Value Elaborator::storedWeight(Weight &w) {
   if (!needsTensor(at)) return {};
-  if (auto it = pass->current.find(&w); it != pass->current.end())
-    return Value::of(pass, it->second);
-  if (pass->isInit) return fail(Diag::ForeignTensor);
-  ir::V v = pass->b.param(uniqueName(w.name), w.type, w.path);
-  pass->current.emplace(&w, v.id);
-  Value value = wrap(v.id);
-  setOrigins(value, w.origins);
+  Value value;
+  if (auto it = pass->current.find(&w); it != pass->current.end()) {
+    if (pass->unread.erase(&w) && !pass->isInit) {
+      it->second = emit(ir::Op::stop_gradient_, {it->second}).id;
+      pass->reads[&w].push_back(it->second);
+    }
+    value = Value::of(pass, it->second);
+  } else {
+    if (pass->isInit) return fail(Diag::ForeignTensor);
+    ir::V v = pass->b.param(uniqueName(w.name), w.type, w.path);
+    pass->current.emplace(&w, v.id);
+    value = wrap(v.id);
+    setOrigins(value, w.origins);
+    if (w.kind == WeightKind::Param) pass->reads[&w].push_back(v.id);
+  }
+  value.weight = &w;
   return value;
+}
+
+/// v where stores take place in this step, else what was there.
+Value Elaborator::gated(const Value &v, const Value &old) {
+  if (pass->gate.i < 0 || v.isPoison() || old.isPoison()) return v;
+  Value on = broadcastTo(Value::of(pass, pass->gate), type(v).dims);
+  return emit(ir::Op::select_, {on.id, v.id, old.id});
 }
 
 void Elaborator::writeWeight(Weight &w, const Value &value, bool stop) {
   if (value.isPoison()) return;
   Value v = stop ? emit(ir::Op::stop_gradient_, {value.id}) : value;
+  if (pass->gate.i >= 0) {
+    auto before = pass->current.find(&w);
+    v = gated(v, before == pass->current.end() ? storedWeight(w) : Value::of(pass, before->second));
+  }
   if (v.isPoison()) return;
   pass->current[&w] = v.id;
+  if (w.kind == WeightKind::Param) pass->unread.insert(&w);
   if (pass->writtenSet.insert(&w).second) pass->written.push_back(&w);
 }
 

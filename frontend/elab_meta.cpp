@@ -91,18 +91,20 @@ static ir::Meta namesMeta(const std::vector<std::string> &names) {
   return list;
 }
 
-void Elaborator::writeMeta(const TrainPlan *plan, Instance &model, const Pass &summary) {
+void Elaborator::writeMeta(const TrainPlan *plan, Instance *model, const Pass &summary) {
   ir::Meta &m = module->meta;
   m = ir::Meta::dict();
-  m["name"] = model.name;
+  m["name"] = model ? model->name : "model";
   std::string source = sources.name(user->file);
   m["source"] = source.substr(source.rfind('/') + 1);
   if (plan) {
     m["train"] = trainMeta(*plan);
-    m["data"] = columnsMeta(*plan->data, plan->ranges);
+    if (plan->data) m["data"] = columnsMeta(*plan->data, plan->ranges);
     if (plan->validation) m["validation"] = columnsMeta(*plan->validation, plan->ranges);
     if (plan->test) m["test"] = columnsMeta(*plan->test, plan->ranges);
-    std::vector<std::string> metrics{"loss"};
+    std::vector<std::string> metrics;
+    for (const Report &r : plan->reports) metrics.push_back(r.name);
+    if (plan->lossTotal) metrics.emplace_back("loss");
     for (const Output &o : plan->outputs)
       if (o.total) metrics.push_back(o.name + "_loss");
     for (const MetricUse &use : plan->metrics) metrics.push_back(use.name);
@@ -110,7 +112,7 @@ void Elaborator::writeMeta(const TrainPlan *plan, Instance &model, const Pass &s
   }
   m["predict"]["inputs"] = namesMeta(predictInputs);
   m["predict"]["outputs"] = namesMeta(predictOutputs);
-  m["layers"] = layersMeta(model, summary);
+  m["layers"] = model ? layersMeta(*model, summary) : ir::Meta::list();
 }
 
 } // namespace nnc::fe

@@ -72,8 +72,8 @@ Value Elaborator::evalStmt(const Stmt &stmt, bool last) {
   case StmtKind::For: evalFor(as<ForStmt>(stmt)); return Value::none();
   case StmtKind::Assign: evalAssign(as<AssignStmt>(stmt)); return Value::none();
   case StmtKind::Yield: return fail(stmt.span, Diag::NotYet, {"`yield`"});
-  case StmtKind::Report: return fail(stmt.span, Diag::NotYet, {"`report`"});
-  case StmtKind::Minimize: return fail(stmt.span, Diag::NotYet, {"`minimize`"});
+  case StmtKind::Report: return evalReport(as<ReportStmt>(stmt));
+  case StmtKind::Minimize: return evalMinimize(as<MinimizeStmt>(stmt));
   }
   return {};
 }
@@ -182,10 +182,8 @@ void Elaborator::evalFor(const ForStmt &stmt) {
 void Elaborator::evalAssign(const AssignStmt &stmt) {
   ++effects;
   Value value = eval(*stmt.value);
-  if (stmt.target->kind != ExprKind::Name) {
-    fail(stmt.target->span, Diag::NotYet, {"storing into a member or into `weights(...)`"});
-    return;
-  }
+  if (stmt.target->kind != ExprKind::Name)
+    return storeWeights(*stmt.target, value, stmt.value->span);
   std::string name(as<NameExpr>(*stmt.target).name);
   const Binding *b = findBinding(name);
   Value target = b ? b->value : lookup(name, stmt.target->span);

@@ -279,7 +279,8 @@ bool Elaborator::checkColumns(TrainPlan &plan) {
       d.note("it gives " + list);
       ok = false;
     };
-    for (const DataInput &in : plan.inputs) need(in, "the model `" + plan.model->name + "`");
+    const std::string taker = plan.train->step ? "the step" : "the model `" + plan.model->name + "`";
+    for (const DataInput &in : plan.inputs) need(in, taker);
     for (const DataInput &in : plan.targets)
       if (in.name != "sample_weight" || &data == &*plan.data) need(in, "the loss"); // 1 elsewhere
     for (const DataColumn &c : data.columns)
@@ -294,7 +295,7 @@ bool Elaborator::checkColumns(TrainPlan &plan) {
 
 // --- the step ------------------------------------------------------------------------------------
 
-static Frame stepFrame(Elaborator &e, Span span, bool training) {
+Frame stepFrame(Elaborator &e, Span span, bool training) {
   Frame f;
   f.name = "step";
   f.callSpan = span;
@@ -306,8 +307,7 @@ static Frame stepFrame(Elaborator &e, Span span, bool training) {
   return f;
 }
 
-/// An output of a layer that computes in bf16 or f16, for what is computed in the module's float.
-static Value wide(Elaborator &e, const Value &v) {
+Value wide(Elaborator &e, const Value &v) {
   if (!v.isTensor() || ir::widened(e.type(v).dtype) == e.type(v).dtype) return v;
   return e.cast(v, e.floatType);
 }
@@ -322,7 +322,7 @@ static Value weighted(Elaborator &e, const Value &loss, const Value &weight) {
 
 bool Elaborator::buildStep(TrainPlan &plan, bool training) {
   const Train &train = *plan.train;
-  openPass(training ? "train_step" : "eval_step", plan.batchSize, training);
+  openPass(plan.prefix + (training ? "train_step" : "eval_step"), plan.batchSize, training);
   Frame f = stepFrame(*this, train.span, training);
   Restore<Frame *> inside(frame, &f);
   Restore<Span> place(at, train.model->span);
@@ -368,9 +368,8 @@ bool Elaborator::buildStep(TrainPlan &plan, bool training) {
   return !diags.hasErrors();
 }
 
-/// A scalar of the runtime's bookkeeping: zero at first.
-static Weight *scalar(Elaborator &e, std::string path, std::string name, WeightKind kind,
-                      ir::DType t, double initial = 0) {
+Weight *scalar(Elaborator &e, std::string path, std::string name, WeightKind kind, ir::DType t,
+               double initial) {
   Weight *w = e.addWeight(std::move(path), std::move(name), kind, {t, {}}, nullptr);
   e.initialize(
       *w,
@@ -424,7 +423,7 @@ bool Elaborator::buildMetrics(TrainPlan &plan, const Value &loss, const Values &
 }
 
 void Elaborator::buildMetricsResult(TrainPlan &plan) {
-  openPass("metrics_result", 0, false);
+  openPass(plan.prefix + "metrics_result", 0, false);
   Frame f = stepFrame(*this, plan.train->span, false);
   Restore<Frame *> inside(frame, &f);
   Restore<Span> place(at, plan.span("metrics"));
@@ -432,145 +431,22 @@ void Elaborator::buildMetricsResult(TrainPlan &plan) {
     Value v = binary(BinaryOp::Div, readWeight(*total), readWeight(*plan.count));
     pass->b.result(name, v.id);
   };
-  mean("loss", plan.lossTotal);
+  for (const Report &r : plan.reports) {
+    if (r.isMetric)
+      pass->b.result(r.name, readWeight(*r.total).id);
+    else
+      mean(r.name, r.total);
+  }
+  if (plan.lossTotal) mean("loss", plan.lossTotal);
   for (const Output &o : plan.outputs)
     if (o.total) mean(o.name + "_loss", o.total);
   for (const MetricUse &m : plan.metrics) pass->b.result(m.name, readWeight(*m.metric->result).id);
 }
 
-// --- the update ----------------------------------------------------------------------------------
-
-/// The weights a step trains: those of instances that are reached without passing a frozen one.
-static std::vector<Weight *> trainable(Instance &root) {
-  std::vector<Weight *> out;
-  std::unordered_set<const Instance *> seen;
-  std::vector<Instance *> todo{&root};
-  while (!todo.empty()) {
-    Instance *i = todo.back();
-    todo.pop_back();
-    if (!i->trainable || !seen.insert(i).second) continue;
-    for (Weight *w : i->weights)
-      if (w->kind == WeightKind::Param && w->trainable) out.push_back(w);
-    for (auto it = i->applies.rbegin(); it != i->applies.rend(); ++it) todo.push_back(*it);
-  }
-  return out;
-}
-
-bool Elaborator::update(TrainPlan &plan, const Value &loss) {
-  Span span = plan.span("optimizer");
-  Restore<Span> place(at, span);
-  std::vector<Weight *> ws = trainable(*plan.model);
-  if (ws.empty()) return fail(plan.train->span, Diag::NoWeights, {plan.model->name}), false;
-  std::vector<ir::ValueId> operands{loss.id};
-  for (Weight *w : ws) operands.push_back(readWeight(*w).id);
-  auto gradients = emitMany(ir::Op::grad_, std::move(operands), ir::NoAttr{});
-  if (gradients.empty()) return false;
-  Instance &opt = *plan.optimizer;
-  ensureNamed(opt);
-  if (!opt.iterations)
-    opt.iterations =
-        scalar(*this, opt.path + "/iterations", "iterations", WeightKind::Slot, ir::DType::i32);
-  Value next = binary(BinaryOp::Add, readWeight(*opt.iterations), Value::of(1));
-  writeWeight(*opt.iterations, next, false);
-  Value t = cast(next, floatType);
-  setName(t, "t");
-  for (size_t i = 0; i < ws.size(); ++i) {
-    setName(gradients[i], ws[i]->name + ".d"); // as differentiation names cotangents
-    if (!applyOptimizer(opt, *ws[i], gradients[i], t, span)) return false;
-  }
-  return true;
-}
-
-/// The rate of an optimizer whose `learning_rate` is a number: a scalar that the runtime may set.
-static Value rateFunction(Elaborator &e, Instance &opt, double initial) {
-  if (!opt.rate)
-    opt.rate = scalar(e, opt.path + "/learning_rate", "learning_rate", WeightKind::Host,
-                      e.floatType, initial);
-  FunctionObj f;
-  f.kind = FunctionKind::Rate;
-  f.rate = opt.rate;
-  return Value::function(std::move(f));
-}
-
-/// Runs the library's `optimizer_base` if one of its arguments is given; it changes w and g.
-static bool applyBase(Elaborator &e, Instance &opt, Weight &w, Value &g, const Value &rate,
-                      const Value &t, Span span) {
-  Value hook = e.libraryValue("optimizer_base");
-  if (hook.isPoison()) return false;
-  GivenArgs args;
-  for (const Param &p : hook.function().decl->params[0]->params) {
-    Value v = Value::none();
-    for (auto &[name, value] : opt.base)
-      if (name == p.name.text) v = value;
-    const auto &own = opt.decl->params[0]->params;
-    for (size_t i = 0; i < own.size() && i < opt.statics.size(); ++i)
-      if (own[i].name.text == p.name.text) v = opt.statics[i];
-    if (v.isNone()) continue;
-    GivenArg a;
-    a.name = p.name.text;
-    a.nameSpan = a.span = span;
-    a.value = v;
-    args.push_back(std::move(a));
-  }
-  if (args.empty()) return true;
-  Value bound = e.call(hook, std::move(args), span, &w);
-  Value now = e.callWith(rate, {e.binary(BinaryOp::Sub, t, Value::of(1))}, span);
-  Value both = e.callWith(bound, {e.readWeight(w), g, now}, span);
-  if (both.kind != Kind::Tuple || both.tuple().items.size() != 2) return false;
-  g = both.tuple().items[1];
-  e.writeWeight(w, e.fit(both.tuple().items[0], w.type, span, "`" + w.name + "`"), false);
-  return true;
-}
-
-bool Elaborator::applyOptimizer(Instance &opt, Weight &w, const Value &gradient, const Value &t,
-                                Span span) {
-  const Decl &d = *opt.decl;
-  Frame f;
-  if (!enter(f, std::string(d.name.text), opt.file, span, nullptr)) return false;
-  f.owner = &opt;
-  f.ownsPath = true;
-  f.target = &w;
-  f.application = &opt;
-  f.ordinal = pass->applications[&opt]++;
-  Restore<Frame *> inside(frame, &f);
-  Value rate = Value::none();
-  if (d.params.size() == 2)
-    for (size_t i = 0; i < opt.statics.size(); ++i) {
-      const Name &name = d.params[0]->params[i].name;
-      Value v = opt.statics[i];
-      if (name.text == "learning_rate") {
-        if (v.isNumber()) v = rateFunction(*this, opt, v.number());
-        rate = v;
-      }
-      f.scope->bind(name.text, v, name.span);
-    }
-  Value g = wide(*this, gradient);
-  if (!applyBase(*this, opt, w, g, rate, t, span)) return false;
-  const ParamList &list = *d.params.back();
-  Values values{readWeight(w), g, t};
-  GivenArgs args;
-  for (Value &v : values) {
-    GivenArg a;
-    a.value = std::move(v);
-    a.span = span;
-    args.push_back(std::move(a));
-  }
-  if (!bindParams(list, args, span, f.name, nullptr)) return false;
-  const Name &target = list.params[0].name;
-  f.scope->bind(target.text, Value::of(&w), target.span);
-  evalBlock(*d.body);
-  if (!w.constraint.isNone()) {
-    Value v = callWith(w.constraint, {readWeight(w)}, w.span);
-    writeWeight(w, fit(v, w.type, w.span, "the result of the constraint"), false);
-  }
-  setName(Value::of(pass, pass->current.at(&w)), w.name);
-  return !diags.hasErrors();
-}
-
 // --- prediction and the whole --------------------------------------------------------------------
 
 bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
-  Pass &p = openPass("predict", batch, false);
+  Pass &p = openPass((plan ? plan->prefix : std::string()) + "predict", batch, false);
   Span span = plan ? plan->train->span : model.span;
   Frame f = stepFrame(*this, span, false);
   Restore<Frame *> inside(frame, &f);
@@ -622,25 +498,33 @@ static Frame blockFrame(Elaborator &e, Span span) {
 
 void Elaborator::elaborateTrain(const Train &train) {
   TrainPlan plan;
+  Restore<TrainPlan *> current(this->plan, &plan);
+  updated.clear();
   Frame f = blockFrame(*this, train.span);
   {
     Restore<Frame *> inside(frame, &f);
     Restore<Span> place(at, train.span);
     bool ok = readPlan(train, plan);
-    if (!plan.model) return;
-    ensureNamed(*plan.model);
-    if (!modelInputs(*plan.model, plan.inputs)) return;
+    if (!plan.model && !(ok && train.step)) return;
+    if (plan.model) ensureNamed(*plan.model);
+    if (train.step ? ok && !stepInputs(plan) : !modelInputs(*plan.model, plan.inputs)) return;
     if (!ok) {
-      buildPredict(nullptr, *plan.model, plan.batchSize); // for the model's own messages
+      if (!train.step) buildPredict(nullptr, *plan.model, plan.batchSize); // for its own messages
       return;
     }
   }
-  if (!buildStep(plan, false) || !buildStep(plan, true)) return;
-  if (!buildPredict(&plan, *plan.model, plan.batchSize)) return;
+  if (train.step) {
+    if (plan.data && !checkColumns(plan)) return;
+    if (!buildWrittenStep(plan, false) || !buildWrittenStep(plan, true)) return;
+  } else if (!buildStep(plan, false) || !buildStep(plan, true)) {
+    return;
+  }
+  if (plan.model && !buildPredict(&plan, *plan.model, plan.batchSize)) return;
   buildMetricsResult(plan);
+  buildTrainEnd(plan);
   if (diags.hasErrors()) return;
   orderFunctions(*module);
-  writeMeta(&plan, *plan.model, *plan.summary);
+  writeMeta(&plan, plan.model, *plan.summary);
 }
 
 /// The last model that can be made without arguments, or an instance bound in the file.
@@ -670,7 +554,7 @@ void Elaborator::elaborateModelOnly() {
   if (!buildPredict(nullptr, *model, 32)) return;
   const Pass &summary = *pass;
   orderFunctions(*module);
-  writeMeta(nullptr, *model, summary);
+  writeMeta(nullptr, model, summary);
 }
 
 } // namespace nnc::fe

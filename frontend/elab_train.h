@@ -25,8 +25,26 @@ struct MetricUse {
   std::string name; // as displayed: "accuracy", "main_accuracy"
 };
 
+/// What a written-out step reports: the mean over the batches, or the last value of a metric.
+struct Report {
+  std::string name;
+  Span span;
+  bool isMetric = false;
+  Weight *total = nullptr;
+};
+
+/// A scalar of the runtime's bookkeeping: zero at first.
+Weight *scalar(Elaborator &e, std::string path, std::string name, WeightKind kind, ir::DType t,
+               double initial = 0);
+/// An output of a layer that computes in bf16 or f16, for what is computed in the module's float.
+Value wide(Elaborator &e, const Value &v);
+/// A new frame of the step's own.
+Frame stepFrame(Elaborator &e, Span span, bool training);
+
 struct Elaborator::TrainPlan {
   const Train *train = nullptr;
+  std::string prefix; // of its functions and metrics, "clf."; empty for a file's only block
+  std::string name;   // "clf"
   Frame *frame = nullptr; // of the block's expressions
   Instance *model = nullptr;
   std::map<std::string, Value, std::less<>> keys;
@@ -44,6 +62,8 @@ struct Elaborator::TrainPlan {
   bool sampleWeight = false;
   Instance *optimizer = nullptr;
   Weight *lossTotal = nullptr, *count = nullptr;
+  std::vector<Report> reports; // of a written-out step
+  std::vector<std::pair<std::string, Value>> reported; // in the pass being built
   bool planned = false; // outputs, targets and metrics are known
   const Pass *summary = nullptr;
   std::map<std::string, std::pair<double, double>> ranges;

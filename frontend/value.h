@@ -67,9 +67,10 @@ struct Value {
   double d = 0;         // Float
   ir::ValueId id;       // Tensor
   Pass *pass = nullptr; // Tensor: the function it is a value of
+  bool isMetric = false; // Tensor: what the application of a metric gave
   union {
     Instance *instance = nullptr;
-    Weight *weight;
+    Weight *weight; // also of a tensor: what it was read from
     FileScope *module;
   };
   std::shared_ptr<void> obj; // String, List, Tuple, Function, Data
@@ -202,7 +203,8 @@ struct Instance {
   Weight *findWeight(std::string_view name) const;
   Instance *findChild(std::string_view name) const;
   // optimizers
-  Weight *iterations = nullptr, *rate = nullptr;
+  std::unordered_map<const Weight *, Weight *> counters; // by updated weight: its steps so far
+  Weight *rate = nullptr;
   Weight *result = nullptr; // metrics: the value of the last batch
 };
 
