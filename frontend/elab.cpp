@@ -8,7 +8,7 @@
 // Method. `error` walks the frames out of the library to the first call in a user's file, reports
 // there, and tells the way down as notes. What was reported becomes poison, so each mistake shows
 // once. Steps, nesting and stack are limited: any text ends in a module or a message.
-#include "frontend/elab.h"
+#include "frontend/elab_train.h"
 #include "frontend/parse.h"
 #include "ir/verify.h"
 
@@ -116,16 +116,17 @@ std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
           fileValue(*user, it->second, name.text);
       }
     } else if (top->kind == TopKind::Train) {
-      if (train)
-        fail(top->span, Diag::NotYet, {"a second `train` block in one file"});
-      else
-        train = &as<Train>(*top);
+      train = &as<Train>(*top);
     }
   }
-  if (train)
-    elaborateTrain(*train);
-  else
+  if (train) {
+    std::vector<std::string> names;
+    auto blocks = chosenBlocks(names);
+    for (size_t i = 0; i < blocks.size(); ++i) elaborateTrain(*blocks[i], names[i]);
+    orderFunctions(*module);
+  } else {
     elaborateModelOnly();
+  }
   pass = initPass;
   closePass();
   if (diags.hasErrors() || aborted) return nullptr;

@@ -101,7 +101,8 @@ struct Frame {
   std::shared_ptr<Scope> scope;
   uint32_t scopeSeq = UINT32_MAX;
   bool training = false;
-  bool frozen = false;
+  bool frozen = false;      // weights are constants, `training` is false
+  bool untrainable = false; // so in every block: by `trainable = false`
   int depth = 0;
   std::vector<uint64_t> rounds; // indices of the loops around the current statement
   uint64_t callKey = 0;         // the call expression, part of the paths below
@@ -201,6 +202,7 @@ class Elaborator {
   bool aborted = false;
   int reports = 0;
   int underTraining = 0; // `if training` around the current statement
+  int underAdapting = 0; // `if adapting`, taken
   std::unordered_set<const Instance *> everApplied;
   const char *stackBase = nullptr;
   Instance fileOwner, stepOwner;
@@ -435,6 +437,8 @@ class Elaborator {
                 Span span);
   Value currentOf(Weight &w);
   bool stepInputs(TrainPlan &plan);
+  bool runStep(TrainPlan &plan);
+  Value applyModel(TrainPlan &plan); // the short form's, to the inputs
   void buildTrainEnd(const TrainPlan &plan);
   Weight *stepCount = nullptr;                         // steps of training so far
   std::vector<std::pair<Instance *, Weight *>> updated; // in this block, by which optimizer
@@ -442,7 +446,11 @@ class Elaborator {
   TrainPlan *plan = nullptr; // of the block being elaborated
 
   // --- training (elab_train.cpp, elab_data.cpp, elab_meta.cpp) -----------------------------------
-  void elaborateTrain(const Train &train);
+  /// `name`: of the block among several, "" for a file's only one.
+  void elaborateTrain(const Train &train, const std::string &name);
+  std::vector<const Train *> chosenBlocks(std::vector<std::string> &names);
+  bool isFrozenHere(const Instance &inst) const; // by `freeze` of the running block
+  void buildAdapt(TrainPlan &plan);
   bool readPlan(const Train &train, TrainPlan &plan);
   void elaborateModelOnly();
   bool modelInputs(Instance &model, std::vector<struct DataInput> &out);

@@ -357,6 +357,7 @@ bool Elaborator::enter(Frame &f, std::string name, FileScope *file, Span span, c
     f.owner = frame->owner;
     f.training = frame->training;
     f.frozen = frame->frozen;
+    f.untrainable = frame->untrainable;
     f.target = frame->target;
     f.application = frame->application;
     f.policy = frame->policy;

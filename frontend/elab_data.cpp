@@ -253,7 +253,7 @@ static bool evalKeys(Elaborator &e, const Train &train, Elaborator::TrainPlan &p
   return ok;
 }
 
-static bool readFreeze(Elaborator &e, const Elaborator::TrainPlan &plan) {
+static bool readFreeze(Elaborator &e, Elaborator::TrainPlan &plan) {
   const Value *v = plan.find("freeze");
   if (!v) return true;
   Values items{*v};
@@ -264,9 +264,13 @@ static bool readFreeze(Elaborator &e, const Elaborator::TrainPlan &plan) {
       e.error(plan.span("freeze"), Diag::KeyValue, {"freeze", "a list of instances", e.show(item)});
       return false;
     }
-    item.instance->trainable = false;
+    plan.freeze.push_back(item.instance);
   }
   return true;
+}
+
+bool Elaborator::isFrozenHere(const Instance &inst) const {
+  return plan && std::find(plan->freeze.begin(), plan->freeze.end(), &inst) != plan->freeze.end();
 }
 
 static bool readCallbacks(Elaborator &e, Elaborator::TrainPlan &plan) {

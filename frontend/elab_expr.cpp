@@ -171,21 +171,23 @@ bool Elaborator::condition(const Expr &expr, bool &out) {
   return false;
 }
 
-static bool mentionsTraining(const Expr &e) {
+/// `training` or `adapting` is part of the condition.
+static bool mentions(const Expr &e, std::string_view name) {
   switch (e.kind) {
-  case ExprKind::Name: return as<NameExpr>(e).name == "training";
-  case ExprKind::Unary: return mentionsTraining(*as<UnaryExpr>(e).operand);
+  case ExprKind::Name: return as<NameExpr>(e).name == name;
+  case ExprKind::Unary: return mentions(*as<UnaryExpr>(e).operand, name);
   case ExprKind::Binary:
-    return mentionsTraining(*as<BinaryExpr>(e).left) || mentionsTraining(*as<BinaryExpr>(e).right);
+    return mentions(*as<BinaryExpr>(e).left, name) || mentions(*as<BinaryExpr>(e).right, name);
   default: return false;
   }
 }
 
 Value Elaborator::evalIf(const IfExpr &expr) {
   const Block *taken = nullptr;
-  int byTraining = 0;
+  int byTraining = 0, byAdapting = 0;
   for (const IfArm &arm : expr.arms) {
-    byTraining |= mentionsTraining(*arm.condition);
+    byTraining |= mentions(*arm.condition, "training");
+    byAdapting |= mentions(*arm.condition, "adapting");
     bool yes;
     if (!condition(*arm.condition, yes)) return {};
     if (yes) {
@@ -201,7 +203,8 @@ Value Elaborator::evalIf(const IfExpr &expr) {
   for (const IfArm &arm : expr.arms) leave(arm.body);
   leave(expr.otherwise);
   if (!taken) return Value::none();
-  Restore<int> inner(underTraining, underTraining + byTraining);
+  Restore<int> inner(underTraining, underTraining + byTraining + byAdapting);
+  Restore<int> adapts(underAdapting, underAdapting + byAdapting);
   return evalBlock(*taken);
 }
 

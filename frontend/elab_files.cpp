@@ -211,6 +211,8 @@ static bool constantNamed(Elaborator &e, std::string_view name, Value &out) {
   ir::DType t;
   if (name == "training")
     out = Value::of(e.frame->training);
+  else if (name == "adapting")
+    out = Value::of(e.pass && e.pass->isAdapting);
   else if (name == "batch")
     out = Value::of(ir::Dim::batch(), Span{});
   else if (name == "pi")
@@ -250,7 +252,7 @@ namespace {
 
 // Names that the language and its library will have: said to be missing rather than misspelt.
 const char *const kLater[] = {
-    "load", "with_mask", "adapting", "qr", "Orthogonal", "SimpleRNN", "LSTM", "GRU",
+    "load", "with_mask", "qr", "Orthogonal", "SimpleRNN", "LSTM", "GRU",
     "RNN", "Bidirectional", "TimeDistributed", "Masking", "EinsumDense", "RandomFlip", "RandomCrop",
     "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "StringLookup",
     "TextVectorization", "CTC", "Circle"};

@@ -256,7 +256,8 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
   if (!enter(f, std::string(d.name.text), inst.file, span, nullptr)) return {};
   f.owner = &inst;
   f.ownsPath = true;
-  f.frozen |= !inst.trainable;
+  f.untrainable |= !inst.trainable;
+  f.frozen |= !inst.trainable || isFrozenHere(inst);
   if (f.frozen) f.training = false;
   f.target = nullptr;
   f.application = &inst;
@@ -431,7 +432,7 @@ bool Elaborator::initialize(Weight &w, const std::function<Value()> &value, Span
   writeWeight(w, v, false);
   ir::Meta meta = ir::Meta::dict();
   meta["kind"] = spelling(w.kind);
-  if (w.kind == WeightKind::Param) meta["trainable"] = w.trainable;
+  if (w.kind == WeightKind::Param) meta["trainable"] = w.trainable && !frame->frozen;
   if (w.owner && w.owner->decl) meta["layer"] = w.owner->path;
   module->persistents.push_back({w.path, w.type, std::move(meta)});
   return true;
@@ -511,7 +512,7 @@ Weight *Elaborator::newWeight(const ParamStmt &stmt, Instance &inst, ir::Type t,
   w->span = stmt.span;
   w->firstUse = userPlace();
   if (!weightOptions(stmt, *w)) return nullptr;
-  if (frame->frozen) w->trainable = false;
+  if (frame->untrainable) w->trainable = false;
   const ir::DType kept = keptType(inst, stmt.isState);
   bool ok = initialize(
       *w,

@@ -92,11 +92,18 @@ static ir::Meta namesMeta(const std::vector<std::string> &names) {
 }
 
 void Elaborator::writeMeta(const TrainPlan *plan, Instance *model, const Pass &summary) {
-  ir::Meta &m = module->meta;
-  m = ir::Meta::dict();
-  m["name"] = model ? model->name : "model";
-  std::string source = sources.name(user->file);
-  m["source"] = source.substr(source.rfind('/') + 1);
+  ir::Meta &whole = module->meta;
+  const bool several = plan && !plan->name.empty();
+  if (!several || !whole.find("blocks")) {
+    whole = ir::Meta::dict();
+    whole["name"] = model ? model->name : "model";
+    std::string source = sources.name(user->file);
+    whole["source"] = source.substr(source.rfind('/') + 1);
+    if (several) whole["blocks"] = ir::Meta::list();
+  }
+  ir::Meta block = ir::Meta::dict();
+  ir::Meta &m = several ? block : whole;
+  if (several) m["name"] = plan->name;
   if (plan) {
     m["train"] = trainMeta(*plan);
     if (plan->data) m["data"] = columnsMeta(*plan->data, plan->ranges);
@@ -113,6 +120,7 @@ void Elaborator::writeMeta(const TrainPlan *plan, Instance *model, const Pass &s
   m["predict"]["inputs"] = namesMeta(predictInputs);
   m["predict"]["outputs"] = namesMeta(predictOutputs);
   m["layers"] = model ? layersMeta(*model, summary) : ir::Meta::list();
+  if (several) whole["blocks"].push(std::move(block));
 }
 
 } // namespace nnc::fe

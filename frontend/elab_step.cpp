@@ -86,12 +86,14 @@ Value rateFunction(Elaborator &e, Instance &opt, double initial) {
   return Value::function(std::move(f));
 }
 
-/// An instance's weights do not change if it, or one that owns it, is frozen.
-bool isFrozen(const Weight &w) {
-  if (!w.trainable) return true;
-  for (const Instance *i = w.owner; i; i = i->owner)
-    if (!i->trainable) return true;
-  return false;
+/// The weights that stay as they are in this block: those of frozen instances and of what they apply.
+std::unordered_set<const Weight *> frozenWeights(Elaborator &e) {
+  std::unordered_set<const Weight *> out;
+  std::vector<Instance *> all;
+  if (e.plan)
+    for (Instance *i : e.plan->freeze) e.collect(*i, all);
+  for (const Instance *i : all) out.insert(i->weights.begin(), i->weights.end());
+  return out;
 }
 
 } // namespace
@@ -229,13 +231,33 @@ bool Elaborator::updateWeights(Instance &opt, std::vector<WeightPair> &pairs, Sp
     Value averaged = runHook(*this, "optimizer_average", opt,
                              {wide(*this, currentOf(w)), stepsOf(&w), Value::of(false)}, span);
     if (averaged.isPoison()) return false;
-    if (averaged.isTensor() && averaged.id != currentOf(w).id && !opt.base.empty()) {
+    if (averaged.isTensor() && averaged.id != currentOf(w).id) {
       writeWeight(w, fit(averaged, w.type, span, "`" + w.name + "`"), false);
       setName(currentOf(w), w.name);
     }
     updated.emplace_back(&opt, &w);
   }
   return true;
+}
+
+/// The pass over the training data before the first step (R10), if a layer adapts to them.
+void Elaborator::buildAdapt(TrainPlan &plan) {
+  Pass &p = openPass(plan.prefix + "adapt_step", plan.batchSize, false);
+  p.isAdapting = true;
+  bool ok;
+  if (plan.train->step) {
+    ok = runStep(plan);
+  } else {
+    Frame f = stepFrame(*this, plan.train->span, false);
+    Restore<Frame *> inside(frame, &f);
+    Restore<Span> place(at, plan.train->model->span);
+    ok = !applyModel(plan).isPoison();
+  }
+  if (ok && !p.written.empty()) return closePass();
+  pass = nullptr;
+  auto mine = std::find_if(module->functions.begin(), module->functions.end(),
+                           [&](auto &f) { return f.get() == &p.b.f; });
+  module->functions.erase(mine, module->functions.end()); // and what it called
 }
 
 /// What training leaves behind where that is not what the last step did: averages of weights. A
@@ -256,12 +278,9 @@ void Elaborator::buildTrainEnd(const TrainPlan &plan) {
     if (v.isTensor() && v.id != currentOf(*w).id)
       writeWeight(*w, fit(v, w->type, at, "`" + w->name + "`"), false);
   }
-  if (p.written.empty()) {
-    module->functions.pop_back();
-    pass = nullptr;
-    return;
-  }
-  closePass();
+  if (!p.written.empty()) return closePass();
+  module->functions.pop_back();
+  pass = nullptr;
 }
 
 // --- minimize and optimizers in the text ---------------------------------------------------------
@@ -279,9 +298,9 @@ bool Elaborator::minimize(const Value &loss, const Value &record, Instance &opt,
                           const std::string &what, Span span) {
   std::vector<WeightPair> all, pairs;
   if (!pairWeights(record, record, span, all)) return false;
-  std::unordered_set<const Weight *> seen;
+  std::unordered_set<const Weight *> seen = frozenWeights(*this);
   for (WeightPair &p : all)
-    if (!isFrozen(*p.weight) && seen.insert(p.weight).second) pairs.push_back(p);
+    if (p.weight->trainable && seen.insert(p.weight).second) pairs.push_back(p);
   if (pairs.empty()) return fail(span, Diag::NoWeights, {what}), false;
   Value scaled = loss;
   {
@@ -304,7 +323,8 @@ bool Elaborator::minimize(const Value &loss, const Value &record, Instance &opt,
 /// In steps divisible by k, counted from 1.
 static Value everyGate(Elaborator &e, int64_t k) {
   if (!e.stepCount)
-    e.stepCount = scalar(e, "step/count", "count", WeightKind::Slot, ir::DType::i32);
+    e.stepCount = scalar(e, e.plan->name.empty() ? "step/count" : "step/" + e.plan->name + "/count",
+                         "count", WeightKind::Slot, ir::DType::i32);
   if (!e.pass->writtenSet.contains(e.stepCount)) {
     Restore<ir::ValueId> always(e.pass->gate, ir::ValueId{});
     e.writeWeight(*e.stepCount, e.binary(BinaryOp::Add, e.readWeight(*e.stepCount), Value::of(1)),
@@ -317,7 +337,6 @@ static Value everyGate(Elaborator &e, int64_t k) {
 Value Elaborator::evalMinimize(const MinimizeStmt &stmt) {
   ++effects;
   if (owner() != &stepOwner) return fail(stmt.span, Diag::ReportPlace, {"minimize"});
-  if (!pass->training) return Value::none();
   Value loss = eval(*stmt.loss);
   if (!loss.isPoison() && !isTensorLike(loss))
     return fail(stmt.loss->span, Diag::ScalarWanted, {show(loss)});
@@ -333,7 +352,8 @@ Value Elaborator::evalMinimize(const MinimizeStmt &stmt) {
     if (callable.kind == Kind::Instance ||
         (isList && toCallable(v.list()[0], e->span, e).kind == Kind::Instance))
       v = weightsOf(v.kind == Kind::List ? v : callable, e->span);
-    if (v.isPoison()) return {};
+    std::vector<WeightPair> pairs;
+    if (v.isPoison() || !pairWeights(v, v, e->span, pairs)) return {};
     over.push_back(std::move(v));
   }
   Value o = toCallable(eval(*stmt.optimizer), stmt.optimizer->span, stmt.optimizer);
@@ -348,9 +368,10 @@ Value Elaborator::evalMinimize(const MinimizeStmt &stmt) {
     if (!k.isInt() || k.integer() < 1)
       return fail(stmt.every->span, Diag::KeyValue, {"every", "an int of at least 1", show(k)});
     Restore<Span> place(at, stmt.every->span);
-    if (k.integer() > 1) pass->gate = everyGate(*this, k.integer()).id;
+    if (k.integer() > 1 && pass->training) pass->gate = everyGate(*this, k.integer()).id;
   }
-  minimize(loss, Value::list(std::move(over)), *o.instance, what, stmt.span);
+  if (pass->training)
+    minimize(loss, Value::list(std::move(over)), *o.instance, what, stmt.span);
   return Value::none();
 }
 
@@ -363,20 +384,20 @@ Value Elaborator::applyOptimizerTo(Instance &opt, GivenArgs &args, Span span) {
     return fail(span, Diag::ArgumentType,
                 {"`" + opt.kindName + "`", "given weights and their gradients",
                  std::to_string(args.size()) + " arguments"});
-  if (!pass->training) return Value::none();
   Value target = args[0].value;
   if (target.kind == Kind::Function) target = toCallable(target, span, nullptr);
   if (target.kind == Kind::Instance) target = weightsOf(target, args[0].span);
   if (target.isPoison() || args[1].value.isPoison()) return {};
   std::vector<WeightPair> all, pairs;
   if (!pairWeights(target, args[1].value, args[0].span, all)) return {};
+  const auto frozen = frozenWeights(*this);
   for (WeightPair &p : all) {
-    if (isFrozen(*p.weight)) continue;
+    if (!p.weight->trainable || frozen.contains(p.weight)) continue;
     p.value = fit(p.value, p.weight->type, args[1].span, "the gradient of `" + p.path + "`");
     if (p.value.isPoison()) return {};
     pairs.push_back(std::move(p));
   }
-  updateWeights(opt, pairs, span);
+  if (pass->training) updateWeights(opt, pairs, span);
   return Value::none();
 }
 
@@ -385,6 +406,7 @@ Value Elaborator::applyOptimizerTo(Instance &opt, GivenArgs &args, Span span) {
 Value Elaborator::evalReport(const ReportStmt &stmt) {
   ++effects;
   if (owner() != &stepOwner || !plan) return fail(stmt.span, Diag::ReportPlace, {"report"});
+  if (pass->isAdapting) return Value::none();
   for (const ReportItem &item : stmt.items) {
     const std::string name(item.name.text);
     Value v = item.value ? eval(*item.value) : lookup(item.name.text, item.name.span);
@@ -413,7 +435,7 @@ Value Elaborator::evalReport(const ReportStmt &stmt) {
 
 /// Sums of what was reported, weighted by the rows of the batch.
 static bool accumulateReports(Elaborator &e, Elaborator::TrainPlan &plan) {
-  const std::string prefix = "metrics/" + plan.prefix;
+  const std::string &prefix = plan.metricsPrefix;
   if (!plan.count)
     plan.count = scalar(e, prefix + "count", "count", WeightKind::Metric, e.floatType);
   Value n = e.cast(e.tensor(Value::of(ir::Dim::batch(), Span{})), e.floatType);
@@ -452,10 +474,10 @@ bool Elaborator::stepInputs(TrainPlan &plan) {
   return true;
 }
 
-bool Elaborator::buildWrittenStep(TrainPlan &plan, bool training) {
+/// The text of the step, in the current pass.
+bool Elaborator::runStep(TrainPlan &plan) {
   const Train &train = *plan.train;
-  Pass &p = openPass(plan.prefix + (training ? "train_step" : "eval_step"), plan.batchSize, training);
-  Frame f = stepFrame(*this, train.step->span, training);
+  Frame f = stepFrame(*this, train.step->span, pass->training);
   Restore<Frame *> inside(frame, &f);
   Restore<Span> place(at, train.step->span);
   plan.reported.clear();
@@ -470,7 +492,12 @@ bool Elaborator::buildWrittenStep(TrainPlan &plan, bool training) {
   }
   if (!bindParams(*train.step->params, args, train.step->span, "step", nullptr)) return false;
   evalBlock(*train.step->body);
-  if (diags.hasErrors() || !accumulateReports(*this, plan)) return false;
+  return !diags.hasErrors() && (pass->isAdapting || accumulateReports(*this, plan));
+}
+
+bool Elaborator::buildWrittenStep(TrainPlan &plan, bool training) {
+  Pass &p = openPass(plan.prefix + (training ? "train_step" : "eval_step"), plan.batchSize, training);
+  if (!runStep(plan)) return false;
   if (!plan.summary || training) plan.summary = &p;
   for (auto &[name, range] : p.ranges) plan.ranges[name] = range;
   for (auto &[name, value] : plan.reported)

@@ -200,7 +200,8 @@ void Elaborator::evalAssign(const AssignStmt &stmt) {
   Value v = fit(value, w.type, stmt.value->span, "what is stored in `" + name + "`");
   if (v.isPoison()) return;
   bool isState = w.kind == WeightKind::State;
-  if (!pass->training && w.kind != WeightKind::Metric) return; // does nothing outside training
+  const bool adapts = pass->isAdapting && underAdapting && isState;
+  if (!adapts && !pass->training && w.kind != WeightKind::Metric) return; // only in training
   writeWeight(w, v, isState);
   setName(Value::of(pass, pass->current.at(&w)), w.name);
 }

@@ -220,6 +220,16 @@ bool Elaborator::planOutputs(TrainPlan &plan, const Value &y) {
   return true;
 }
 
+/// Another block's metric of the same kind does not make this one `accuracy_1`.
+static std::string metricName(const Elaborator::TrainPlan &plan, const Instance &metric) {
+  const std::string &kind = metric.kindName;
+  if (plan.name.empty() || !metric.givenName.empty() || !metric.name.starts_with(kind + "_"))
+    return metric.name;
+  for (const MetricUse &other : plan.metrics)
+    if (other.metric->kindName == kind) return metric.name;
+  return kind;
+}
+
 bool Elaborator::planMetrics(TrainPlan &plan) {
   bool one = plan.outputs.size() == 1;
   for (size_t i = 0; i < plan.outputs.size(); ++i) {
@@ -254,7 +264,8 @@ bool Elaborator::planMetrics(TrainPlan &plan) {
         return false;
       }
       ensureNamed(*m.instance);
-      std::string name = one ? m.instance->name : plan.outputs[i].name + "_" + m.instance->name;
+      std::string name = metricName(plan, *m.instance);
+      if (!one) name = plan.outputs[i].name + "_" + name;
       plan.metrics.push_back({m.instance, i, name});
     }
   }
@@ -320,15 +331,26 @@ static Value weighted(Elaborator &e, const Value &loss, const Value &weight) {
   return e.binary(BinaryOp::Mul, loss, e.reshape(weight, dims));
 }
 
+Value Elaborator::applyModel(TrainPlan &plan) {
+  Values inputs = addInputs(plan.inputs);
+  return applyInstance(*plan.model, asArgs(plan.inputs, inputs), plan.train->model->span);
+}
+
 bool Elaborator::buildStep(TrainPlan &plan, bool training) {
   const Train &train = *plan.train;
   openPass(plan.prefix + (training ? "train_step" : "eval_step"), plan.batchSize, training);
   Frame f = stepFrame(*this, train.span, training);
   Restore<Frame *> inside(frame, &f);
   Restore<Span> place(at, train.model->span);
-  Values inputs = addInputs(plan.inputs), targets;
-  if (plan.planned) targets = addInputs(plan.targets);
-  Value y = applyInstance(*plan.model, asArgs(plan.inputs, inputs), train.model->span);
+  Values targets;
+  Value y;
+  if (plan.planned) { // the inputs of the function come first
+    Values inputs = addInputs(plan.inputs);
+    targets = addInputs(plan.targets);
+    y = applyInstance(*plan.model, asArgs(plan.inputs, inputs), train.model->span);
+  } else {
+    y = applyModel(plan);
+  }
   if (y.isPoison()) return false;
   if (!plan.planned) {
     if (!planOutputs(plan, y) || !planMetrics(plan) || !checkColumns(plan)) return false;
@@ -386,11 +408,11 @@ bool Elaborator::buildMetrics(TrainPlan &plan, const Value &loss, const Values &
   bool several = outputs.size() > 1;
   if (!plan.lossTotal) {
     using K = WeightKind;
-    plan.lossTotal = scalar(*this, "metrics/loss/total", "total", K::Metric, floatType);
-    plan.count = scalar(*this, "metrics/loss/count", "count", K::Metric, floatType);
+    plan.lossTotal = scalar(*this, plan.metricsPrefix + "loss/total", "total", K::Metric, floatType);
+    plan.count = scalar(*this, plan.metricsPrefix + "loss/count", "count", K::Metric, floatType);
     for (Output &o : plan.outputs)
       if (several && !o.loss.isNone())
-        o.total = scalar(*this, "metrics/" + o.name + "_loss/total", "total", K::Metric, floatType);
+        o.total = scalar(*this, plan.metricsPrefix + o.name + "_loss/total", "total", K::Metric, floatType);
     for (MetricUse &m : plan.metrics)
       if (!m.metric->result)
         m.metric->result =
@@ -479,11 +501,12 @@ bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
   return !diags.hasErrors();
 }
 
-/// init, train_step, eval_step, predict, metrics_result: the order in which they are read.
-static void orderFunctions(ir::Module &m) {
+void orderFunctions(ir::Module &m) {
   const std::vector<std::string> order{"init", "train_step", "eval_step", "predict"};
   auto rank = [&](const std::unique_ptr<ir::Function> &f) {
-    return std::find(order.begin(), order.end(), f->name) - order.begin();
+    const size_t dot = f->name.find('.');
+    auto own = std::find(order.begin(), order.end(), f->name.substr(dot == std::string::npos ? 0 : dot + 1));
+    return own - order.begin();
   };
   std::stable_sort(m.functions.begin(), m.functions.end(),
                    [&](auto &a, auto &b) { return rank(a) < rank(b); });
@@ -496,10 +519,44 @@ static Frame blockFrame(Elaborator &e, Span span) {
   return f;
 }
 
-void Elaborator::elaborateTrain(const Train &train) {
+/// The `train` blocks of the file, or the one that was asked for, with their names: those of the
+/// models that they train.
+std::vector<const Train *> Elaborator::chosenBlocks(std::vector<std::string> &names) {
+  std::vector<const Train *> all, out;
+  std::vector<std::string> known;
+  for (const Top *top : user->tree->tops) {
+    if (top->kind != TopKind::Train) continue;
+    const Train &t = as<Train>(*top);
+    std::string name = "train";
+    if (t.model && t.model->kind == ExprKind::Name) name = as<NameExpr>(*t.model).name;
+    if (t.model && t.model->kind == ExprKind::Call) name = snakeCase(text(as<CallExpr>(*t.model).callee->span));
+    for (int i = 1; std::find(known.begin(), known.end(), name) != known.end(); ++i) {
+      if (i > 1) name.erase(name.rfind('_'));
+      name += "_" + std::to_string(i);
+    }
+    known.push_back(name);
+    all.push_back(&t);
+  }
+  for (size_t i = 0; i < all.size(); ++i)
+    if (options.train.empty() || known[i] == options.train) {
+      out.push_back(all[i]);
+      names.push_back(known[i]);
+    }
+  if (out.empty() && !options.train.empty())
+    error({user->file, 0, 0}, Diag::UnknownBlock, {options.train})
+        .didYouMean(suggest(options.train, known));
+  if (out.size() == 1) names[0].clear();
+  return out;
+}
+
+void Elaborator::elaborateTrain(const Train &train, const std::string &name) {
   TrainPlan plan;
+  plan.name = name;
+  plan.prefix = name.empty() ? "" : name + ".";
+  plan.metricsPrefix = name.empty() ? "metrics/" : "metrics/" + name + "/";
   Restore<TrainPlan *> current(this->plan, &plan);
   updated.clear();
+  stepCount = nullptr;
   Frame f = blockFrame(*this, train.span);
   {
     Restore<Frame *> inside(frame, &f);
@@ -521,10 +578,10 @@ void Elaborator::elaborateTrain(const Train &train) {
   }
   if (plan.model && !buildPredict(&plan, *plan.model, plan.batchSize)) return;
   buildMetricsResult(plan);
+  closePass();
+  buildAdapt(plan);
   buildTrainEnd(plan);
-  if (diags.hasErrors()) return;
-  orderFunctions(*module);
-  writeMeta(&plan, plan.model, *plan.summary);
+  if (!diags.hasErrors()) writeMeta(&plan, plan.model, *plan.summary);
 }
 
 /// The last model that can be made without arguments, or an instance bound in the file.

@@ -38,13 +38,17 @@ Weight *scalar(Elaborator &e, std::string path, std::string name, WeightKind kin
                double initial = 0);
 /// An output of a layer that computes in bf16 or f16, for what is computed in the module's float.
 Value wide(Elaborator &e, const Value &v);
+/// init, train_step, eval_step, predict, metrics_result: the order in which they are read.
+void orderFunctions(ir::Module &m);
 /// A new frame of the step's own.
 Frame stepFrame(Elaborator &e, Span span, bool training);
 
 struct Elaborator::TrainPlan {
   const Train *train = nullptr;
-  std::string prefix; // of its functions and metrics, "clf."; empty for a file's only block
-  std::string name;   // "clf"
+  std::string prefix;        // of its functions, "clf."; empty for a file's only block
+  std::string metricsPrefix; // of its running values, "metrics/clf/"
+  std::string name;          // "clf"
+  std::vector<Instance *> freeze;
   Frame *frame = nullptr; // of the block's expressions
   Instance *model = nullptr;
   std::map<std::string, Value, std::less<>> keys;

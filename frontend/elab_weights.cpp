@@ -122,11 +122,28 @@ static bool namedWeights(Elaborator &e, const Value &of, Span span,
     std::vector<Instance *> all;
     e.collect(root, all);
     const std::string prefix = root.path + "/";
+    auto isOwn = [&](const Weight &w) { return of.kind != Kind::List && w.path.starts_with(prefix); };
+    auto first = [](const std::string &path) { return path.substr(0, path.find('/')); };
+    std::unordered_set<std::string> taken; // by what is made inside; what is made elsewhere avoids it
+    for (Instance *inst : all)
+      for (Weight *w : inst->weights)
+        if (isOwn(*w)) taken.insert(first(w->path.substr(prefix.size())));
+    std::unordered_map<std::string, std::string> renamed;
+    auto foreign = [&](const std::string &path) {
+      const std::string name = first(path);
+      auto [it, isNew] = renamed.emplace(name, name);
+      for (int k = 1; isNew && taken.contains(it->second); ++k)
+        it->second = name + "_" + std::to_string(k);
+      if (isNew) taken.insert(it->second);
+      return it->second + path.substr(name.size());
+    };
     for (Instance *inst : all)
       for (Weight *w : inst->weights) {
         if (w->kind != WeightKind::Param || !seen.insert(w).second) continue;
-        const bool own = of.kind != Kind::List && w->path.starts_with(prefix);
-        out.emplace_back(own ? w->path.substr(prefix.size()) : w->path, w);
+        out.emplace_back(isOwn(*w) ? w->path.substr(prefix.size())
+                         : of.kind == Kind::List ? w->path
+                                                 : foreign(w->path),
+                         w);
       }
   }
   return true;
