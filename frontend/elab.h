@@ -203,6 +203,7 @@ class Elaborator {
   int reports = 0;
   int underTraining = 0; // `if training` around the current statement
   int underAdapting = 0; // `if adapting`, taken
+  bool asksAdapting = false; // the text of this block has it
   std::unordered_set<const Instance *> everApplied;
   const char *stackBase = nullptr;
   Instance fileOwner, stepOwner;
@@ -349,6 +350,7 @@ class Elaborator {
   bool typeDims(const TensorType &type, ir::Dims &dims, std::vector<Span> &origins);
   bool typeElement(const TensorType &type, ir::DType &out, bool &any);
   std::string print(const TypeExpr &type) const;
+  bool isOpenType(const TypeExpr *type);
   /// The type of an input whose value the outside gives: the first dimension is the batch.
   bool inputType(const TypeExpr *type, std::string_view name, ir::Type &out);
 
@@ -441,7 +443,7 @@ class Elaborator {
   Value applyModel(TrainPlan &plan); // the short form's, to the inputs
   void buildTrainEnd(const TrainPlan &plan);
   Weight *stepCount = nullptr;                         // steps of training so far
-  std::vector<std::pair<Instance *, Weight *>> updated; // in this block, by which optimizer
+  std::vector<std::pair<Instance *, Weight *>> updated; // that have an average, by optimizer
   bool buildWrittenStep(TrainPlan &plan, bool training);
   TrainPlan *plan = nullptr; // of the block being elaborated
 

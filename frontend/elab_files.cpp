@@ -211,9 +211,10 @@ static bool constantNamed(Elaborator &e, std::string_view name, Value &out) {
   ir::DType t;
   if (name == "training")
     out = Value::of(e.frame->training);
-  else if (name == "adapting")
+  else if (name == "adapting") {
+    e.asksAdapting = true;
     out = Value::of(e.pass && e.pass->isAdapting);
-  else if (name == "batch")
+  } else if (name == "batch")
     out = Value::of(ir::Dim::batch(), Span{});
   else if (name == "pi")
     out = Value::of(3.14159265358979323846);

@@ -299,6 +299,10 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
   if (!bindParams(list, args, span, f.name, d.params.size() == 2 ? d.params[0] : nullptr))
     return {};
   f.converts = false;
+  if (isLayer && inst.given.empty())
+    for (const Param &p : list.params)
+      if (const Binding *b = f.scope->find(p.name.text); b && b->value.isTensor())
+        inst.given.emplace_back(p.name.text, type(b->value));
   Value v = evalBody(*d.body, d.result, f.name);
   v.isMetric = d.declKind == DeclKind::Metric && v.isTensor();
   if (isLayer) {

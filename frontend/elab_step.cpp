@@ -231,11 +231,11 @@ bool Elaborator::updateWeights(Instance &opt, std::vector<WeightPair> &pairs, Sp
     Value averaged = runHook(*this, "optimizer_average", opt,
                              {wide(*this, currentOf(w)), stepsOf(&w), Value::of(false)}, span);
     if (averaged.isPoison()) return false;
+    if (!averaged.isNone()) updated.emplace_back(&opt, &w);
     if (averaged.isTensor() && averaged.id != currentOf(w).id) {
       writeWeight(w, fit(averaged, w.type, span, "`" + w.name + "`"), false);
       setName(currentOf(w), w.name);
     }
-    updated.emplace_back(&opt, &w);
   }
   return true;
 }

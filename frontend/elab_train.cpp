@@ -33,8 +33,16 @@ bool Elaborator::modelInputs(Instance &model, std::vector<DataInput> &out) {
     in.name = std::string(p.name.text);
     in.span = p.span;
     Restore<Span> place(at, p.span);
-    if (!inputType(p.type, in.name, in.type)) return false;
-    in.origins.assign(in.type.dims.size(), p.type->span);
+    const ir::Type *given = nullptr; // what a written-out step gave it
+    for (auto &[name, type] : model.given)
+      if (name == p.name.text && type.rank() > 0) given = &type;
+    if (given && isOpenType(p.type)) {
+      in.type = *given;
+      in.type.dims[0] = ir::Dim::batch();
+    } else if (!inputType(p.type, in.name, in.type)) {
+      return false;
+    }
+    in.origins.assign(in.type.dims.size(), p.type ? p.type->span : p.span);
     out.push_back(std::move(in));
   }
   return true;
@@ -221,12 +229,12 @@ bool Elaborator::planOutputs(TrainPlan &plan, const Value &y) {
 }
 
 /// Another block's metric of the same kind does not make this one `accuracy_1`.
-static std::string metricName(const Elaborator::TrainPlan &plan, const Instance &metric) {
-  const std::string &kind = metric.kindName;
+static std::string metricName(const Elaborator::TrainPlan &plan, const Instance &metric,
+                              const std::string &kind) {
   if (plan.name.empty() || !metric.givenName.empty() || !metric.name.starts_with(kind + "_"))
     return metric.name;
   for (const MetricUse &other : plan.metrics)
-    if (other.metric->kindName == kind) return metric.name;
+    if (other.name == kind || other.name.ends_with("_" + kind)) return metric.name;
   return kind;
 }
 
@@ -245,8 +253,9 @@ bool Elaborator::planMetrics(TrainPlan &plan) {
       Value m = toCallable(items[k], span, key);
       bool isMetric = m.kind == Kind::Instance && m.instance->decl &&
                       m.instance->decl->declKind == DeclKind::Metric;
+      std::string kind;
       if (m.kind == Kind::Function) { // a loss as a metric: its mean over the epoch
-        std::string name = snakeCase(calleeName(m));
+        kind = snakeCase(calleeName(m));
         GivenArg fn;
         fn.value = m;
         fn.span = span;
@@ -254,7 +263,7 @@ bool Elaborator::planMetrics(TrainPlan &plan) {
         if (wrapper.isPoison()) return false;
         m = call(wrapper, {fn}, span, key);
         if (m.isPoison()) return false;
-        if (!m.instance->named) nameInstance(*m.instance, name);
+        if (!m.instance->named) nameInstance(*m.instance, kind);
       } else if (!isMetric) {
         if (m.isPoison()) return false;
         auto &d =
@@ -264,7 +273,8 @@ bool Elaborator::planMetrics(TrainPlan &plan) {
         return false;
       }
       ensureNamed(*m.instance);
-      std::string name = metricName(plan, *m.instance);
+      if (kind.empty()) kind = m.instance->kindName;
+      std::string name = metricName(plan, *m.instance, kind);
       if (!one) name = plan.outputs[i].name + "_" + name;
       plan.metrics.push_back({m.instance, i, name});
     }
@@ -557,6 +567,7 @@ void Elaborator::elaborateTrain(const Train &train, const std::string &name) {
   Restore<TrainPlan *> current(this->plan, &plan);
   updated.clear();
   stepCount = nullptr;
+  asksAdapting = false;
   Frame f = blockFrame(*this, train.span);
   {
     Restore<Frame *> inside(frame, &f);
@@ -579,8 +590,8 @@ void Elaborator::elaborateTrain(const Train &train, const std::string &name) {
   if (plan.model && !buildPredict(&plan, *plan.model, plan.batchSize)) return;
   buildMetricsResult(plan);
   closePass();
-  buildAdapt(plan);
-  buildTrainEnd(plan);
+  if (asksAdapting) buildAdapt(plan);
+  if (!updated.empty()) buildTrainEnd(plan);
   if (!diags.hasErrors()) writeMeta(&plan, plan.model, *plan.summary);
 }
 

@@ -521,6 +521,21 @@ Value Elaborator::conformResult(const Value &v, const TypeExpr &type, const std:
   return values[0];
 }
 
+/// The text does not say all sizes but the first.
+bool Elaborator::isOpenType(const TypeExpr *type) {
+  if (!type || type->kind != TypeKind::Tensor) return true;
+  const auto &dims = as<TensorType>(*type).dims;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    if (dims[i].spread) return true;
+    if (i == 0 || dims[i].value->kind != ExprKind::Name) continue;
+    const std::string_view name = as<NameExpr>(*dims[i].value).name;
+    Value v;
+    if (!findBinding(name) && !(lookupFile(*frame->file, name, v) && v.kind == Kind::Int))
+      return true;
+  }
+  return false;
+}
+
 bool Elaborator::inputType(const TypeExpr *type, std::string_view name, ir::Type &out) {
   if (type && type->kind == TypeKind::Union)
     for (const TypeExpr *t : as<UnionType>(*type).alternatives)

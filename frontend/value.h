@@ -199,6 +199,7 @@ struct Instance {
   std::unordered_set<const Instance *> appliesSet;
   size_t firstUnnamed = 0;                    // in `made`
   std::unordered_map<std::string, int> taken; // names of what it owns
+  std::vector<std::pair<std::string_view, ir::Type>> given; // tensors of its first application
   std::vector<Weight *> weights;
   Weight *findWeight(std::string_view name) const;
   Instance *findChild(std::string_view name) const;

@@ -109,7 +109,7 @@ TEST_CASE("a written-out step is the short form", "[elaborate]") {
 
 TEST_CASE("reports are means over the rows of all batches, metrics their value", "[elaborate]") {
   Program p(stepOf(kNet,
-                   "    report size = mean(y), error = MeanAbsoluteError()(y, 0 * y), last = MeanMetric()(y, y)",
+                   "    _ = net(x)\n    report size = mean(y), error = MeanAbsoluteError()(y, 0 * y), last = MeanMetric()(y, y)",
                    3).insert(0, "metric MeanMetric()(y_true: [batch, 1], y_pred: [batch, 1]) -> [] {\n"
                                 "  state n: [] = Zeros()\n  n <- n + 1\n  n\n}\n"));
   p.run("eval_step", 1, {D(3, 0), {4}});
@@ -214,4 +214,45 @@ TEST_CASE("gradients accumulate, are clipped together, and weights averaged", "[
   }
   p.run("train_end", 0, {});
   checkSame(weightsOf(p), average);
+}
+
+TEST_CASE("layers adapt to the training data batch by batch", "[elaborate]") {
+  Program q("model M(x: [batch, 2]) { x |> Normalization() |> Dense(1) }\n"
+            "train M {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n  loss = MeanSquaredError()\n"
+            "  optimizer = SGD()\n  batch_size = 3\n}");
+  q.run("adapt_step", 3, {{1, 10, 2, 20, 6, 0}});
+  q.run("adapt_step", 1, {{-1, 2}});
+  checkClose(q.weight("normalization/mean").data, {2, 8});
+  checkClose(q.weight("normalization/variance").data, {(1 + 0 + 16 + 9) / 4.0, (4 + 144 + 64 + 36) / 4.0});
+  const auto kernel = q.weight("kernel").data;
+  q.run("adapt_step", 1, {{0, 0}});
+  CHECK(q.weight("kernel").data == kernel);
+}
+
+TEST_CASE("blocks train in turn, and one may freeze what another trains", "[elaborate]") {
+  const char *text = "encoder = Sequential([Dense(3, activation = tanh), Dense(2)])\n"
+                     "model Auto(x: [batch, 3]) -> [batch, 3] { x |> encoder |> Dense(3) }\n"
+                     "model Clf(x: [batch, 3]) -> [batch, 1] { x |> encoder |> Dense(1) }\n"
+                     "train Auto {\n  data = npy(x = \"x.npy\", target = \"x.npy\")\n  loss = MeanSquaredError()\n"
+                     "  optimizer = Adam(0.1)\n  metrics = [MeanAbsoluteError()]\n}\n"
+                     "train Clf {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n  loss = MeanSquaredError()\n"
+                     "  optimizer = Adam(0.1)\n  metrics = [MeanAbsoluteError()]\n  freeze = [encoder]\n}\n";
+  Program p(text);
+  auto names = [](const ir::Meta &block) {
+    std::string all;
+    for (const ir::Meta &m : *block.find("metrics")->asList()) all += *m.asString() + " ";
+    return all;
+  };
+  const ir::Meta::List &blocks = *p.module->meta.find("blocks")->asList();
+  REQUIRE(blocks.size() == 2);
+  CHECK(names(blocks[0]) == "loss mean_absolute_error ");
+  CHECK(names(blocks[1]) == "loss mean_absolute_error ");
+  const D before = p.weight("dense/kernel").data;
+  p.run("Auto.train_step", 2, {wave(6, 0.1), wave(6, 0.1)});
+  const D trained = p.weight("dense/kernel").data;
+  CHECK(trained != before);
+  const D head = p.weight("clf/dense/kernel").data;
+  p.run("Clf.train_step", 2, {wave(6, 0.1), wave(2, 0.4)});
+  CHECK(p.weight("dense/kernel").data == trained);
+  CHECK(p.weight("clf/dense/kernel").data != head);
 }

@@ -82,12 +82,14 @@ class Program {
     if (module->find("init")) interpreter->run("init", {});
   }
 
-  /// The persistent value whose name ends in `/name`; the test fails unless there is exactly one.
+  /// The persistent value whose name is `name` or ends in `/name`; the test fails unless there is exactly one.
   ir::Tensor &weight(const std::string &name) {
     const std::string end = "/" + name;
     const std::string *found = nullptr;
+    for (const ir::Persistent &p : module->persistents)
+      if (p.name == name) return interpreter->persistent(name);
     for (const ir::Persistent &p : module->persistents) {
-      if (p.name.size() < end.size() || !p.name.ends_with(end)) continue;
+      if (p.name != name && !p.name.ends_with(end)) continue;
       INFO(name << ": " << p.name << (found ? ", " + *found : ""));
       REQUIRE(found == nullptr);
       found = &p.name;
