@@ -179,6 +179,7 @@ void Elaborator::nameInstance(Instance &inst, std::string_view hint) {
   std::string base = !inst.givenName.empty() ? inst.givenName
                      : !hint.empty()         ? std::string(hint)
                                              : inst.kindName;
+  inst.namedByKind = inst.givenName.empty() && hint.empty();
   int &used = in.taken[base];
   inst.name = base;
   if (used > 0 && !inst.givenName.empty()) error(inst.span, Diag::NameClash, {base});

@@ -128,21 +128,25 @@ static bool namedWeights(Elaborator &e, const Value &of, Span span,
     for (Instance *inst : all)
       for (Weight *w : inst->weights)
         if (isOwn(*w)) taken.insert(first(w->path.substr(prefix.size())));
-    std::unordered_map<std::string, std::string> renamed;
-    auto foreign = [&](const std::string &path) {
-      const std::string name = first(path);
-      auto [it, isNew] = renamed.emplace(name, name);
+    // The layers in `Sequential([Dense(3), Dense(1)])` belong to the file and are numbered there; here
+    // their number is that among the foreign ones, so that two such networks have equal records.
+    std::unordered_map<const Instance *, std::string> renamed;
+    auto foreign = [&](const Weight &w) {
+      const Instance *top = w.owner;
+      while (top->owner && top->owner->decl) top = top->owner;
+      const std::string &base = top->namedByKind ? top->kindName : top->name;
+      auto [it, isNew] = renamed.emplace(top, base);
       for (int k = 1; isNew && taken.contains(it->second); ++k)
-        it->second = name + "_" + std::to_string(k);
+        it->second = base + "_" + std::to_string(k);
       if (isNew) taken.insert(it->second);
-      return it->second + path.substr(name.size());
+      return it->second + w.path.substr(top->path.size());
     };
     for (Instance *inst : all)
       for (Weight *w : inst->weights) {
         if (w->kind != WeightKind::Param || !seen.insert(w).second) continue;
         out.emplace_back(isOwn(*w) ? w->path.substr(prefix.size())
                          : of.kind == Kind::List ? w->path
-                                                 : foreign(w->path),
+                                                 : foreign(*w),
                          w);
       }
   }

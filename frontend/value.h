@@ -190,6 +190,7 @@ struct Instance {
   std::string name, path;                          // empty until named
   std::string givenName;                           // name = "…"
   bool named = false;
+  bool namedByKind = false; // nobody gave it a name
   bool trainable = true;
   std::optional<Policy> policy;    // dtype = …; else its owner's
   Span span;                       // where it was made
