@@ -129,6 +129,8 @@ std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
   }
   pass = initPass;
   closePass();
+  if (ir::Meta initial = initialMeta(); !initial.asList()->empty())
+    module->meta["initial"] = std::move(initial);
   if (diags.hasErrors() || aborted) return nullptr;
   std::string broken = ir::verify(*module);
   NNC_CHECK(broken.empty(), "elaboration made a broken module: " + broken);

@@ -417,6 +417,7 @@ class Elaborator {
   std::string randomSite();
 
   // --- weights and gradients as values (elab_weights.cpp) ----------------------------------------
+  ir::Meta initialMeta();
   /// The params of an instance or of a list of them as a record, nested as the instances are.
   Value weightsOf(const Value &of, Span span);
   /// Every weight of `target` with the value at its place in `source`.

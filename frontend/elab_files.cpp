@@ -253,7 +253,7 @@ namespace {
 
 // Names that the language and its library will have: said to be missing rather than misspelt.
 const char *const kLater[] = {
-    "load", "with_mask", "qr", "Orthogonal", "SimpleRNN", "LSTM", "GRU",
+    "with_mask", "qr", "Orthogonal", "SimpleRNN", "LSTM", "GRU",
     "RNN", "Bidirectional", "TimeDistributed", "Masking", "EinsumDense", "RandomFlip", "RandomCrop",
     "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "StringLookup",
     "TextVectorization", "CTC", "Circle"};

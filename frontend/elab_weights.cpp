@@ -101,7 +101,8 @@ bool patternsOf(Elaborator &e, const Value &v, Span span, const char *what,
 
 /// The params of instances and of what they apply, each once, with their paths in the record.
 static bool namedWeights(Elaborator &e, const Value &of, Span span,
-                         std::vector<std::pair<std::string, Weight *>> &out) {
+                         std::vector<std::pair<std::string, Weight *>> &out,
+                         bool withState = false) {
   Values items{of};
   if (of.kind == Kind::List) items = of.list();
   std::unordered_set<const Weight *> seen;
@@ -143,7 +144,8 @@ static bool namedWeights(Elaborator &e, const Value &of, Span span,
     };
     for (Instance *inst : all)
       for (Weight *w : inst->weights) {
-        if (w->kind != WeightKind::Param || !seen.insert(w).second) continue;
+        const bool kept = w->kind == WeightKind::Param || (withState && w->kind == WeightKind::State);
+        if (!kept || !seen.insert(w).second) continue;
         out.emplace_back(isOwn(*w) ? w->path.substr(prefix.size())
                          : of.kind == Kind::List ? w->path
                                                  : foreign(*w),
@@ -159,6 +161,36 @@ Value Elaborator::weightsOf(const Value &of, Span span) {
   Tree tree;
   for (auto &[path, w] : named) tree.add(path, w);
   return tree.value(*this);
+}
+
+Value builtin_load(BuiltinCall &c) {
+  Value m = c.e.toCallable(c[1], c.spans[1], c.exprs[1]);
+  if (m.isPoison()) return m;
+  if (m.kind != Kind::Instance)
+    return c.e.fail(c.spans[1], Diag::ArgumentType, {"`m` of `load`", "a model or layer", c.e.show(c[1])});
+  m.instance->initialFile = c[0].string();
+  return m;
+}
+
+/// The weights and state of instances that come from files: metadata `initial`.
+ir::Meta Elaborator::initialMeta() {
+  ir::Meta list = ir::Meta::list();
+  for (Instance &inst : instances) {
+    if (inst.initialFile.empty() || !everApplied.contains(&inst)) continue;
+    std::vector<std::pair<std::string, Weight *>> named;
+    if (!namedWeights(*this, Value::of(&inst), inst.span, named, true)) continue;
+    ir::Meta entry = ir::Meta::dict(), tensors = ir::Meta::list();
+    entry["file"] = inst.initialFile;
+    for (auto &[name, w] : named) {
+      ir::Meta pair = ir::Meta::list();
+      pair.push(w->path);
+      pair.push(name);
+      tensors.push(std::move(pair));
+    }
+    entry["tensors"] = std::move(tensors);
+    list.push(std::move(entry));
+  }
+  return list;
 }
 
 Value builtin_weights(BuiltinCall &c) {

@@ -192,6 +192,7 @@ struct Instance {
   bool named = false;
   bool namedByKind = false; // nobody gave it a name
   bool trainable = true;
+  std::string initialFile;         // load("file", m): where its first weights come from
   std::optional<Policy> policy;    // dtype = …; else its owner's
   Span span;                       // where it was made
   std::string kindName;            // "dense"

@@ -153,7 +153,10 @@ void start(Session &s, const char *weights) {
   options.order_seed = o.shuffle_items_seed;
   s.program = start_program(*s.model, options);
   if (const NncFunction *init = s.program.find("init")) s.program.run(*init, 1);
-  if (weights) load_weights(s.program, weights);
+  if (weights)
+    load_weights(s.program, weights);
+  else
+    load_initial(s.program, s.metadata.get("initial"));
 }
 
 void zero_metrics(Program &program) {

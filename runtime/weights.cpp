@@ -98,19 +98,39 @@ const char *stored_type(Json entry) {
   return text_copy(out.c_str(), out.length());
 }
 
-void check_entry(const WeightsFile &file, const NncTensor &tensor) {
-  Json entry = file.header.get(tensor.name);
+void check_entry(const WeightsFile &file, const NncTensor &tensor, const char *name) {
+  Json entry = file.header.get(name);
   if (!entry.present()) {
     if (is_required(tensor))
-      fail("`%s`: no tensor `%s`: the model needs %s", file.path, tensor.name,
-           type_text(tensor, 0));
+      fail("`%s`: no tensor `%s`: the model needs %s", file.path, name, type_text(tensor, 0));
     return;
   }
   const char *expected = type_text(tensor, 0), *found = stored_type(entry);
   if (!same(expected, found))
-    fail("`%s`: tensor `%s`: the model has %s, the file has %s", file.path, tensor.name, expected,
-         found);
-  file.locate(tensor.name, file_bytes(tensor));
+    fail("`%s`: tensor `%s`: the model has %s, the file has %s", file.path, name, expected, found);
+  file.locate(name, file_bytes(tensor));
+}
+
+// What stands before the names in the file: "" or the "auto/" of "auto/dense/kernel".
+const char *prefix_in(const WeightsFile &file, Json names) {
+  auto all = [&](const char *prefix) {
+    for (Json pair : names)
+      if (!file.header.get(text("%s%s", prefix, pair[1].as_text(""))).present()) return false;
+    return true;
+  };
+  if (names.count() == 0 || all("")) return "";
+  const char *first = names[0][1].as_text("");
+  size_t tail = strlen(first);
+  for (void *at = json_object_iter(file.header.node); at;
+       at = json_object_iter_next(file.header.node, at)) {
+    const char *name = json_object_iter_key(at);
+    size_t length = strlen(name);
+    if (length <= tail || name[length - tail - 1] != '/' || !same(name + length - tail, first))
+      continue;
+    const char *prefix = text_copy(name, length - tail);
+    if (all(prefix)) return prefix;
+  }
+  return "";
 }
 
 } // namespace
@@ -135,11 +155,29 @@ void save_weights(const Program &program, const char *path, const char *model_na
   finish_file(file);
 }
 
+void load_initial(Program &program, Json initial) {
+  for (Json entry : initial) {
+    WeightsFile file = open_weights(entry.text("file", ""));
+    Json names = entry.get("tensors");
+    const char *prefix = prefix_in(file, names);
+    auto each = [&](auto &&f) {
+      for (Json pair : names)
+        for (int64_t i = 0; i < program.model->tensor_count; i++)
+          if (same(program.model->tensors[i].name, pair[0].as_text("")))
+            f(program.model->tensors[i], text("%s%s", prefix, pair[1].as_text("")));
+    };
+    each([&](const NncTensor &tensor, const char *name) { check_entry(file, tensor, name); });
+    each([&](const NncTensor &tensor, const char *name) {
+      pack(tensor, 0, file.locate(name, file_bytes(tensor)), program.address(tensor));
+    });
+  }
+}
+
 void load_weights(Program &program, const char *path) {
   const NncModel &model = *program.model;
   WeightsFile file = open_weights(path);
   for (int64_t i = 0; i < model.tensor_count; i++)
-    if (is_saved(model.tensors[i])) check_entry(file, model.tensors[i]);
+    if (is_saved(model.tensors[i])) check_entry(file, model.tensors[i], model.tensors[i].name);
   Json step = file.header.get(StepName);
   if (step.present() && same(stored_type(step), "i64"))
     memcpy(&program.step, file.locate(StepName, 8), 8);

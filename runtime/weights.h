@@ -11,11 +11,15 @@
 #ifndef NNC_RUNTIME_WEIGHTS_H
 #define NNC_RUNTIME_WEIGHTS_H
 
+#include "runtime/json.h"
 #include "runtime/program.h"
 
 namespace rt {
 
 void save_weights(const Program &program, const char *path, const char *model_name);
+// The weights that the text takes from files, `load("teacher.safetensors", m)`: metadata `initial`.
+// The names in a file may have any common prefix, as the network there may be part of another.
+void load_initial(Program &program, Json initial);
 // Checks the whole file before it changes any tensor. Also sets program.step if the file has it.
 void load_weights(Program &program, const char *path);
 
