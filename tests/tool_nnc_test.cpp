@@ -200,6 +200,20 @@ TEST_CASE("tool: mistakes in a model", "[tool]") {
   CHECK_THAT(ir.err, Contains("m.ir:3:"));
 }
 
+TEST_CASE("tool: one of several train blocks", "[tool]") {
+  Workplace w;
+  w.write("two.nn", "model A(x: [batch, 2]) { x |> Dense(1) }\nmodel B(x: [batch, 2]) { x |> Dense(1) }\n"
+                    "train A {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n  loss = MeanSquaredError()\n"
+                    "  optimizer = SGD()\n}\n"
+                    "train B {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n  loss = MeanSquaredError()\n"
+                    "  optimizer = SGD()\n}\n");
+  CHECK_THAT(w.nnc("two.nn --emit=ir -o -").out, Contains("@A.train_step") && Contains("@B.train_step"));
+  CHECK_THAT(w.nnc("two.nn --train=B --emit=ir -o -").out, Contains("@train_step") && !Contains("@A."));
+  Outcome o = w.nnc("two.nn --train=b");
+  CHECK(o.status == 1);
+  CHECK_THAT(o.err, Contains("NN0715") && Contains("the file has no `train b`"));
+}
+
 TEST_CASE("tool: a program that trains", "[tool]") {
   Workplace w;
   w.write("m.nn", kModel);
