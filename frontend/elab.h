@@ -208,6 +208,7 @@ class Elaborator {
   const char *stackBase = nullptr;
   Instance fileOwner, stepOwner;
   ir::DType floatType = ir::DType::f32; // losses, optimizers and state; never bf16 or f16
+  bool scalesLoss = false;              // "mixed_float16": small gradients vanish in f16
   std::optional<Policy> precision;      // of layers without a `dtype`, if not the module's float
 
   // --- messages (elab.cpp) -----------------------------------------------------------------------
@@ -439,6 +440,8 @@ class Elaborator {
   bool minimize(const Value &loss, const Value &record, Instance &opt, const std::string &what,
                 Span span);
   Value currentOf(Weight &w);
+  Value scaleLoss(Instance &opt, const Value &loss);
+  bool unscale(Instance &opt, std::vector<WeightPair> &pairs, Span span);
   bool stepInputs(TrainPlan &plan);
   bool runStep(TrainPlan &plan);
   Value applyModel(TrainPlan &plan); // the short form's, to the inputs

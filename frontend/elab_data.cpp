@@ -323,6 +323,7 @@ static void readPrecision(Elaborator &e, Elaborator::TrainPlan &plan) {
   if (!v || !e.policyFrom(*v, plan.span("precision"), "`precision`", p)) return;
   e.floatType = p.variable == ir::DType::f64 ? ir::DType::f64 : ir::DType::f32;
   if (p.compute != e.floatType) e.precision = p;
+  e.scalesLoss = v->kind == Kind::String && v->string() == "mixed_float16";
 }
 
 static void readNumbers(Elaborator &e, Elaborator::TrainPlan &plan) {

@@ -99,7 +99,7 @@ bool Elaborator::policyFrom(const Value &v, Span span, const std::string &what, 
   static const std::pair<const char *, Policy> known[] = {
       {"float32", {D::f32, D::f32}},          {"float64", {D::f64, D::f64}},
       {"bfloat16", {D::bf16, D::bf16}},       {"float16", {D::f16, D::f16}},
-      {"mixed_bfloat16", {D::bf16, D::f32}}};
+      {"mixed_bfloat16", {D::bf16, D::f32}},  {"mixed_float16", {D::f16, D::f32}}};
   if (v.kind == Kind::Element && ir::isFloat(v.element)) {
     out = {v.element, v.element};
     return true;
@@ -109,11 +109,9 @@ bool Elaborator::policyFrom(const Value &v, Span span, const std::string &what, 
     if (v.kind == Kind::String && v.string() == name) return out = policy, true;
     names.push_back('"' + std::string(name) + '"');
   }
-  if (v.kind == Kind::String && v.string() == "mixed_float16")
-    return fail(span, Diag::NotYet, {"\"mixed_float16\", which needs a scaled loss,"}), false;
   auto &d = error(span, Diag::ArgumentType,
                   {what, "\"float32\", \"float64\", \"bfloat16\", \"float16\", "
-                         "\"mixed_bfloat16\" or an element type such as `f32`",
+                         "\"mixed_bfloat16\", \"mixed_float16\" or an element type such as `f32`",
                    show(v)});
   if (v.kind == Kind::String) d.didYouMean(suggest('"' + v.string() + '"', names));
   return false;

@@ -312,12 +312,45 @@ bool Elaborator::minimize(const Value &loss, const Value &record, Instance &opt,
     if (v.isPoison()) return false;
     if (v.isTensor()) scaled = v;
   }
+  if (scalesLoss) scaled = scaleLoss(opt, scaled);
   Values leaves;
   for (const WeightPair &p : pairs) leaves.push_back(p.value);
   Value g = gradient(scaled, Value::list(std::move(leaves)), span, span);
   if (g.isPoison()) return false;
   for (size_t i = 0; i < pairs.size(); ++i) pairs[i].value = g.list()[i];
+  Restore<ir::ValueId> gate(pass->gate, pass->gate);
+  if (scalesLoss && !unscale(opt, pairs, span)) return false;
   return updateWeights(opt, pairs, span);
+}
+
+/// The loss times a factor that follows the gradients: as large as they stay finite with.
+Value Elaborator::scaleLoss(Instance &opt, const Value &loss) {
+  if (!opt.lossScale) {
+    opt.lossScale = scalar(*this, opt.path + "/loss_scale", "loss_scale", WeightKind::Slot,
+                           floatType, 32768);
+    opt.goodSteps = scalar(*this, opt.path + "/good_steps", "good_steps", WeightKind::Slot,
+                           ir::DType::i32);
+  }
+  return binary(BinaryOp::Mul, loss, readWeight(*opt.lossScale));
+}
+
+/// Gradients without that factor. Where they are not finite the update does not take place.
+bool Elaborator::unscale(Instance &opt, std::vector<WeightPair> &pairs, Span span) {
+  Values gs;
+  for (const WeightPair &p : pairs) gs.push_back(wide(*this, p.value));
+  Value scale = currentOf(*opt.lossScale), good = currentOf(*opt.goodSteps);
+  Value both = callWith(libraryValue("unscaled_gradients"), {Value::list(gs), scale}, span);
+  if (both.kind != Kind::Tuple) return false;
+  for (size_t i = 0; i < pairs.size(); ++i) pairs[i].value = both.tuple().items[0].list()[i];
+  const Value finite = both.tuple().items[1];
+  Value next = callWith(libraryValue("next_loss_scale"), {scale, good, finite}, span);
+  if (next.kind != Kind::Tuple) return false;
+  writeWeight(*opt.lossScale, fit(next.tuple().items[0], opt.lossScale->type, span, "the scale"), false);
+  writeWeight(*opt.goodSteps, fit(next.tuple().items[1], opt.goodSteps->type, span, "the steps"), false);
+  Value on = finite;
+  if (pass->gate.valid()) on = binary(BinaryOp::And, on, Value::of(pass, pass->gate));
+  pass->gate = on.id;
+  return true;
 }
 
 /// In steps divisible by k, counted from 1.

@@ -208,6 +208,7 @@ struct Instance {
   // optimizers
   std::unordered_map<const Weight *, Weight *> counters; // by updated weight: its steps so far
   Weight *rate = nullptr;
+  Weight *lossScale = nullptr, *goodSteps = nullptr; // under "mixed_float16"
   Weight *result = nullptr; // metrics: the value of the last batch
 };
 

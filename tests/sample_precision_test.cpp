@@ -181,3 +181,29 @@ TEST_CASE("optimizers compute in the module's float, also for small gradients of
   CHECK(step("f16") == Approx(0.8788).margin(1e-3));
   CHECK(step("bf16") == Approx(0.8788).margin(4e-3));
 }
+
+TEST_CASE("the loss is scaled under mixed_float16, and steps with infinite gradients are skipped", "[library]") {
+  Program p("model M(x: [batch, 1]) {\n  param w: [1] = Ones()\n  x * w\n}\n"
+            "fn Steep()(y_true: [batch, 1], y_pred: [batch, 1]) = y_true * y_pred\n"
+            "train M {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n  loss = Steep()\n"
+            "  optimizer = SGD(0.5)\n  batch_size = 1\n  precision = \"mixed_float16\"\n}",
+            ir::Precision::f32);
+  auto step = [&](double slope) {
+    p.run("train_step", 1, {{1}, {slope}});
+    return p.weight("w").data[0];
+  };
+  CHECK(step(1e-5) == Approx(1 - 0.5e-5).margin(1e-7)); // 1e-5 has 4 bits in f16, its 32768-fold has 11
+  CHECK(p.weight("loss_scale").data[0] == 32768);
+  CHECK(p.weight("good_steps").data[0] == 1);
+  const double before = step(0);
+  CHECK(step(4) == before); // 131072 is infinite in f16
+  CHECK(p.weight("loss_scale").data[0] == 16384);
+  CHECK(p.weight("good_steps").data[0] == 0);
+  CHECK(p.weight("iterations").data[0] == 2);
+  step(4);
+  CHECK(step(4) == Approx(before - 2).margin(1e-3)); // 8192 * 4 is not
+  p.weight("good_steps").data[0] = 1999;
+  step(0);
+  CHECK(p.weight("loss_scale").data[0] == 16384);
+  CHECK(p.weight("good_steps").data[0] == 0);
+}
