@@ -19,6 +19,7 @@
 #include <cassert>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -422,6 +423,7 @@ struct Top {
   TopKind kind;
   Span span;
   std::string doc; // text of the `##` lines right above, without the marks, lines joined by '\n'
+  bool broken = false; // a part was left out after a syntax error: the rest means something else
 };
 
 /// import "f.nn" as b
@@ -482,6 +484,10 @@ class File {
  public:
   uint32_t file = kNoFile;
   std::vector<const Top *> tops; // in order of the text
+  // What syntax errors kept out of the tree, so that nobody calls it unknown: names that broken
+  // pieces declare, and whether the text behind some place was not read at all.
+  std::set<std::string, std::less<>> lost;
+  bool cutOff = false;
 
   File() = default;
   File(const File &) = delete;

@@ -461,7 +461,10 @@ class AstBuilder {
 
   void badTarget(const Expr &target) {
     auto &report = diags_.report(target.span, Diag::BadTarget, {shown(target.span)});
-    if (target.kind == ExprKind::Member) report.help("a state is written by `<-`");
+    bool isSelf = text(target.span).starts_with("self.");
+    if (isSelf)
+      report.help("there is no `self`: write `" + std::string(text(target.span).substr(5)) + " = ...`");
+    if (target.kind == ExprKind::Member && !isSelf) report.help("a state is written by `<-`");
     if (target.kind == ExprKind::Index) report.help("values do not change, bind a new one");
     if (target.kind == ExprKind::Tuple) report.help("write `a, b = ...` without parentheses");
   }

@@ -268,8 +268,9 @@ static bool padSpace(BuiltinCall &c, const Value &padding, Span span, std::vecto
     s.out = room < 0 ? 0 : room / s.stride + 1;
     if (s.out < 1) {
       c.e.error(Diag::ShapeMismatch,
-                {"a window of " + std::to_string(s.reach()) + " needs a size that",
-                 "at least as large", std::to_string(s.in)});
+                {"the size under a window of " + std::to_string(s.reach()),
+                 "at least " + std::to_string(s.reach() - s.low - s.high), std::to_string(s.in)})
+          .help("pictures are [batch, height, width, channels]; `padding = \"same\"` keeps sizes");
       return false;
     }
   }

@@ -64,8 +64,12 @@ Value builtin_reshape(BuiltinCall &c) {
   bool fits = counted && (open < 0 ? total == part : quotient(total, part, dims[open]));
   if (!fits && (counted || open >= 0)) {
     std::string wanted = c.e.show(dims);
-    return c.e.fail(Diag::ReshapeCount, {c.e.show(x), wanted, counted ? c.e.show(total) : "?",
-                                         counted ? c.e.show(part) : "?"});
+    // Both so many times the batch: what counts is the rest.
+    bool perRow = counted && total.a != 0 && part.a != 0 && total.b == 0 && part.b == 0;
+    std::string per = perRow ? " elements per sample" : " elements";
+    auto count = [&](ir::Dim d) { return perRow ? std::to_string(d.a) : c.e.show(d); };
+    return c.e.fail(Diag::ReshapeCount, {c.e.show(x), wanted, counted ? count(total) + per : "a number of elements",
+                                         counted ? count(part) : "another"});
   }
   Value y = c.e.reshape(x, dims);
   if (!(y.id == x.id)) c.e.setOrigins(y, std::move(origins));
@@ -168,8 +172,8 @@ static Value joined(BuiltinCall &c, const Values &xs, int axis) {
                              sizes ? c.e.show(a[other]) : std::to_string(a.size()) + " axes",
                              sizes ? c.e.show(b[other]) : std::to_string(b.size()) + " axes"});
         if (sizes) {
-          e.label(c.e.originOf(xs[0], other), c.e.show(a[other]) + " comes from here");
-          e.label(c.e.originOf(x, other), c.e.show(b[other]) + " comes from here");
+          c.e.labelSize(e, xs[0], other);
+          c.e.labelSize(e, x, other);
         }
         return {};
       }

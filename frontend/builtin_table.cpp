@@ -170,10 +170,7 @@ Value builtin_check(BuiltinCall &c) {
   ++c.e.effects;
   if (c[0].kind != Kind::Bool) return c.e.fail(c.spans[0], Diag::ConditionType, {c.e.show(c[0])});
   if (!c[0].b) {
-    auto &d = c.e.error(c.span, Diag::CheckFailed, {c[1].string()});
-    if (!c.e.isLibrary(c.span) && c.e.frame->callSpan.valid())
-      d.label(c.e.frame->callSpan, "called from here");
-    return {};
+    return c.e.fail(c.span, Diag::CheckFailed, {c[1].string()});
   }
   return Value::none();
 }
@@ -186,7 +183,9 @@ Value builtin_spread(BuiltinCall &c) {
   const Values *items = itemsOf(c[0]);
   if (!items) return Value::list(Values(n, c[0]));
   if (items->size() != n)
-    return c.e.fail(Diag::UnpackCount, {std::to_string(n), std::to_string(items->size())});
+    return c.e.fail(Diag::ArgumentType,
+                    {c.exprs[0] ? "`" + c.e.text(c.exprs[0]->span) + "`" : "the list",
+                     "an int or " + std::to_string(n) + " ints", c.e.show(c[0])});
   return Value::list(*items);
 }
 

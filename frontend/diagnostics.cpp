@@ -12,9 +12,7 @@
 #include "frontend/diagnostics.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-#include <unistd.h>
+#include <cctype>
 
 namespace nnc::fe {
 
@@ -25,6 +23,22 @@ static const DiagInfo kDiags[] = {
 
 const DiagInfo &info(Diag diag) { return kDiags[size_t(diag)]; }
 std::span<const DiagInfo> allDiags() { return kDiags; }
+
+std::optional<Diag> findDiag(std::string_view text) {
+  std::string code;
+  for (char c : text) code += char(std::toupper((unsigned char)c));
+  bool isNumber = !code.empty() && code.size() <= 4 &&
+                  code.find_first_not_of("0123456789") == std::string::npos;
+  if (isNumber) code = "NN" + std::string(4 - code.size(), '0') + code;
+  for (size_t i = 0; i < std::size(kDiags); ++i)
+    if (code == kDiags[i].code || text == kDiags[i].name) return Diag(i);
+  return std::nullopt;
+}
+
+WarningLevels::Level WarningLevels::of(Diag diag) const {
+  auto it = levels.find(diag);
+  return it != levels.end() ? it->second : werror ? Deny : Warn;
+}
 
 // --- building ------------------------------------------------------------------------------------
 
@@ -44,7 +58,12 @@ Diagnostic &Diagnostic::help(std::string text) {
 }
 
 Diagnostic &Diagnostic::didYouMean(const std::string &name) {
-  return name.empty() ? *this : help("did you mean `" + name + "`?");
+  return name.empty() ? *this : help("did you mean `" + name + "`?").fix(name);
+}
+
+Diagnostic &Diagnostic::fix(std::string text) {
+  fixes.push_back(std::move(text));
+  return *this;
 }
 
 std::string formatMessage(std::string_view format, const std::vector<std::string> &args) {
@@ -64,16 +83,47 @@ std::string formatMessage(std::string_view format, const std::vector<std::string
 }
 
 Diagnostic &Diagnostics::report(Span span, Diag kind, const std::vector<std::string> &args) {
-  Diagnostic made{kind, span, formatMessage(info(kind).format, args), {}, {}, {}};
+  Severity severity = info(kind).severity;
+  if (severity == Severity::Warning) {
+    WarningLevels::Level level = levels_.of(kind);
+    if (level == WarningLevels::Allow || allowedHere(span, kind)) return dropped_ = Diagnostic{};
+    if (level == WarningLevels::Deny) severity = Severity::Error;
+  }
+  Diagnostic made{kind, severity, span, formatMessage(info(kind).format, args), {}, {}, {}, {}};
   bool repeated = std::any_of(items_.begin(), items_.end(), [&](const Diagnostic &d) {
     return d.kind == kind && d.span == span && d.message == made.message;
   });
-  int &count = info(kind).severity == Severity::Error ? errorCount_ : warningCount_;
+  bool denied = severity == Severity::Error && info(kind).severity == Severity::Warning;
+  int &count = denied                         ? deniedCount_
+               : severity == Severity::Error ? errorCount_
+                                             : warningCount_;
   if (count >= kMaxErrors && !repeated) capped_ = true;
   if (repeated || count >= kMaxErrors) return dropped_ = Diagnostic{};
   ++count;
   items_.push_back(std::move(made));
   return items_.back();
+}
+
+bool Diagnostics::hasErrorAt(Span span) const {
+  return std::any_of(items_.begin(), items_.end(), [&](const Diagnostic &d) {
+    return d.span == span && info(d.kind).severity == Severity::Error;
+  });
+}
+
+/// Whether the line of `span`, or a comment line right above it, says `# allow NN1201`.
+bool Diagnostics::allowedHere(Span span, Diag kind) const {
+  if (!span.valid()) return false;
+  auto allows = [&](std::string_view line) {
+    size_t comment = line.find("# allow ");
+    return comment != line.npos && line.find(info(kind).code, comment) != line.npos;
+  };
+  uint32_t first = sources_.position(span.file, 0).line;
+  uint32_t line = sources_.position(span).line;
+  if (allows(sources_.lineText(span.file, line))) return true;
+  if (line == first) return false;
+  std::string_view above = sources_.lineText(span.file, line - 1);
+  size_t begin = above.find_first_not_of(" \t");
+  return begin != above.npos && above[begin] == '#' && allows(above);
 }
 
 std::vector<const Diagnostic *> Diagnostics::sorted() const {
@@ -187,7 +237,7 @@ std::string drawPlace(const Sources &sources, Span span, size_t gutter, const St
 
 std::string drawDiagnostic(const Sources &sources, const Diagnostic &d, const Style &style) {
   const DiagInfo &row = info(d.kind);
-  bool isError = row.severity == Severity::Error;
+  bool isError = d.severity == Severity::Error;
   std::string head = std::string(isError ? "error" : "warning") + "[" + row.code + "]";
   std::string out =
       (isError ? style.error(head) : style.warning(head)) + style.bold(": " + d.message) + "\n";
@@ -222,16 +272,11 @@ std::string Diagnostics::render(bool color) const {
   Style style{color};
   std::string out;
   for (const Diagnostic *d : sorted()) out += drawDiagnostic(sources_, *d, style) + "\n";
-  std::string count = errorCount_ ? plural(size_t(errorCount_), "error") : "";
+  int errors = errorCount_ + deniedCount_;
+  std::string count = errors ? plural(size_t(errors), "error") : "";
   if (warningCount_)
     count += (count.empty() ? "" : ", ") + plural(size_t(warningCount_), "warning");
   return out + count + (capped_ ? ", further ones are not shown" : "") + "\n";
-}
-
-void Diagnostics::print() const {
-  bool color = isatty(STDERR_FILENO) && !std::getenv("NO_COLOR");
-  std::string text = render(color);
-  std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
 // --- did you mean --------------------------------------------------------------------------------
@@ -263,8 +308,8 @@ int distance(std::string_view a, std::string_view b) {
 std::string suggest(std::string_view name, const std::vector<std::string> &candidates) {
   constexpr size_t kLongest = 64; // nobody misspells longer names; keeps the table small
   if (name.empty() || name.size() > kLongest) return "";
-  // A third of the name may differ; case alone always may.
-  int best = std::max(3, 2 * int((name.size() + 2) / 3)) + 1;
+  // A third of a long name may differ, one letter of a short one; case alone always may.
+  int best = (name.size() <= 5 ? 3 : 2 * int((name.size() + 2) / 3)) + 1;
   std::string found;
   for (const std::string &candidate : candidates) {
     if (candidate.size() > kLongest || candidate == name) continue;

@@ -5,9 +5,11 @@
 //   driver_compile.cpp  the road from a file to the stage asked for
 //   driver_dot.cpp      --emit=dot
 //   driver_files.cpp    reading and writing
+//   driver_messages.cpp messages in the form asked for
 #pragma once
 
 #include "codegen/codegen.h"
+#include "frontend/diagnostics.h"
 #include "ir/module.h"
 
 #include <optional>
@@ -20,7 +22,9 @@ enum class Stage { Tokens, Ast, Ir, Grad, Math, Opt, Dot, Kernels, Memory, Llvm,
 inline constexpr int kStageCount = 13;
 extern const char *const kStageNames[kStageCount];
 
-enum class Command { Compile, Check, Run, Help, Version };
+enum class Command { Compile, Check, Run, Help, Version, Explain };
+enum class MessageFormat { Text, Json, Sarif };
+enum class Color { Auto, Always, Never };
 
 struct Options {
   Command command = Command::Compile;
@@ -31,6 +35,10 @@ struct Options {
   std::string cpu = "native";
   int level = 2;
   std::string train;      // --train=NAME
+  std::string explain;    // a code; empty: all
+  MessageFormat messages = MessageFormat::Text;
+  Color color = Color::Auto;
+  WarningLevels warnings;
   std::string printAfter; // a pass, or "all"
   std::string dumpDir;
   bool timePasses = false;
@@ -50,6 +58,7 @@ struct UsageError {
 std::optional<UsageError> parseOptions(int argc, char **argv, Options &out);
 std::string helpText();
 std::string versionText();
+extern const char *const kVersion;
 
 /// Compiles as asked. Returns the exit code; messages go to standard error.
 int compileCommand(const Options &o);
@@ -67,7 +76,19 @@ std::string obstacle(const std::string &path, bool object);
 /// Writes beside and renames ("-": standard output). Returns an empty string, or what went wrong.
 std::string writeOutput(const std::string &path, const std::string &bytes);
 
-/// "error: message" and "help: text" on standard error, coloured on a terminal.
-void complain(const std::string &message, const std::string &help = "");
+/// Prints the page of a code, or the list of all.
+int explainCommand(const Options &o);
+
+// --- messages: to standard error, in the form that the options ask for --------------------------
+
+void setMessages(const Options &o);
+/// All messages about a text.
+void say(const Diagnostics &diags);
+/// What is no mistake in a `.nn` file: a bad option, a file that cannot be read, broken IR text
+/// (`place` is "name:line:column" then).
+void complain(const std::string &message, const std::string &help = "",
+              const std::string &place = "");
+/// Behind the last message: writes what is written once.
+void finishMessages();
 
 } // namespace nnc::fe

@@ -100,7 +100,7 @@ std::string baseName(const std::string &path) {
 
 class Road {
  public:
-  explicit Road(const Options &o) : o_(o), diags_(sources_), dumps_(o.dumpDir) {}
+  explicit Road(const Options &o) : o_(o), diags_(sources_, o.warnings), dumps_(o.dumpDir) {}
 
   int run() {
     bool done =
@@ -185,7 +185,7 @@ class Road {
     if (!give(Stage::Ast, tree)) return false;
     if (!reached_) return true; // elaboration reports
     const Diagnostics &said = o_.emit == Stage::Tokens ? diags : again;
-    said.print();
+    say(said);
     return !said.hasErrors();
   }
 
@@ -204,19 +204,19 @@ class Road {
     uint32_t file = sources_.add(name(), text_);
     ElaborateOptions options;
     options.train = o_.train;
-    options.declarationsOnly = o_.command == Command::Check;
+    options.declarationsOnly = options.everyModel = o_.command == Command::Check;
     module_ =
         times_.measure("elaborate", [&] { return elaborate(sources_, file, diags_, options); });
-    diags_.print();
-    return module_ && !diags_.hasErrors();
+    say(diags_);
+    return module_ && !diags_.failed();
   }
 
   bool parseIr(const std::string &text, const std::string &from) {
     ir::TextError error;
     module_ = times_.measure("parse IR", [&] { return ir::parseModule(text, error); });
     if (!module_) {
-      complain(error.message);
-      std::fprintf(stderr, "  --> %s:%d:%d\n", from.c_str(), error.line, error.column);
+      complain(error.message, "",
+               from + ":" + std::to_string(error.line) + ":" + std::to_string(error.column));
       return false;
     }
     std::string broken = ir::verify(*module_);
@@ -373,6 +373,7 @@ int runCommand(const Options &o) {
     std::vector<char *> argv = {name.data()};
     for (const std::string &a : o.runArgs) argv.push_back(const_cast<char *>(a.c_str()));
     argv.push_back(nullptr);
+    finishMessages();
     if (program >= 0) fexecve(program, argv.data(), environ);
     throw std::runtime_error("cannot run `" + path + "`: " + std::strerror(errno));
   });

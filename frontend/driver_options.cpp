@@ -8,7 +8,7 @@
 
 #include "frontend/diagnostics.h"
 
-#include <cstdio>
+#include <algorithm>
 #include <iterator>
 #include <unistd.h>
 
@@ -40,13 +40,18 @@ const Row kRows[] = {
      "print the IR after a pass, or after `all` of them"},
     {"--dump-dir", "DIR", "Looking inside", "write every stage into numbered files"},
     {"--time-passes", nullptr, "Looking inside", "print how long each stage took"},
+    {"-Werror", nullptr, "Messages", "warnings are errors"},
+    {"--deny", "CODE", "Messages", "this warning is an error"},
+    {"--allow", "CODE", "Messages", "this warning is not given"},
+    {"--diagnostics", "FORM", "Messages", "text (default), json or sarif, on standard error"},
+    {"--color", "WHEN", "Messages", "auto (default: on a terminal), always, never"},
+    {"--explain", "CODE", "Messages", "what a message means and how to repair it"},
     {"--help", nullptr, "Else", "print this text"},
     {"--version", nullptr, "Else", "print the version"},
     {"-h", nullptr, nullptr, ""},
     {"--roundtrip", nullptr, nullptr, ""},
 };
 
-const char *const kCommands[] = {"check", "run"};
 const char *const kLater[] = {"fmt", "doc", "new", "lsp"};
 
 const Row *rowOf(const std::string &name) {
@@ -97,6 +102,10 @@ class Parser {
       out_.command = Command::Run, ++at_;
     else if (first == "help")
       out_.command = Command::Help, ++at_;
+    else if (first == "explain" && access("explain", F_OK) != 0) {
+      out_.command = Command::Explain, ++at_;
+      if (at_ < words_.size() && words_[at_][0] != '-') return explain(words_[at_++]);
+    }
     else
       for (const char *later : kLater)
         if (first == later && access(later, F_OK) != 0)
@@ -178,10 +187,55 @@ class Parser {
       out_.timePasses = true;
     else if (name == "--roundtrip")
       out_.roundtrip = true;
+    else if (name == "-Werror")
+      out_.warnings.werror = true;
+    else if (name == "--deny" || name == "--allow")
+      return level(name, value);
+    else if (name == "--diagnostics")
+      return choose(name, value, {"text", "json", "sarif"}, out_.messages);
+    else if (name == "--color")
+      return choose(name, value, {"auto", "always", "never"}, out_.color);
+    else if (name == "--explain")
+      return explain(value);
     else if (name == "--version")
       out_.command = Command::Version;
     else
       out_.command = Command::Help;
+    return std::nullopt;
+  }
+
+  template <class E>
+  std::optional<UsageError> choose(const std::string &name, const std::string &value,
+                                   const std::vector<std::string> &names, E &out) {
+    auto it = std::find(names.begin(), names.end(), value);
+    if (it != names.end()) return out = E(it - names.begin()), std::nullopt;
+    std::string all;
+    for (const std::string &n : names) all += (all.empty() ? "" : ", ") + n;
+    return UsageError{"unknown value `" + value + "` of `" + name + "`", "the values are " + all};
+  }
+
+  static UsageError unknownCode(const std::string &value) {
+    std::vector<std::string> known;
+    for (const DiagInfo &row : allDiags()) known.insert(known.end(), {row.code, row.name});
+    std::string best = suggest(value, known);
+    return {"no message has the code `" + value + "`",
+            best.empty() ? "`nnc explain` lists the codes" : "did you mean `" + best + "`?"};
+  }
+
+  std::optional<UsageError> level(const std::string &name, const std::string &value) {
+    auto diag = findDiag(value);
+    if (!diag) return unknownCode(value);
+    if (info(*diag).severity == Severity::Error)
+      return UsageError{"`" + value + "` is an error, not a warning", ""};
+    bool allow = name == "--allow";
+    out_.warnings.levels[*diag] = allow ? WarningLevels::Allow : WarningLevels::Deny;
+    return std::nullopt;
+  }
+
+  std::optional<UsageError> explain(const std::string &value) {
+    out_.command = Command::Explain;
+    out_.explain = value;
+    if (!findDiag(value)) return unknownCode(value);
     return std::nullopt;
   }
 
@@ -199,7 +253,9 @@ class Parser {
   }
 
   std::optional<UsageError> finish() {
-    if (out_.command == Command::Help || out_.command == Command::Version) return std::nullopt;
+    bool noFile = out_.command == Command::Help || out_.command == Command::Version ||
+                  out_.command == Command::Explain;
+    if (noFile) return std::nullopt;
     if (out_.input.empty()) return UsageError{"no model given", "nnc model.nn"};
     if (out_.command == Command::Compile && out_.emit == Stage::Bin && out_.output == "-")
       return UsageError{"an executable needs a file to be written to", "use `-o FILE`"};
@@ -236,6 +292,7 @@ Commands:
   nnc FILE                     compile
   nnc check FILE               report mistakes, write nothing
   nnc run FILE -- ARGUMENTS    compile to a temporary file and run it
+  nnc explain CODE             what a message means, with an example and its repair
   nnc fmt, doc, new, lsp       not there yet
 
 FILE is a .nn file, a file with the textual IR (its first line is `nnc-ir 1`), or `-`: standard input.
@@ -270,13 +327,7 @@ Exit codes: 0 done, 1 mistakes in the model, 2 mistakes on the command line.
 #define NNC_LLVM_VERSION "?"
 #endif
 
+const char *const kVersion = NNC_VERSION;
 std::string versionText() { return "nnc " NNC_VERSION ", with LLVM " NNC_LLVM_VERSION "\n"; }
-
-void complain(const std::string &message, const std::string &help) {
-  bool color = isatty(2) && !getenv("NO_COLOR");
-  std::fprintf(stderr, "%serror:%s %s\n", color ? "\033[1;31m" : "", color ? "\033[0m" : "",
-               message.c_str());
-  if (!help.empty()) std::fprintf(stderr, "  help: %s\n", help.c_str());
-}
 
 } // namespace nnc::fe

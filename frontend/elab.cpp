@@ -9,6 +9,7 @@
 // there, and tells the way down as notes. What was reported becomes poison, so each mistake shows
 // once. Steps, nesting and stack are limited: any text ends in a module or a message.
 #include "frontend/elab_train.h"
+#include <algorithm>
 #include "frontend/parse.h"
 #include "ir/verify.h"
 
@@ -23,10 +24,35 @@ Elaborator::~Elaborator() {
     if (std::shared_ptr<Scope> scope = c.lock()) scope->names.clear();
 }
 
+/// The messages about one model. A model whose inputs leave sizes open is a part of others.
+static void elaborateAlone(Sources &sources, uint32_t file, Diagnostics &diags,
+                           const ElaborateOptions &options, const std::string &model) {
+  ElaborateOptions alone = options;
+  alone.model = model;
+  alone.declarationsOnly = true;
+  Diagnostics trial(sources);
+  Elaborator(sources, trial, alone).run(file);
+  for (const Diagnostic *d : trial.sorted())
+    if (d->kind == Diag::OpenInput || d->kind == Diag::NotYet) return;
+  if (trial.hasErrors()) Elaborator(sources, diags, alone).run(file);
+}
+
 std::unique_ptr<ir::Module> elaborate(Sources &sources, uint32_t file, Diagnostics &diags,
                                       const ElaborateOptions &options) {
   Elaborator e(sources, diags, options);
-  return e.run(file);
+  auto module = e.run(file);
+  bool more = (options.everyModel || diags.hasErrors()) && options.model.empty() && !e.aborted;
+  if (!more || !e.user) return module;
+  // A mistake in one place keeps no other from being seen.
+  for (const Top *top : e.user->tree->tops) {
+    if (top->kind != TopKind::Decl || top->broken || diags.full()) continue;
+    const auto &d = as<Decl>(*top);
+    bool reached = d.declKind != DeclKind::Model ||
+                   std::any_of(e.everApplied.begin(), e.everApplied.end(),
+                               [&](const Instance *i) { return i->decl == &d; });
+    if (!reached) elaborateAlone(sources, file, diags, options, std::string(d.name.text));
+  }
+  return diags.hasErrors() ? nullptr : std::move(module);
 }
 
 // --- messages ------------------------------------------------------------------------------------
@@ -40,7 +66,18 @@ Span Elaborator::userPlace() const {
 Diagnostic &Elaborator::error(Span span, Diag kind, const std::vector<std::string> &args) {
   // An unrolled loop repeats its error in every round: enough is known, and `suggest` takes time.
   if (++reports > 500) aborted = true;
-  if (!isLibrary(span)) return diags.report(span, kind, args);
+  if (!isLibrary(span)) {
+    Diagnostic &d = diags.report(span, kind, args);
+    // A layer or function of one's own: which use of it goes wrong.
+    const Frame *f = frame;
+    auto within = [&](const Span &call) {
+      return call.file == span.file && call.begin <= span.begin && span.end <= call.end;
+    };
+    while (f && within(f->callSpan)) f = f->parent;
+    bool nested = f && f->parent && f->parent->parent && f->callSpan.valid();
+    if (nested && !isLibrary(f->callSpan)) d.label(f->callSpan, "in `" + f->name + "`, called from here");
+    return d;
+  }
   std::vector<std::string> way;
   auto excerpt = [&](Span s) {
     std::string t = text(s);
@@ -62,7 +99,10 @@ Diagnostic &Elaborator::error(Span span, Diag kind, const std::vector<std::strin
                     "`");
     place = f->callSpan;
   }
-  Diagnostic &d = diags.report(isLibrary(place) || !place.valid() ? span : place, kind, args);
+  if (isLibrary(place) || !place.valid()) place = span;
+  // A call into the library is one mistake: what else goes wrong down there follows from it.
+  if (info(kind).severity == Severity::Error && diags.hasErrorAt(place)) return diags.drop();
+  Diagnostic &d = diags.report(place, kind, args);
   for (auto it = way.rbegin(); it != way.rend(); ++it) d.note(*it);
   return d;
 }
@@ -75,9 +115,9 @@ bool Elaborator::stackLow() {
 
 bool Elaborator::step(Span span) {
   if (aborted) return false;
-  if (++steps > kMaxSteps) {
+  if (++steps > options.maxSteps) {
     aborted = true;
-    error(span, Diag::TooManySteps, {std::to_string(kMaxSteps)});
+    error(span, Diag::TooManySteps, {std::to_string(options.maxSteps)});
     return false;
   }
   if (stackLow()) {
@@ -95,9 +135,7 @@ std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
   stackBase = &base;
   module = std::make_unique<ir::Module>();
   indexLibrary();
-  user = addFile(file, false);
-  if (syntaxErrors) return nullptr; // what is missing from the tree would be missed everywhere
-  lintShadowing(*user);
+  user = addFile(file, false); // what is broken in its tree is poison from here on
 
   fileOwner.kindName = "file";
   stepOwner.kindName = "step";
@@ -119,13 +157,19 @@ std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
       train = &as<Train>(*top);
     }
   }
-  if (train) {
+  if (train && options.model.empty()) {
     std::vector<std::string> names;
     auto blocks = chosenBlocks(names);
-    for (size_t i = 0; i < blocks.size(); ++i) elaborateTrain(*blocks[i], names[i]);
+    bool whole = std::none_of(blocks.begin(), blocks.end(), [](const Train *t) { return t->broken; });
+    for (size_t i = 0; whole && i < blocks.size(); ++i) elaborateTrain(*blocks[i], names[i]);
+    if (!whole) elaborateModelOnly();
     orderFunctions(*module);
   } else {
     elaborateModelOnly();
+  }
+  if (!syntaxErrors && !aborted) {
+    lintFile(*user);
+    lintInstances();
   }
   pass = initPass;
   closePass();

@@ -63,6 +63,16 @@ struct LayerRow {
   std::vector<ir::Dims> outputs;
   int32_t firstNode, endNode;
 };
+/// A call that gave a tensor: what the lints read. Inner calls stand before outer ones that give
+/// the same tensor.
+struct Maker {
+  ir::ValueId value, input;       // input: the first tensor argument, or none
+  const Decl *decl = nullptr;     // or a builtin
+  int builtin = -1;
+  Instance *instance = nullptr;
+  Span span; // the user's line
+  bool isLibrary = false;
+};
 struct Pass {
   Pass(ir::Module &m, ir::Function &f) : b(m, f) {}
   ir::Builder b;
@@ -84,6 +94,7 @@ struct Pass {
   std::vector<Span> places;               // by value: the user's line that made it
   std::unordered_map<int32_t, std::string> columns; // data input by value
   std::vector<LayerRow> layers;
+  std::vector<Maker> makers;
   std::map<std::string, std::pair<double, double>> ranges; // by data column
 };
 
@@ -257,12 +268,24 @@ class Elaborator {
   Value declValue(const Decl &decl, FileScope &scope);
   std::vector<std::string> visibleNames();
   const Binding *findBinding(std::string_view name);
-  void lintShadowing(FileScope &scope);
+  /// Help for a name that is unknown here: what other frameworks call so, or the closest name.
+  void hintName(Diagnostic &d, std::string_view name);
+  /// Help for a string where a function, loss, metric or optimizer is wanted: `"mse"`.
+  void hintText(Diagnostic &d, const std::string &text);
+
+  // --- lints (lint*.cpp): they read what elaboration recorded ------------------------------------
+  void noteMaker(const Value &result, const Decl *decl, int builtin, Instance *instance,
+                 ir::ValueId input);
+  ir::ValueId firstTensor(const GivenArgs &args) const; // lists of tensors included
+  void lintFile(FileScope &scope);
+  void lintInstances();
+  void lintModel(Instance &model, const Pass &pass);
 
   // --- statements and expressions ----------------------------------------------------------------
   Value evalBlock(const Block &block); // the value of its last expression, or none
   Value evalBody(const Block &block, const TypeExpr *result, std::string_view owner);
   Value evalStmt(const Stmt &stmt, bool last);
+  bool meantBinding(const Expr &e);
   void bindNames(const std::vector<Name> &names, const std::vector<const Expr *> &values);
   void bindName(const Name &name, Value value);
   void nameValue(std::string_view name, const Value &value); // IR names and instance names
@@ -327,6 +350,8 @@ class Elaborator {
   std::vector<Span> originsOf(const Value &v) const;
   Span originOf(const Value &v, int axis) const;
   void setOrigins(const Value &v, std::vector<Span> origins);
+  /// Notes where a size comes from, and through which calls, back to the line that fixed it.
+  void labelSize(Diagnostic &d, const Value &v, int axis) const;
   void setName(const Value &v, std::string_view name);
   std::string uniqueName(std::string_view name);
   std::string show(const Value &v) const;    // "f32[batch, 784]", "300", "a function"
@@ -474,6 +499,7 @@ class Elaborator {
   void buildMetricsResult(TrainPlan &plan);
   void closePass();
   Pass &openPass(const std::string &name, int64_t batch, bool training);
+  void lintTraining(const TrainPlan &plan); // lint_train.cpp
   void writeMeta(const TrainPlan *plan, Instance *model, const Pass &summary);
   ir::Meta layersMeta(Instance &model, const Pass &summary);
   std::vector<std::pair<std::string, Value>> outputsOf(const Value &y);

@@ -7,6 +7,7 @@
 // place (bindArgs) for declarations, lambdas and builtins. A function is inlined: a frame with its
 // own scope, in which the body is evaluated; its call expression joins the path of instances.
 #include "frontend/elab.h"
+#include "frontend/foreign.h"
 #include <algorithm>
 
 namespace nnc::fe {
@@ -187,7 +188,12 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
                                      [](const GivenArg &g) { return g.name.empty(); });
         auto &e = error(a.span, Diag::TooManyArguments,
                         {callee, countOf(params.size(), "argument"), std::to_string(found)});
-        if (a.value.isTensor() && otherList)
+        bool isStatic = params.empty() || params[0].isStatic;
+        bool takesList = params.size() == 1 &&
+                         (!isStatic || (params[0].type && params[0].type->kind == TypeKind::List));
+        if (takesList && found > 1)
+          e.help("several values are one list: `" + callee + (isStatic ? "([a, b])`" : "(...)([a, b])`"));
+        else if (a.value.isTensor() && otherList && isStatic)
           e.help("tensors go into the second list: `" + callee + "(...)(" + text(a.span) + ")`");
         return out.ok = false, out;
       }
@@ -202,8 +208,8 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
         if (other)
           error(a.nameSpan, Diag::WrongList, {std::string(a.name), "other", callee});
         else
-          error(a.nameSpan, Diag::UnknownArgument, {callee, std::string(a.name)})
-              .didYouMean(suggest(a.name, names));
+          hint(error(a.nameSpan, Diag::UnknownArgument, {callee, std::string(a.name)}),
+               Foreign::Argument, a.name, names);
         return out.ok = false, out;
       }
     }
@@ -310,8 +316,8 @@ Value Elaborator::waitFor(const FunctionObj &f, const Value &callee,
     std::string name =
         a.name.empty() ? names[std::min(next++, names.size() - 1)] : std::string(a.name);
     if (std::find(names.begin(), names.end(), name) == names.end()) {
-      error(a.nameSpan, Diag::UnknownArgument, {calleeName(callee), name})
-          .didYouMean(suggest(name, names));
+      hint(error(a.nameSpan, Diag::UnknownArgument, {calleeName(callee), name}), Foreign::Argument,
+           name, names);
       return {};
     }
     waiting.partial.emplace_back(std::move(name), a.value);
@@ -341,7 +347,10 @@ Value Elaborator::callDecl(const FunctionObj &f, const Value &callee, GivenArgs 
   const auto &params = cachedParams(list, *f.file);
   if (!two && lacksTensors(params, args)) return waitFor(f, callee, params, args);
   if (d.gradient && pass) return callCustomGradient(f, args, span, key);
-  return runFn(f, list, *d.body, args, span, key);
+  ir::ValueId input = firstTensor(args);
+  Value v = runFn(f, list, *d.body, args, span, key);
+  noteMaker(v, &d, -1, nullptr, input);
+  return v;
 }
 
 // --- frames --------------------------------------------------------------------------------------
@@ -386,13 +395,15 @@ bool Elaborator::bindParams(const ParamList &list, GivenArgs &args, Span span,
   std::vector<size_t> which;
   for (size_t i = 0; i < params.size(); ++i) {
     Span from = bound.from[i] ? bound.from[i]->span : span;
-    std::string named = "`" + params[i].name + "` of `" + callee + "`";
+    auto named = [&] { return "`" + params[i].name + "` of `" + callee + "`"; };
     if (params[i].isStatic) {
       Value v = bound.given[i] ? bound.values[i] : eval(*params[i].initial);
       const void *key = bound.given[i] ? static_cast<const void *>(bound.from[i]->expr)
                                        : static_cast<const void *>(params[i].initial);
       if (!bound.given[i]) from = params[i].initial->span;
-      v = conformStatic(v, *params[i].type, from, named, key);
+      Value fits;
+      bool matches = !v.isPoison() && matchStatic(v, *params[i].type, from, key, fits);
+      v = matches ? fits : conformStatic(v, *params[i].type, from, named(), key);
       if (v.isPoison()) return false;
       if (v.kind == Kind::Int && !v.origin.valid()) v.origin = from;
       frame->scope->bind(list.params[i].name.text, std::move(v), list.params[i].name.span);
@@ -403,7 +414,7 @@ bool Elaborator::bindParams(const ParamList &list, GivenArgs &args, Span span,
     types.push_back(params[i].type);
     tensors.push_back(std::move(v));
     spans.push_back(from);
-    what.push_back(named);
+    what.push_back(named());
     which.push_back(i);
   }
   if (!conformTensors(types, tensors, spans, what)) return false;
@@ -492,7 +503,10 @@ Value Elaborator::callBuiltin(const FunctionObj &f, const Value &callee, GivenAr
     c.exprs.push_back(bound.from[i] ? bound.from[i]->expr : nullptr);
   }
   c.rest = std::move(bound.rest);
-  return info.run(c);
+  ir::ValueId input = firstTensor(args);
+  Value v = info.run(c);
+  noteMaker(v, nullptr, f.builtin, nullptr, input);
+  return v;
 }
 
 // --- functions and layers where they are wanted (R4.3) -------------------------------------------

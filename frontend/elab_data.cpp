@@ -7,6 +7,7 @@
 // Method. Readers and callbacks are builtin functions whose values are descriptions. The keys are a
 // table; each is evaluated as an ordinary expression and checked once.
 #include "frontend/elab_train.h"
+#include "frontend/foreign.h"
 #include <algorithm>
 #include <cmath>
 
@@ -196,8 +197,12 @@ static bool dataKey(Elaborator &e, const Elaborator::TrainPlan &plan, const char
     out = std::make_shared<DataObj>(v->data());
     return true;
   }
-  e.error(plan.span(key), Diag::KeyValue,
-          {key, "what a reader such as `idx`, `csv` or `npy` gives", e.show(*v)});
+  auto &d = e.error(plan.span(key), Diag::KeyValue,
+                    {key, "what a reader such as `idx`, `csv` or `npy` gives", e.show(*v)});
+  if (v->isNumber() && v->number() > 0 && v->number() < 1)
+    d.help("a share of the data is `" + std::string(key) + " = split(" + e.show(*v) + ")`");
+  if (v->kind == Kind::String && v->string().ends_with(".csv"))
+    d.help("write `csv(\"" + v->string() + "\", x = columns(0..4), target = 4)` with your columns");
   return false;
 }
 
@@ -223,8 +228,8 @@ static bool evalKeys(Elaborator &e, const Train &train, Elaborator::TrainPlan &p
   for (const TrainItem &item : train.items) {
     std::string key(item.key.text);
     if (std::find(std::begin(kKeys), std::end(kKeys), key) == std::end(kKeys)) {
-      e.error(item.key.span, Diag::UnknownKey, {key})
-          .didYouMean(suggest(key, {std::begin(kKeys), std::end(kKeys)}));
+      hint(e.error(item.key.span, Diag::UnknownKey, {key}), Foreign::Key, key,
+           {std::begin(kKeys), std::end(kKeys)});
       ok = false;
       continue;
     }
@@ -301,8 +306,19 @@ static void readModel(Elaborator &e, const Train &train, Elaborator::TrainPlan &
                   m.instance->decl->declKind == DeclKind::Layer);
   if (isModel)
     plan.model = m.instance;
-  else if (!m.isPoison())
-    e.fail(train.model->span, Diag::KeyValue, {"the trained value", "a model", e.show(m)});
+  else if (!m.isPoison()) {
+    auto &d = e.error(train.model->span, Diag::KeyValue,
+                      {"train", "a model", e.show(m)});
+    bool isDecl = m.kind == Kind::Function && m.function().kind == FunctionKind::Decl &&
+                  m.function().decl->params.size() == 2;
+    std::string missing;
+    if (isDecl)
+      for (const Param &p : m.function().decl->params[0]->params)
+        if (!p.initial) missing += (missing.empty() ? "" : ", ") + std::string(p.name.text) + " = ...";
+    if (!missing.empty())
+      d.help("its hyper-parameters have no default: `train " + e.text(train.model->span) + "(" +
+             missing + ")`");
+  }
 }
 
 static void readOptimizer(Elaborator &e, Elaborator::TrainPlan &plan) {
@@ -311,9 +327,11 @@ static void readOptimizer(Elaborator &e, Elaborator::TrainPlan &plan) {
   Value o = e.toCallable(*v, plan.span("optimizer"), v);
   if (o.kind == Kind::Instance && o.instance->decl->declKind == DeclKind::Optimizer)
     plan.optimizer = o.instance;
-  else if (!o.isPoison())
-    e.fail(plan.span("optimizer"), Diag::KeyValue,
-           {"optimizer", "an optimizer such as `Adam()`", e.show(o)});
+  else if (!o.isPoison()) {
+    auto &d = e.error(plan.span("optimizer"), Diag::KeyValue,
+                      {"optimizer", "an optimizer such as `Adam()`", e.show(o)});
+    if (o.kind == Kind::String) e.hintText(d, o.string());
+  }
 }
 
 /// The module's float, and what layers compute in where that is another.

@@ -6,6 +6,7 @@
 // Method. One recursive walk; a value's kind says which world it is in. Conditions, ranges and
 // comprehensions need compile-time values and disappear; the rest goes to operators and calls.
 #include "frontend/elab.h"
+#include <algorithm>
 
 namespace nnc::fe {
 
@@ -256,6 +257,18 @@ Value Elaborator::evalMember(const MemberExpr &expr) {
     const Instance &inst = *base.instance;
     if (Weight *w = inst.findWeight(name)) return pass ? readWeight(*w) : Value::of(w);
     if (Instance *child = inst.findChild(name)) return Value::of(child);
+    static const std::vector<std::string> methods{"add", "compile", "fit", "evaluate", "predict",
+                                                  "summary", "save", "build", "call"};
+    if (std::find(methods.begin(), methods.end(), name) != methods.end()) {
+      error(expr.name.span, Diag::UnknownMember, {show(base), name})
+          .help(name == "add" ? "layers follow one another in a body: `x |> Dense(300) |> Dense(10)`"
+                : name == "compile" || name == "fit"
+                    ? "data, loss, optimizer and metrics stand in a `train` block"
+                : name == "build" || name == "call"
+                    ? "a layer is applied by `layer(x)` or `x |> layer`"
+                    : "the compiled program does that: `./model " + name + "`");
+      return {};
+    }
     if (!everApplied.contains(&inst)) {
       error(expr.span, Diag::ShapeNotKnown, {name, text(expr.base->span)})
           .help("`_ = " + text(expr.base->span) + "(x)` builds it");
@@ -269,7 +282,15 @@ Value Elaborator::evalMember(const MemberExpr &expr) {
   }
   auto &e = error(expr.name.span, Diag::UnknownMember, {show(base), name});
   e.didYouMean(suggest(name, known));
-  if (base.isTensor() && name == "shape") e.help("write `shape(" + text(expr.base->span) + ")`");
+  if (base.isTensor()) {
+    auto names = visibleNames();
+    std::string call = name == "view" ? "reshape" : name;
+    if (std::binary_search(names.begin(), names.end(), call))
+      e.help("functions stand in front of what they are applied to: `" + call + "(" +
+             text(expr.base->span) + (call == "shape" || call == "rank" ? ")`" : ", ...)`"));
+    else if (name == "T")
+      e.help("write `transpose(" + text(expr.base->span) + ")`");
+  }
   return {};
 }
 

@@ -9,6 +9,7 @@
 // in the first column) and parsed one by one when first reached. Bindings of a file are evaluated
 // when first needed.
 #include "frontend/elab.h"
+#include "frontend/foreign.h"
 #include "frontend/parse.h"
 #include "frontend/std_text.h"
 #include <algorithm>
@@ -132,6 +133,7 @@ static Frame fileFrame(Elaborator &e, FileScope &scope) {
 }
 
 Value Elaborator::declValue(const Decl &decl, FileScope &scope) {
+  if (decl.broken) return {}; // reported by the parser
   FunctionObj f;
   f.decl = &decl;
   f.file = &scope;
@@ -140,6 +142,8 @@ Value Elaborator::declValue(const Decl &decl, FileScope &scope) {
 
 Value Elaborator::fileValue(FileScope &scope, FileName &entry, std::string_view name) {
   if (entry.state == Lazy::Done) return entry.value;
+  bool broken = entry.decl ? entry.decl->broken : entry.bind->broken;
+  if (broken) return entry.state = Lazy::Done, entry.value; // reported by the parser
   if (entry.decl) {
     entry.value = declValue(*entry.decl, scope);
     entry.state = Lazy::Done;
@@ -260,6 +264,13 @@ const char *const kLater[] = {
 
 } // namespace
 
+/// Whether a syntax error kept the declaration of this name out of the tree.
+static bool lostByParser(const FileScope &scope, std::string_view name) {
+  auto lost = [&](const FileScope &s) { return s.tree->cutOff || s.tree->lost.contains(name); };
+  return lost(scope) || std::any_of(scope.imports.begin(), scope.imports.end(),
+                                    [&](const FileScope *i) { return lost(*i); });
+}
+
 Value Elaborator::lookup(std::string_view name, Span span) {
   if (const Binding *b = findBinding(name)) return b->value;
   Value v;
@@ -282,8 +293,39 @@ Value Elaborator::lookup(std::string_view name, Span span) {
     if (name == never) return fail(span, Diag::OutOfScope, {"`" + std::string(name) + "`"});
   for (const char *later : kLater)
     if (name == later) return fail(span, Diag::NotYet, {"`" + std::string(name) + "`"});
-  error(span, Diag::UnknownName, {std::string(name)}).didYouMean(suggest(name, visibleNames()));
+  if (lostByParser(*frame->file, name)) return {};
+  hintName(error(span, Diag::UnknownName, {std::string(name)}), name);
+  // Once per body: further uses follow from the first.
+  if (!frame->file->isLibrary && frame->scope) frame->scope->bind(name, {}, span);
   return {};
+}
+
+void Elaborator::hintName(Diagnostic &d, std::string_view name) {
+  hint(d, Foreign::Name, name, visibleNames());
+}
+
+void Elaborator::hintText(Diagnostic &d, const std::string &text) {
+  const ForeignRow *row = foreign(Foreign::Text, text);
+  if (row) {
+    d.help("it is written without quotes: `" + std::string(row->ours) + "`").fix(row->ours);
+    return;
+  }
+  row = foreign(Foreign::Name, text);
+  if (row && *row->advice) {
+    d.help(row->advice);
+    return;
+  }
+  auto names = visibleNames();
+  bool exists = std::binary_search(names.begin(), names.end(), text);
+  std::string name = exists ? text : sameLetters(text, names);
+  if (name.empty()) name = suggest(text, names);
+  if (name.empty()) {
+    d.help("functions and layers are written without quotes");
+    return;
+  }
+  // Losses, metrics and optimizers are called; `relu` is a name.
+  if (std::isupper((unsigned char)name[0])) name += "()";
+  d.help("it is written without quotes: `" + name + "`").fix(name);
 }
 
 std::vector<std::string> Elaborator::visibleNames() {
@@ -298,15 +340,6 @@ std::vector<std::string> Elaborator::visibleNames() {
   std::sort(out.begin(), out.end()); // hash order is nobody's order
   out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
-}
-
-void Elaborator::lintShadowing(FileScope &scope) {
-  for (const Top *top : scope.tree->tops) {
-    if (top->kind != TopKind::Decl) continue;
-    const Name &name = as<Decl>(*top).name;
-    if (libraryIndex.contains(name.text) || findBuiltin(name.text) >= 0)
-      diags.report(name.span, Diag::ShadowsLibrary, {std::string(name.text)});
-  }
 }
 
 } // namespace nnc::fe

@@ -152,6 +152,7 @@ Value Elaborator::makeInstance(const FunctionObj &f, GivenArgs &args, Span span,
 /// A new instance of the same declaration with the same statics, owned here. What its body makes is made anew,
 /// as its path is another.
 Value Elaborator::freshInstance(const Instance &like, Span span, const void *key) {
+  const_cast<Instance &>(like).copied = true;
   auto where = path(key);
   where.push_back(uint64_t(reinterpret_cast<uintptr_t>(&like)));
   if (auto it = instanceIndex.find(where); it != instanceIndex.end()) return Value::of(it->second);
@@ -288,6 +289,7 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
   size_t row = pass->layers.size();
   if (isLayer) pass->layers.push_back({&inst, f.level, {}, int32_t(pass->b.f.nodes.size()), 0});
 
+  ir::ValueId input = firstTensor(args);
   Restore<Frame *> inside(frame, &f);
   Restore<int> outside(underTraining, 0);
   if (d.params.size() == 2)
@@ -303,6 +305,11 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
       if (const Binding *b = f.scope->find(p.name.text); b && b->value.isTensor())
         inst.given.emplace_back(p.name.text, type(b->value));
   Value v = evalBody(*d.body, d.result, f.name);
+  {
+    Restore<Frame *> outside2(frame, f.parent);
+    Restore<Span> place(at, span);
+    noteMaker(v, &d, -1, &inst, input);
+  }
   v.isMetric = d.declKind == DeclKind::Metric && v.isTensor();
   if (isLayer) {
     pass->layers[row].endNode = int32_t(pass->b.f.nodes.size());

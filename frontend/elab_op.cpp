@@ -335,8 +335,8 @@ Value Elaborator::matmul(const Value &a, const Value &b) {
   int kx = rx - 1, kw = rw == 1 ? 0 : rw - 2;
   if (x[kx] != w[kw]) {
     auto &e = error(Diag::MatmulMismatch, {show(xs[0]), show(xs[1]), show(x[kx]), show(w[kw])});
-    if (Span p = originOf(xs[0], kx); p.valid()) e.label(p, show(x[kx]) + " comes from here");
-    if (Span p = originOf(xs[1], kw); p.valid()) e.label(p, show(w[kw]) + " comes from here");
+    labelSize(e, xs[0], kx);
+    labelSize(e, xs[1], kw);
     return {};
   }
   ir::ContractAttr c;

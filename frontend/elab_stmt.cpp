@@ -31,9 +31,44 @@ static std::vector<std::string_view> resultNames(const TypeExpr *type) {
   return names;
 }
 
+/// A body that gives no value, or a layer that nobody applied, where its last line is at fault.
+static bool checkValue(Elaborator &e, const Block &block, const TypeExpr *result,
+                       std::string_view owner, const Value &v) {
+  const Stmt *last = block.stmts.empty() ? nullptr : block.stmts.back();
+  if (!last || e.isLibrary(last->span)) return true;
+  bool isModel = e.frame->ownsPath && e.frame->application && e.frame->application->decl &&
+                 (e.frame->application->decl->declKind == DeclKind::Layer ||
+                  e.frame->application->decl->declKind == DeclKind::Model);
+  bool wantsTensor = result ? result->kind == TypeKind::Tensor : isModel;
+  if (!wantsTensor) return true;
+  bool isLayer = v.kind == Kind::Instance && v.instance->decl;
+  if (isLayer && last->kind == StmtKind::Expr) {
+    std::string text = e.text(last->span);
+    bool isShort = text.size() < 40 && text.find('\n') == std::string::npos;
+    bool isName = as<ExprStmt>(*last).value->kind == ExprKind::Name;
+    auto &d = e.error(last->span, Diag::LayerNotApplied, {std::string(v.instance->decl->name.text)});
+    if (!(v.instance->span == last->span)) d.label(v.instance->span, "made here");
+    d.help(!isShort || isName ? "a layer is applied by `x |> layer` or `layer(x)`"
+                              : "apply it: `x |> " + text + "` or `" + text + "(x)`");
+    return false;
+  }
+  if (v.isNone() && last->kind == StmtKind::Bind) {
+    const auto &bind = as<BindStmt>(*last);
+    e.error(last->span, Diag::NoValue, {std::string(owner)})
+        .note("the value of a body is its last expression, and this line only binds a name")
+        .help(bind.names.size() == 1
+                  ? "end the body with a line `" + std::string(bind.names[0].text) +
+                        "`, or leave out `" + std::string(bind.names[0].text) + " =`"
+                  : "end the body with the value");
+    return false;
+  }
+  return true;
+}
+
 Value Elaborator::evalBody(const Block &block, const TypeExpr *result, std::string_view owner) {
   Value v = evalBlock(block);
   if (v.isPoison()) return v;
+  if (!checkValue(*this, block, result, owner, v)) return {};
   auto names = resultNames(result);
   bool endsInStatement =
       block.stmts.empty() || block.stmts.back()->kind != StmtKind::Expr || v.isNone();
@@ -50,6 +85,20 @@ Value Elaborator::evalBody(const Block &block, const TypeExpr *result, std::stri
   return conformResult(v, *result, "the result of `" + std::string(owner) + "`");
 }
 
+/// `h == x |> Dense(10)` where a binding was meant: says so, and binds the name to nothing.
+bool Elaborator::meantBinding(const Expr &e) {
+  if (e.kind != ExprKind::Binary || as<BinaryExpr>(e).op != BinaryOp::Equal) return false;
+  const Expr &left = *as<BinaryExpr>(e).left;
+  if (left.kind != ExprKind::Name || isLibrary(e.span)) return false;
+  std::string_view name = as<NameExpr>(left).name;
+  Value known;
+  if (findBinding(name) || lookupFile(*frame->file, name, known)) return false;
+  error(as<BinaryExpr>(e).opSpan, Diag::ExpectedFound, {"`=` to bind `" + std::string(name) + "`", "`==`"})
+      .help("`==` compares, `" + std::string(name) + " = ...` binds a name");
+  frame->scope->bind(name, {}, left.span);
+  return true;
+}
+
 static bool isUseful(const Expr &e) { return e.kind == ExprKind::If || e.kind == ExprKind::Scan; }
 
 Value Elaborator::evalStmt(const Stmt &stmt, bool last) {
@@ -63,6 +112,7 @@ Value Elaborator::evalStmt(const Stmt &stmt, bool last) {
   case StmtKind::Expr: {
     const auto &s = as<ExprStmt>(stmt);
     int64_t before = effects;
+    if (!last && meantBinding(*s.value)) return {};
     Value v = eval(*s.value);
     if (!last && effects == before && !v.isPoison() && !isUseful(*s.value) && !isLibrary(stmt.span))
       error(stmt.span, Diag::UnusedValue);
@@ -138,7 +188,8 @@ bool Elaborator::iterate(const Value &value, Span span, Values &out) {
   if (value.kind == Kind::List) return out = value.list(), true;
   if (value.kind == Kind::Tuple) return out = value.tuple().items, true;
   auto &e = error(span, Diag::NotIterable, {show(value)});
-  if (value.isTensor()) e.help("`split` takes a tensor apart");
+  if (value.isTensor()) e.help("several tensors are written `[a, b]`; `split` takes one apart");
+  if (value.isInt()) e.help("the ints below " + show(value) + " are `0.." + show(value) + "`");
   return false;
 }
 

@@ -54,6 +54,7 @@ std::vector<Value> Elaborator::emitMany(ir::Op op, std::vector<ir::ValueId> oper
                                         ir::Attr attr) {
   if (!step(at) || !needsTensor(at)) return {};
   std::vector<ir::Type> types;
+  types.reserve(operands.size());
   for (ir::ValueId v : operands) types.push_back(pass->b.f.type(v));
   ir::Inferred r = ir::inferTypes(op, types, attr, module.get());
   if (!r.error.empty()) {
@@ -66,9 +67,11 @@ std::vector<Value> Elaborator::emitMany(ir::Op op, std::vector<ir::ValueId> oper
       return {};
     }
   pass->b.loc = loc();
-  ir::ValueId first = pass->b.make(op, std::move(operands), std::move(attr));
+  size_t count = r.types.size();
+  ir::ValueId first = pass->b.append(op, std::move(operands), std::move(attr), std::move(r.types));
   std::vector<Value> out;
-  for (size_t k = 0; k < r.types.size(); ++k) out.push_back(wrap({first.i + int32_t(k)}));
+  out.reserve(count);
+  for (size_t k = 0; k < count; ++k) out.push_back(wrap({first.i + int32_t(k)}));
   return out;
 }
 
@@ -218,6 +221,7 @@ ir::DType Elaborator::commonElement(const Values &xs, bool toFloat, bool boolSta
 
 bool Elaborator::broadcastDims(const Values &xs, ir::Dims &out, std::vector<Span> &origins) {
   const Value *from = nullptr; // gave `out` its dimensions so far
+  std::vector<std::pair<const Value *, int>> who; // gave each of them, by axis
   for (const Value &x : xs) {
     if (!x.isTensor()) continue;
     const ir::Dims &d = type(x).dims;
@@ -225,11 +229,16 @@ bool Elaborator::broadcastDims(const Values &xs, ir::Dims &out, std::vector<Span
       out = d;
       origins = originsOf(x);
       from = &x;
+      for (size_t i = 0; i < d.size(); ++i) who.emplace_back(&x, int(i));
       continue;
     }
     if (out == d) continue;
     size_t rank = std::max(out.size(), d.size());
-    while (out.size() < rank) out.insert(out.begin(), 1), origins.insert(origins.begin(), Span{});
+    while (out.size() < rank) {
+      out.insert(out.begin(), 1);
+      origins.insert(origins.begin(), Span{});
+      who.insert(who.begin(), {nullptr, 0});
+    }
     for (size_t i = 0; i < d.size(); ++i) {
       ir::Dim &o = out[i + rank - d.size()];
       Span &place = origins[i + rank - d.size()];
@@ -237,12 +246,12 @@ bool Elaborator::broadcastDims(const Values &xs, ir::Dims &out, std::vector<Span
       if (o == ir::Dim(1)) {
         o = d[i];
         place = originOf(x, int(i));
+        who[i + rank - d.size()] = {&x, int(i)};
         continue;
       }
       auto &e = error(Diag::BroadcastMismatch, {show(*from), show(x), show(o), show(d[i])});
-      if (place.valid()) e.label(place, show(o) + " comes from here");
-      if (Span p = originOf(x, int(i)); p.valid() && !(p == place))
-        e.label(p, show(d[i]) + " comes from here");
+      if (auto [v, axis] = who[i + rank - d.size()]; v) labelSize(e, *v, axis);
+      labelSize(e, x, int(i));
       return false;
     }
   }
@@ -382,8 +391,44 @@ Span Elaborator::originOf(const Value &v, int axis) const {
   return size_t(v.id.i) < p.places.size() ? p.places[v.id.i] : Span{};
 }
 
+/// The call that gave a size, where the user's line is known: `28` became `26` there.
+static const Maker *changeAt(const Elaborator &e, const Value &v, int axis, Span place) {
+  if (!v.isTensor()) return nullptr;
+  const ir::Function &f = v.pass->b.f;
+  auto dims = [&](ir::ValueId id) -> const ir::Dims & { return f.type(id).dims; };
+  size_t rank = size_t(e.rank(v));
+  for (auto m = v.pass->makers.rbegin(); m != v.pass->makers.rend(); ++m) {
+    if (!(m->span == place) || !m->input.valid() || m->value.i > v.id.i) continue;
+    bool sameRank = dims(m->value).size() == rank && dims(m->input).size() == rank;
+    if (!sameRank || dims(m->value)[axis] != e.type(v).dims[axis]) continue;
+    if (dims(m->input)[axis] != dims(m->value)[axis]) return &*m;
+  }
+  return nullptr;
+}
+
+void Elaborator::labelSize(Diagnostic &d, const Value &v, int axis) const {
+  constexpr int kMaxWay = 4;
+  Value at = v;
+  for (int way = 0; way < kMaxWay; ++way) {
+    Span p = originOf(at, axis);
+    if (!p.valid()) return;
+    const Maker *m = changeAt(*this, at, axis, p);
+    // The last axis of a layer is its own choice; what it was before does not matter.
+    if (m && axis + 1 == rank(at) && m->instance) m = nullptr;
+    std::string text = show(type(at).dims[axis]) + " comes from here";
+    if (m) text += ", made of " + show(v.pass->b.f.type(m->input).dims[axis]);
+    bool said = std::any_of(d.labels.begin(), d.labels.end(),
+                            [&](const Diagnostic::Label &l) { return l.span == p; });
+    if (!said) d.label(p, text);
+    if (!m) return;
+    at = Value::of(v.pass, m->input);
+  }
+}
+
 void Elaborator::setOrigins(const Value &v, std::vector<Span> origins) {
   if (!v.isTensor()) return;
+  for (Span &s : origins) // a size that the library computes was fixed by who called it
+    if (s.valid() && isLibrary(s)) s = userPlace();
   Pass &p = *v.pass;
   if (p.origins.size() <= size_t(v.id.i)) p.origins.resize(v.id.i + 1);
   p.origins[v.id.i] = std::move(origins);

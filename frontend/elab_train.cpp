@@ -43,6 +43,10 @@ bool Elaborator::modelInputs(Instance &model, std::vector<DataInput> &out) {
       return false;
     }
     in.origins.assign(in.type.dims.size(), p.type ? p.type->span : p.span);
+    if (p.type && p.type->kind == TypeKind::Tensor &&
+        as<TensorType>(*p.type).dims.size() == in.origins.size())
+      for (size_t i = 0; i < in.origins.size(); ++i)
+        in.origins[i] = as<TensorType>(*p.type).dims[i].value->span;
     out.push_back(std::move(in));
   }
   return true;
@@ -176,10 +180,17 @@ bool Elaborator::planOutput(TrainPlan &plan, size_t i, const Value &y) {
   Restore<Span> place(at, plan.span("loss"));
   o.loss = toCallable(loss, at, &o);
   if (o.loss.isPoison()) return false;
-  if (!o.loss.isNone() && o.loss.kind != Kind::Function && o.loss.kind != Kind::Instance) {
+  bool isLayer = o.loss.kind == Kind::Instance && o.loss.instance->decl &&
+                 (o.loss.instance->decl->declKind == DeclKind::Layer ||
+                  o.loss.instance->decl->declKind == DeclKind::Model);
+  if (!o.loss.isNone() && o.loss.kind != Kind::Function && !isLayer) {
     auto &d =
         error(Diag::KeyValue, {"loss", "a function such as `MeanSquaredError()`", show(loss)});
-    if (loss.kind == Kind::String) d.help("functions are written without quotes");
+    if (loss.kind == Kind::String) hintText(d, loss.string());
+    if (o.loss.kind == Kind::Instance)
+      d.help("it is " + std::string(o.loss.instance->decl->declKind == DeclKind::Optimizer
+                                        ? "an optimizer, for the key `optimizer`"
+                                        : "a metric, for the key `metrics`"));
     return false;
   }
   if (weight.isNumber())
@@ -269,7 +280,7 @@ bool Elaborator::planMetrics(TrainPlan &plan) {
         auto &d =
             error(span, Diag::KeyValue,
                   {"metrics", "a list of metrics such as `SparseCategoricalAccuracy()`", show(m)});
-        if (m.kind == Kind::String) d.help("metrics are written without quotes");
+        if (m.kind == Kind::String) hintText(d, m.string());
         return false;
       }
       ensureNamed(*m.instance);
@@ -366,6 +377,7 @@ bool Elaborator::buildStep(TrainPlan &plan, bool training) {
     if (!planOutputs(plan, y) || !planMetrics(plan) || !checkColumns(plan)) return false;
     plan.planned = true;
     plan.summary = pass;
+    for (auto &[name, value] : outputsOf(y)) plan.values.push_back(value.id);
     targets = addInputs(plan.targets);
   }
   Values outputs, losses;
@@ -592,7 +604,10 @@ void Elaborator::elaborateTrain(const Train &train, const std::string &name) {
   closePass();
   if (asksAdapting) buildAdapt(plan);
   if (!updated.empty()) buildTrainEnd(plan);
-  if (!diags.hasErrors()) writeMeta(&plan, plan.model, *plan.summary);
+  if (diags.hasErrors()) return;
+  if (plan.model && plan.summary) lintModel(*plan.model, *plan.summary);
+  lintTraining(plan);
+  writeMeta(&plan, plan.model, *plan.summary);
 }
 
 /// The last model that can be made without arguments, or an instance bound in the file.
@@ -604,8 +619,9 @@ void Elaborator::elaborateModelOnly() {
     Value v;
     if (top->kind == TopKind::Decl && as<Decl>(*top).declKind == DeclKind::Model) {
       const Decl &d = as<Decl>(*top);
+      if (!options.model.empty() && d.name.text != options.model) continue;
       v = toCallable(declValue(d, *user), d.name.span, &d);
-    } else if (top->kind == TopKind::Bind) {
+    } else if (top->kind == TopKind::Bind && options.model.empty()) {
       v = user->names[as<TopBind>(*top).bind->names[0].text].value;
     }
     if (v.kind == Kind::Instance && (v.instance->decl->declKind == DeclKind::Model ||
@@ -613,6 +629,7 @@ void Elaborator::elaborateModelOnly() {
       model = v.instance;
   }
   if (!model && (diags.hasErrors() || options.declarationsOnly)) return;
+  if (syntaxErrors && model->file->isLibrary) return; // a `Sequential` that the broken part wraps
   if (!model) {
     diags.report({user->file, 0, 0}, Diag::NoModel,
                  {"the file has no `train` block and no model that can be made without arguments"});
@@ -621,6 +638,7 @@ void Elaborator::elaborateModelOnly() {
   ensureNamed(*model);
   if (!buildPredict(nullptr, *model, 32)) return;
   const Pass &summary = *pass;
+  lintModel(*model, summary);
   orderFunctions(*module);
   writeMeta(nullptr, model, summary);
 }

@@ -61,6 +61,7 @@ struct Elaborator::TrainPlan {
   ir::Meta callbacks = ir::Meta::list();
   std::vector<DataInput> inputs, targets; // targets go with `outputs` that have a loss or a metric
   std::vector<Output> outputs;
+  std::vector<ir::ValueId> values; // of the outputs, in the pass `summary`
   std::vector<int> targetOf; // by output: index into targets, or -1
   std::vector<MetricUse> metrics;
   bool sampleWeight = false;

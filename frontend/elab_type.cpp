@@ -8,9 +8,11 @@
 // at the others; what is no name (`2 * n`) is computed last. Bound dimensions are names of the
 // body.
 #include "frontend/elab.h"
+#include "frontend/foreign.h"
 #include "frontend/print_ast.h"
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 namespace nnc::fe {
 
@@ -86,6 +88,9 @@ static bool matchNamed(Elaborator &e, const Value &v, const NamedType &type, Spa
     }
   }
   const Decl *wanted = namedDecl(e, type.path, *e.frame->file);
+  auto known = e.frame->file->names.find(name);
+  if (known != e.frame->file->names.end() && known->second.decl && known->second.decl->broken)
+    return out = {}, true; // reported by the parser
   if (!wanted) {
     e.error(type.span, Diag::UnknownName, {std::string(name)})
         .didYouMean(suggest(name, e.visibleNames()));
@@ -149,7 +154,9 @@ Value Elaborator::conformStatic(const Value &v, const TypeExpr &type, Span span,
   if (matchStatic(v, type, span, key, out)) return out;
   if (v.isTensor()) {
     error(span, Diag::ArgumentType, {what, print(type) + ", known at compile time", show(v)})
-        .help("tensors go into the last list of arguments: `f(...)(x)`");
+        .help("hyper-parameters come first and tensors second: `" + frame->name + "(...)(" +
+              (isLibrary(span) || text(span).size() > 30 ? "x" : text(span)) + ")`, or `x |> " +
+              frame->name + "(...)`");
     return {};
   }
   auto &e = error(span, Diag::ArgumentType, {what, print(type), show(v)});
@@ -158,14 +165,14 @@ Value Elaborator::conformStatic(const Value &v, const TypeExpr &type, Span span,
   literalsOf(type, literals, takesFn);
   if (v.kind != Kind::String) return {};
   std::string near = suggest(v.string(), literals);
+  char *end = nullptr;
+  bool isNumber = !v.string().empty() && (std::strtod(v.string().c_str(), &end), *end == 0);
   if (!near.empty())
     e.didYouMean("\"" + near + "\"");
-  else if (takesFn) {
-    auto names = visibleNames();
-    bool exists = std::binary_search(names.begin(), names.end(), v.string());
-    std::string name = exists ? v.string() : suggest(v.string(), names);
-    e.help("functions are written without quotes" + (name.empty() ? "" : ": `" + name + "`"));
-  }
+  else if (isNumber)
+    e.help("numbers are written without quotes: `" + v.string() + "`").fix(v.string());
+  else if (takesFn)
+    hintText(e, v.string());
   return {};
 }
 
@@ -181,8 +188,8 @@ bool Elaborator::typeElement(const TensorType &type, ir::DType &out, bool &any) 
   if (type.element->parts.size() == 1 && ir::parseDType(name, out)) return true;
   std::vector<std::string> names{"any", "float"};
   for (int i = 0; i < ir::kDTypeCount; ++i) names.emplace_back(ir::dtypeName(ir::DType(i)));
-  error(type.element->span, Diag::UnknownName, {std::string(name)})
-      .didYouMean(suggest(name, names));
+  hint(error(type.element->span, Diag::UnknownName, {std::string(name)}), Foreign::Name, name,
+       names);
   return false;
 }
 
@@ -200,6 +207,8 @@ static Value toElement(Elaborator &e, const Value &v, ir::DType want, Span span,
   auto &d = e.error(span, Diag::ElementMismatch,
                     {what, std::string(ir::dtypeName(want)), std::string(ir::dtypeName(have))});
   std::string arg = e.text(span);
+  if (e.frame->parent && e.frame->parent->owner == &e.stepOwner && e.frame->parent->name == "step")
+    return d.note("the loss says what the truth is: its first parameter has the type of the column"), Value{};
   if (!e.isLibrary(span) && arg.size() < 30 && arg.find('\n') == std::string::npos)
     d.help("`cast(" + arg + ", " +
            (ir::isFloat(want) ? "float" : std::string(ir::dtypeName(want))) + ")` converts");
@@ -234,6 +243,7 @@ class Matcher {
   bool dims(Matched &m);
   bool one(Matched &m, const Item &item, int axis);
   bool pack(Matched &m, const Item &item, int begin, int count);
+  void labelOrigins(Diagnostic &d, const Matched &m);
   bool differs(const Matched &m, const std::string &name, int axis, const Value &want);
   bool known(std::string_view name, Value &out);
 };
@@ -319,6 +329,13 @@ bool Matcher::element(Matched &m) {
   if (!e_.typeElement(*m.type, want, any)) return false;
   Value &v = *m.value;
   if (!e_.isTensorLike(v)) {
+    if (v.kind == Kind::Instance && v.instance->decl && !e_.isLibrary(m.span)) {
+      std::string layer(v.instance->decl->name.text), text = e_.text(m.span);
+      auto &d = e_.error(m.span, Diag::LayerNotApplied, {layer});
+      if (!(v.instance->span == m.span)) d.label(v.instance->span, "made here");
+      if (text.size() < 40 && text.find('\n') == text.npos) d.help("apply it to a tensor first: `x |> " + text + "`");
+      return false;
+    }
     auto &d = e_.error(m.span, Diag::ShapeMismatch, {*m.what, e_.print(*m.type), e_.show(v)});
     if (v.kind == Kind::Function && v.function().bound)
       d.help("`" + e_.calleeName(v) + "(...)` was called with one list, the tensors are missing");
@@ -346,15 +363,13 @@ bool Matcher::element(Matched &m) {
 }
 
 bool Matcher::differs(const Matched &m, const std::string &name, int axis, const Value &want) {
-  ir::Dim have = e_.type(*m.value).dims[axis];
   std::string type = e_.print(*m.type), found = e_.show(*m.value);
   bool literal = name == e_.show(want); // `[batch, 10]` says it already
   auto &d = literal
                 ? e_.error(m.span, Diag::ShapeMismatch, {*m.what, type, found})
                 : e_.error(m.span, Diag::DimMismatch, {*m.what, type, name, e_.show(want), found});
   if (want.origin.valid()) d.label(want.origin, e_.show(want) + " comes from here");
-  if (Span p = e_.originOf(*m.value, axis); p.valid() && !(p == want.origin))
-    d.label(p, e_.show(have) + " comes from here");
+  e_.labelSize(d, *m.value, axis);
   return false;
 }
 
@@ -409,6 +424,27 @@ bool Matcher::pack(Matched &m, const Item &item, int begin, int count) {
   return true;
 }
 
+/// Where the sizes of a tensor come from, one note per line of the text.
+void Matcher::labelOrigins(Diagnostic &d, const Matched &m) {
+  std::vector<std::pair<Span, std::string>> places;
+  for (int i = 0; i < e_.rank(*m.value); ++i) {
+    Span p = e_.originOf(*m.value, i);
+    if (!p.valid() || p == m.span || e_.type(*m.value).dims[i] == ir::Dim::batch()) continue;
+    std::string size = e_.show(e_.type(*m.value).dims[i]);
+    bool sameLine = !places.empty() && places.back().first.file == p.file &&
+                    e_.sources.position(places.back().first).line == e_.sources.position(p).line;
+    if (sameLine) {
+      Span &q = places.back().first;
+      q = {q.file, std::min(q.begin, p.begin), std::max(q.end, p.end)};
+      places.back().second += ", " + size;
+    } else {
+      places.emplace_back(p, size);
+    }
+  }
+  for (auto &[place, sizes] : places)
+    d.label(place, sizes + (sizes.find(',') == sizes.npos ? " comes" : " come") + " from here");
+}
+
 bool Matcher::dims(Matched &m) {
   const auto &items = m.type->dims;
   int rank = e_.rank(*m.value), packs = 0, at = -1;
@@ -418,9 +454,13 @@ bool Matcher::dims(Matched &m) {
   if (packs > 1 || rank < fixed || (packs == 0 && rank != fixed)) {
     auto &d =
         e_.error(m.span, Diag::ShapeMismatch, {*m.what, e_.print(*m.type), e_.show(*m.value)});
-    if (rank > 0)
-      if (Span p = e_.originOf(*m.value, 0); p.valid() && !(p == m.span))
-        d.label(p, e_.show(*m.value) + " comes from here");
+    labelOrigins(d, m);
+    bool isResult = m.what->starts_with("the result of");
+    if (packs == 0 && rank == fixed - 1 && !isResult)
+      d.help("`expand_dims(x, -1)` adds an axis of size 1 at the end");
+    else if (packs == 0 && rank > fixed && fixed == 2)
+      d.help(isResult ? "`Flatten()` before the layers makes one row per sample"
+                      : "`Flatten()` makes one row per sample");
     return false;
   }
   int count = rank - fixed;
@@ -542,7 +582,9 @@ bool Elaborator::inputType(const TypeExpr *type, std::string_view name, ir::Type
       if (t->kind == TypeKind::Tensor) type = t;
   if (!type || type->kind != TypeKind::Tensor) {
     error(type ? type->span : at, Diag::NotYet,
-          {"an input without a written tensor type (`" + std::string(name) + "`)"});
+          {"an input without a written tensor type (`" + std::string(name) + "`)"})
+        .help("write its shape, as in `" + std::string(name) + ": [batch, 8]`")
+        .help("a `Sequential` is trained within a model: `model M(x: [batch, 8]) { x |> layers }`");
     return false;
   }
   const auto &t = as<TensorType>(*type);
@@ -569,6 +611,11 @@ bool Elaborator::inputType(const TypeExpr *type, std::string_view name, ir::Type
       return false;
     }
     std::vector<Span> origins;
+    if (i == 0 && item.value->kind == ExprKind::None) {
+      error(item.value->span, Diag::NotInt, {"none"})
+          .help("the size that differs from batch to batch is `batch`").fix("batch");
+      return false;
+    }
     if (!shapeList(eval(*item.value), item.value->span, out.dims, origins)) return false;
   }
   if (std::string e = ir::checkType(out); !e.empty()) {

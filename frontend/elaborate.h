@@ -2,7 +2,7 @@
 //
 //   Sources sources;  Diagnostics diags(sources);
 //   auto module = elaborate(sources, *sources.load("model.nn"), diags, {});
-//   if (!module) diags.print();
+//   if (!module) std::cerr << diags.render();
 //
 // One evaluator runs the text at compile time: names, numbers, lists and functions disappear, what
 // is left are tensor operations. Running *is* the shape check. A file with a `train` block gives
@@ -19,6 +19,9 @@ namespace nnc::fe {
 
 struct ElaborateOptions {
   std::string train;         // the name of the train block's model; empty: the first block
+  int64_t maxSteps = 1'000'000; // statements, expressions in loops, and nodes
+  std::string model;         // this model alone, whatever is trained
+  bool everyModel = false;   // look for mistakes also in models that nothing trains or applies
   bool declarationsOnly = false; // a file of declarations is fine: it is there to be imported
 };
 

@@ -31,10 +31,17 @@ set_source_files_properties(${NN_GENERATED}/NNLexer.cpp ${NN_GENERATED}/NNParser
 file(GLOB NN_STD CONFIGURE_DEPENDS frontend/std/*.nn)
 add_custom_command(
   OUTPUT ${NN_GENERATED}/std_text.cpp
-  COMMAND ${CMAKE_COMMAND} "-DFILES=${NN_STD}" -DOUT=${NN_GENERATED}/std_text.cpp
+  COMMAND ${CMAKE_COMMAND} "-DFILES=${NN_STD}" -DNAME=stdFiles -DOUT=${NN_GENERATED}/std_text.cpp
           -P ${CMAKE_SOURCE_DIR}/frontend/embed_std.cmake
   DEPENDS ${NN_STD} ${CMAKE_SOURCE_DIR}/frontend/embed_std.cmake
   COMMENT "Embedding the standard library"
+  VERBATIM)
+add_custom_command(
+  OUTPUT ${NN_GENERATED}/doc_text.cpp
+  COMMAND ${CMAKE_COMMAND} -DFILES=${CMAKE_SOURCE_DIR}/docs/diagnostics.md -DNAME=docFiles
+          -DOUT=${NN_GENERATED}/doc_text.cpp -P ${CMAKE_SOURCE_DIR}/frontend/embed_std.cmake
+  DEPENDS ${CMAKE_SOURCE_DIR}/docs/diagnostics.md ${CMAKE_SOURCE_DIR}/frontend/embed_std.cmake
+  COMMENT "Embedding the explanations of messages"
   VERBATIM)
 
 file(GLOB FRONTEND_SOURCES CONFIGURE_DEPENDS frontend/*.cpp)
@@ -42,7 +49,7 @@ list(FILTER FRONTEND_SOURCES EXCLUDE REGEX "/driver_") # the nnc command: nnc.cm
 list(REMOVE_ITEM FRONTEND_SOURCES
   ${CMAKE_SOURCE_DIR}/frontend/main.cpp ${CMAKE_SOURCE_DIR}/frontend/parse.cpp)
 add_library(nnc_frontend STATIC
-  ${FRONTEND_SOURCES} ${NN_GENERATED}/std_text.cpp $<TARGET_OBJECTS:nnc_grammar>)
+  ${FRONTEND_SOURCES} ${NN_GENERATED}/std_text.cpp ${NN_GENERATED}/doc_text.cpp $<TARGET_OBJECTS:nnc_grammar>)
 target_link_libraries(nnc_frontend PUBLIC ${ANTLR4_LIBRARY})
 if(TARGET nnc_ir)
   target_link_libraries(nnc_frontend PUBLIC nnc_ir)

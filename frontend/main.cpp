@@ -9,18 +9,27 @@
 
 using namespace nnc::fe;
 
-int main(int argc, char **argv) {
+static int run(int argc, char **argv) {
   Options options;
-  if (auto mistake = parseOptions(argc, argv, options)) {
+  auto mistake = parseOptions(argc, argv, options);
+  setMessages(options);
+  if (mistake) {
     complain(mistake->message, mistake->help);
     return 2;
   }
   switch (options.command) {
   case Command::Help: std::fputs(helpText().c_str(), stdout); return argc < 2 ? 2 : 0;
   case Command::Version: std::fputs(versionText().c_str(), stdout); return 0;
+  case Command::Explain: return explainCommand(options);
   case Command::Check: return checkCommand(options);
   case Command::Run: return runCommand(options);
   case Command::Compile: return compileCommand(options);
   }
   return 2;
+}
+
+int main(int argc, char **argv) {
+  int code = run(argc, argv);
+  finishMessages();
+  return code;
 }

@@ -157,7 +157,11 @@ class Scanner {
     case '&': report.help("write `and`"); break;
     case '?': report.help("write `if a { b } else { c }`"); break;
     case '^': report.help("the power operator is `**`"); break;
-    default: break;
+    default: {
+      std::string_view quotes[] = {"\u201C", "\u201D", "\u2018", "\u2019", "\u00AB", "\u00BB"};
+      for (std::string_view quote : quotes)
+        if (text_.substr(begin, quote.size()) == quote) report.help("strings stand in `\"`");
+    }
     }
   }
 
@@ -321,29 +325,55 @@ class FileParser {
   FileParser(const Sources &sources, uint32_t file, Diagnostics &diags)
       : sources_(sources), file_(file), text_(sources.text(file)), diags_(diags) {}
 
+  /// All tokens; brackets that close nothing are reported.
   Tokens tokens() {
-    Lexed lexed = Scanner(sources_, file_, diags_).run();
-    docs_ = std::move(lexed.docs);
-    return filterTokens(sources_, file_, lexed.tokens, lexed.unclosedString || diags_.full(),
-                        diags_);
+    read();
+    if (!lexed_.unclosedString)
+      for (const Token &token : filtered_.unopened) reportUnopened(sources_, file_, token, diags_);
+    return std::move(filtered_.tokens);
   }
 
   void parseInto(File &out) {
-    Tokens all = tokens();
+    read();
+    Tokens all = std::move(filtered_.tokens);
+    out.cutOff = (lexed_.tokens.empty() && diags_.hasErrors()) || diags_.full();
+    for (TokenRange r : filtered_.lost)
+      lose(out, Tokens(lexed_.tokens.begin() + long(r.begin), lexed_.tokens.begin() + long(r.end)));
     uint32_t above = 0; // end of the piece before: documentation stands behind it
+    bool broken = false; // that piece
+    std::vector<std::pair<uint32_t, bool>> ends; // of every piece, and whether it is broken
     for (TokenRange range : topLevel(text_, all)) {
       if (diags_.full()) return;
       Tokens piece(all.begin() + range.begin, all.begin() + range.end);
       uint32_t begin = piece.front().begin, end = piece.back().end;
-      auto add = [&](NNParser::FileContext *tree) {
-        AstBuilder builder(sources_, file_, diags_, out);
-        for (Top *top : builder.build(tree)) {
-          top->doc = documentation(above, begin);
-          out.tops.push_back(top);
-        }
-      };
-      parsePiece(std::move(piece), add);
+      // Indented lines behind a broken piece belong to it: `def f(x):` and its body.
+      bool indented = begin > 0 && text_[begin - 1] != '\n';
+      if (!broken || !indented) {
+        auto add = [&](NNParser::FileContext *tree, bool isBroken) {
+          AstBuilder builder(sources_, file_, diags_, out);
+          int before = diags_.errorCount();
+          auto tops = builder.build(tree);
+          isBroken |= diags_.errorCount() > before;
+          for (Top *top : tops) {
+            top->doc = documentation(above, begin);
+            top->broken = isBroken;
+            out.tops.push_back(top);
+          }
+          return !isBroken;
+        };
+        Tokens copy = piece;
+        broken = !parsePiece(std::move(copy), add);
+      }
+      if (broken) lose(out, piece);
+      ends.emplace_back(end, broken);
       above = end;
+    }
+    // A `}` behind a broken piece had its `{` there.
+    for (const Token &token : filtered_.unopened) {
+      bool explained = lexed_.unclosedString;
+      for (auto [end, isBroken] : ends)
+        if (end <= token.begin) explained = lexed_.unclosedString || isBroken;
+      if (!explained) reportUnopened(sources_, file_, token, diags_);
     }
   }
 
@@ -362,22 +392,46 @@ class FileParser {
   }
 
  private:
-  template <class Add> void parsePiece(Tokens piece, const Add &add) {
+  void read() {
+    lexed_ = Scanner(sources_, file_, diags_).run();
+    docs_ = std::move(lexed_.docs);
+    filtered_ = filterTokens(sources_, file_, lexed_.tokens, lexed_.unclosedString || diags_.full(),
+                             diags_);
+  }
+
+  /// Remembers the names that tokens outside of the tree declare or bind.
+  void lose(File &out, const Tokens &tokens) const {
+    auto text = [&](size_t i) {
+      return i < tokens.size() ? text_.substr(tokens[i].begin, tokens[i].end - tokens[i].begin)
+                               : std::string_view();
+    };
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      std::string_view t = text(i);
+      bool declares = t == "fn" || t == "layer" || t == "model" || t == "optimizer" ||
+                      t == "metric" || t == "def" || t == "class";
+      if (declares) out.lost.emplace(text(i + 1));
+      if (text(i + 1) == "=" || text(i + 1) == ",") out.lost.emplace(t);
+    }
+  }
+
+  /// Whether all of it is in the tree.
+  template <class Add> bool parsePiece(Tokens piece, const Add &add) {
+    bool broken = false;
     while (!piece.empty() && !diags_.full()) {
       PieceParser parser(text_, piece);
       Stuck stuck;
-      if (auto *tree = parser.parse([](NNParser &p) { return p.file(); }, stuck)) {
-        add(static_cast<NNParser::FileContext *>(tree));
-        return;
-      }
+      if (auto *tree = parser.parse([](NNParser &p) { return p.file(); }, stuck))
+        return add(static_cast<NNParser::FileContext *>(tree), broken);
+      broken = true;
       stuck = refine(text_, piece, stuck);
       TokenRange bad = statementAround(text_, piece, stuck.at);
       bool reported = std::any_of(piece.begin() + bad.begin, piece.begin() + bad.end,
                                   [](const Token &t) { return t.type == NNLexer::OTHER; });
       if (!reported) reportSyntaxError(sources_, file_, piece, parser.describe(stuck), diags_);
-      if (bad.begin == bad.end || piece.size() > kMaxRecovery) return;
+      if (bad.begin == bad.end || piece.size() > kMaxRecovery) return false;
       piece.erase(piece.begin() + bad.begin, piece.begin() + bad.end);
     }
+    return !broken;
   }
 
   /// The run of `##` lines that ends on the line right above `begin`.
@@ -404,6 +458,8 @@ class FileParser {
   uint32_t file_;
   std::string_view text_;
   Diagnostics &diags_;
+  Lexed lexed_;
+  Filtered filtered_;
   std::vector<Span> docs_;
 };
 

@@ -3,7 +3,7 @@
 //   Sources sources;
 //   Diagnostics diags(sources);
 //   auto file = parse(sources, *sources.load("model.nn"), diags);
-//   if (diags.hasErrors()) diags.print();
+//   if (diags.hasErrors()) std::cerr << diags.render();
 //
 // Never fails and never crashes, whatever the text: what could not be parsed is reported and left
 // out of the tree, so errors of later declarations and of later stages still show in the same run.

@@ -1,4 +1,5 @@
-// The standard library's text, embedded at build time: every file of frontend/std/, by name.
+// Texts embedded at build time, by name: the standard library (frontend/std/) and the page that
+// `nnc explain` prints from (docs/diagnostics.md).
 #pragma once
 
 #include <span>
@@ -10,5 +11,6 @@ struct StdFile {
   const char *text;
 };
 std::span<const StdFile> stdFiles();
+std::span<const StdFile> docFiles();
 
 } // namespace nnc::fe

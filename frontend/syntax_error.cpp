@@ -3,6 +3,8 @@
 // that all begin one thing are named by that thing ("an expression", "a type").
 #include "frontend/syntax_error.h"
 
+#include "frontend/foreign.h"
+
 #include <algorithm>
 #include <cctype>
 
@@ -93,7 +95,9 @@ class Reporter {
         diags_(diags) {}
 
   void run() {
-    if (malformedNumber() || reservedName() || foreignStatement() || unclosedOverLines()) return;
+    bool known = malformedNumber() || reservedName() || foreignStatement() || calledAtTop() ||
+                 unclosedOverLines();
+    if (known) return;
     std::string expected =
         contentFirst() ? contentOf(error_.rule) : describeExpected(error_.expected);
     addHelp(diags_.report(place(), Diag::ExpectedFound, {expected, found()}));
@@ -177,14 +181,33 @@ class Reporter {
       diags_.report(span, Diag::NoWhile).help("`for` is unrolled, `scan` loops over data");
       return true;
     }
-    const char *help = word == "return" ? "the last expression of a block is its value"
-                       : word == "def" || word == "function" ? "a function is `fn name(x) = value`"
-                       : word == "class" ? "a layer is `layer Name(...)(x) { ... }`"
-                       : word == "let" || word == "var" || word == "const"
-                           ? "a name is bound by `name = value` alone"
-                           : nullptr;
-    if (!help) return false;
-    diags_.report(span, Diag::UnknownStatement, {word}).help(help);
+    const ForeignRow *row = foreign(Foreign::Word, word);
+    if (!row || here() == "=") return false;
+    diags_.report(span, Diag::UnknownStatement, {word}).help(row->advice);
+    return true;
+  }
+
+  /// `model.fit(x, y)` among the declarations.
+  bool calledAtTop() {
+    bool top = error_.rule == "file" || error_.rule == "top" || error_.rule == "binding";
+    bool call = error_.at == 1 && before() != "gradient" && isWord(before()) && (here() == "." || (top && here() == "("));
+    if (!call) return false;
+    uint32_t end = tokens_[error_.at].end;
+    if (error_.at + 1 < tokens_.size() && isWord(textAt(error_.at + 1)))
+      end = tokens_[error_.at + 1].end;
+    std::string_view method = textAt(error_.at + 1);
+    auto &d = diags_.report({file_, tokens_[0].begin, end}, Diag::ExpectedFound,
+                            {"a declaration, `name = value` or `train`", "a call"});
+    if (here() == "." && (method == "compile" || method == "fit"))
+      d.help("data, loss, optimizer and metrics stand in one block: `train " +
+             std::string(before()) + " { data = ... loss = ... optimizer = ... }`");
+    else if (here() == "." && (method == "evaluate" || method == "predict" || method == "summary" ||
+                               method == "save"))
+      d.help("the compiled program does that: `./model " + std::string(method) + "`");
+    else if (here() == "." && method == "add")
+      d.help("layers follow one another in a body: `x |> Dense(300) |> Dense(10)`");
+    else
+      d.help("nothing runs at the top level of a file: calls stand in bodies and behind `=`");
     return true;
   }
 
@@ -209,14 +232,59 @@ class Reporter {
     return false;
   }
 
+  bool expects(const char *token) const { return error_.expected.count(token) > 0; }
+  bool beginsStatement() const { return error_.at == 0 || before() == "\n" || before() == "{"; }
+
   void addHelp(Diagnostic &d) {
+    std::string_view t = here(), p = before(), next = textAt(error_.at + 1);
+    bool inTrain = error_.rule == "trainDecl" || error_.rule == "trainItem";
+    if ((t == "//" || t == "/") && beginsStatement()) {
+      d.help("comments begin with `#`");
+    } else if (t == ":" && next == "=") {
+      d.help("a name is bound by `=`");
+    } else if (t == ":" && expects("{")) {
+      d.help("blocks stand in `{ ... }`, how lines are indented does not count");
+    } else if (t == ":" && inTrain) {
+      d.help("write `" + std::string(p) + " = " + std::string(next) + "`");
+    } else if (t == ":" && expects(")")) {
+      d.help("a range is `0..6`, an argument by name `name = value`");
+    } else if (t == "," && inTrain) {
+      d.help("keys stand on lines of their own, without commas");
+    } else if (t == "," && expects("NL") && next == "\n") {
+      d.help("statements end with their line, without a comma");
+    } else if (p == "import" && isWord(t)) {
+      d.help("the library needs no import; a file of one's own is `import \"blocks.nn\"`");
+    } else if (p == "lambda") {
+      d.help("a function without a name is `fn(" + std::string(t) + ") = ...`");
+    } else if (t == "elif" || t == "elseif") {
+      d.help("write `else if`");
+    } else if (t == ">" && p == "=") {
+      d.help("the type of the result stands behind `->`");
+    } else if (t == ">" && p == ">") {
+      d.help("`|>` hands a value to a layer");
+    } else if (t == "->" && expects("NL")) {
+      d.help("`|>` hands a value to a layer");
+    } else if (atEnd() && expects("{") && expects("->")) {
+      d.help("the body stands in `{ ... }` or behind `=`");
+    } else if ((error_.rule == "params" || error_.rule == "param") && isWord(p) && !isReserved(p) && isWord(t)) {
+      d.help("a type stands behind `:`, as in `" + std::string(p) + ": " + std::string(t) + "`");
+    } else if (expects(",") && (expects(")") || expects("]")) &&
+               (isWord(t) || isDigits(t) || t.starts_with('"')) &&
+               (isWord(p) || isDigits(p) || p == ")" || p == "]" || p.ends_with('"'))) {
+      d.help("a comma separates arguments and items");
+    } else {
+      addHelpForOperators(d);
+    }
+  }
+
+  void addHelpForOperators(Diagnostic &d) {
     std::string_view t = here(), p = before();
     if (t == "=" && (p == "+" || p == "-" || p == "*" || p == "/"))
       d.help("names are not updated in place, write `x = x " + std::string(p) + " ...`");
     else if (t == "=" && error_.expected.count("{"))
       d.help("`==` compares");
     else if (t == "|")
-      d.help("`or` is the logical operator, `|>` the pipe");
+      d.help("`|>` hands a value to a layer, `or` is the logical operator");
     else if (t == "else" && error_.expected.count("NL"))
       d.help("`if` needs a block `{ ... }`");
     else if (t == "if" && error_.expected.count("NL"))

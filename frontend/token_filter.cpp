@@ -46,19 +46,24 @@ class Filter {
   Filter(const Sources &sources, uint32_t file, bool quiet, Diagnostics &diags)
       : sources_(sources), file_(file), text_(sources.text(file)), quiet_(quiet), diags_(diags) {}
 
-  Tokens run(const Tokens &raw) {
+  Filtered run(const Tokens &raw) {
     out_.reserve(raw.size());
-    for (const Token &token : raw) {
-      if (isNewline(textOf(text_, token))) {
-        if (!pending_) newline_ = token; // a run of newlines is one
-        pending_ = true;
-        continue;
-      }
-      if (pending_) settleNewline(token);
-      if (!take(token)) return cutOff();
-      out_.push_back(token);
+    for (size_t i = 0; i <= raw.size(); ++i) {
+      if (i == raw.size() ? finish() : follow(raw[i], i)) continue;
+      // Go on at the next declaration behind the beginning of what does not match.
+      out_.resize(pieceBegin_);
+      size_t next = pieceRaw_ + 1;
+      while (next < raw.size() && !(next > pieceRaw_ && declares(raw[next]))) ++next;
+      result_.lost.push_back({pieceRaw_, next});
+      stack_.clear();
+      suspects_.clear();
+      pending_ = false;
+      pieceRaw_ = next;
+      i = next - 1;
+      if (next >= raw.size()) break;
     }
-    return finish();
+    result_.tokens = std::move(out_);
+    return std::move(result_);
   }
 
  private:
@@ -67,8 +72,29 @@ class Filter {
     Token token;
   };
 
+  /// Takes one token; false after an error.
+  bool follow(const Token &token, size_t index) {
+    if (isNewline(textOf(text_, token))) {
+      if (!pending_) newline_ = token; // a run of newlines is one
+      pending_ = true;
+      return true;
+    }
+    if (pending_) settleNewline(token, index);
+    std::string_view t = textOf(text_, token);
+    if (closes(t)) {
+      endKeywords("");
+      if (stack_.empty()) { // left out; it ends what stands before it
+        result_.unopened.push_back(token);
+        return true;
+      }
+    }
+    if (!take(token)) return false;
+    out_.push_back(token);
+    return true;
+  }
+
   /// Keeps or drops the newline before `next`.
-  void settleNewline(const Token &next) {
+  void settleNewline(const Token &next, size_t index) {
     pending_ = false;
     suspect(next);
     const Open *open = innermostBracket();
@@ -78,17 +104,24 @@ class Filter {
     endKeywords("");
     out_.push_back(newline_);
     // Only a second parameter list begins with `(` at top level; it belongs to what is above.
-    if (stack_.empty() && after != "(") pieceBegin_ = out_.size();
+    if (stack_.empty() && after != "(") {
+      pieceBegin_ = out_.size();
+      pieceRaw_ = index;
+    }
+  }
+
+  /// A declaration at the left margin.
+  bool declares(const Token &token) const {
+    bool margin = token.begin == 0 || text_[token.begin - 1] == '\n';
+    return margin && oneOf(textOf(text_, token),
+                           {"fn", "layer", "model", "optimizer", "metric", "train", "import"});
   }
 
   /// A declaration at the left margin inside a block: if a bracket turns out to be left open, it
   /// is likely the one that is innermost here.
   void suspect(const Token &next) {
-    bool margin = next.begin == 0 || text_[next.begin - 1] == '\n';
-    bool declares = oneOf(textOf(text_, next),
-                          {"fn", "layer", "model", "optimizer", "metric", "train", "import"});
     const Open *open = innermostBracket();
-    if (suspects_.empty() && margin && declares && open) suspects_ = {*open, {"", next}};
+    if (suspects_.empty() && declares(next) && open) suspects_ = {*open, {"", next}};
   }
 
   /// Follows one token on the stack; false after an error that ends the file.
@@ -108,11 +141,6 @@ class Filter {
   }
 
   bool close(std::string_view t, const Token &token) {
-    endKeywords("");
-    if (stack_.empty()) {
-      if (!quiet_) diags_.report(spanOf(token), Diag::UnopenedBracket, {std::string(t)});
-      return false;
-    }
     if (closerOf(stack_.back().text) != t) return unclosed(token, "`" + std::string(t) + "`");
     stack_.pop_back();
     // The block of an `if`, `scan` or `fn` ends it.
@@ -132,9 +160,9 @@ class Filter {
     return false;
   }
 
-  Tokens finish() {
+  bool finish() {
     endKeywords("");
-    if (stack_.empty()) return std::move(out_);
+    if (stack_.empty()) return true;
     if (!suspects_.empty()) {
       stack_.push_back(suspects_[0]);
       unclosed(suspects_[1].token, "`" + std::string(textOf(text_, suspects_[1].token)) + "`");
@@ -142,12 +170,7 @@ class Filter {
       uint32_t end = out_.back().end;
       unclosed({0, end, end}, "the end of the file");
     }
-    return cutOff();
-  }
-
-  Tokens cutOff() {
-    out_.resize(pieceBegin_);
-    return std::move(out_);
+    return false;
   }
 
   /// Ends the open `if`, `scan`, `fn` down to the innermost bracket, or to a `stop` keyword.
@@ -170,18 +193,25 @@ class Filter {
   bool quiet_;
   Diagnostics &diags_;
   Tokens out_;
+  Filtered result_;
   std::vector<Open> stack_;
   Token newline_;
   bool pending_ = false;
-  size_t pieceBegin_ = 0;
+  size_t pieceBegin_ = 0; // of the current top-level piece, in `out_`
+  size_t pieceRaw_ = 0;   // and among the raw tokens
   std::vector<Open> suspects_; // the open bracket and the declaration, or none
 };
 
 } // namespace
 
-Tokens filterTokens(const Sources &sources, uint32_t file, const Tokens &raw, bool quiet,
-                    Diagnostics &diags) {
+Filtered filterTokens(const Sources &sources, uint32_t file, const Tokens &raw, bool quiet,
+                      Diagnostics &diags) {
   return Filter(sources, file, quiet, diags).run(raw);
+}
+
+void reportUnopened(const Sources &sources, uint32_t file, const Token &token, Diagnostics &diags) {
+  diags.report({file, token.begin, token.end}, Diag::UnopenedBracket,
+               {std::string(textOf(sources.text(file), token))});
 }
 
 std::vector<TokenRange> topLevel(std::string_view text, const Tokens &tokens) {

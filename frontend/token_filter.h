@@ -28,17 +28,24 @@ struct Token {
 
 using Tokens = std::vector<Token>;
 
-/// Drops newlines as above. Reports brackets that do not match and nesting that is too deep; what
-/// begins with the top-level piece of such an error is cut off. `quiet`: brackets are known to be
-/// wrong (a string was not closed), do not report them again.
-Tokens filterTokens(const Sources &sources, uint32_t file, const Tokens &raw, bool quiet,
-                    Diagnostics &diags);
-
 /// A range of tokens [begin, end).
 struct TokenRange {
   size_t begin = 0;
   size_t end = 0;
 };
+
+struct Filtered {
+  Tokens tokens;
+  std::vector<TokenRange> lost; // of the raw tokens: left out after an error
+  std::vector<Token> unopened;  // closing brackets that close nothing, left out and not reported
+};
+
+/// Drops newlines as above. Reports brackets that do not close and nesting that is too deep; such
+/// a top-level piece is left out, up to the next declaration at the left margin. `quiet`: brackets
+/// are known to be wrong (a string was not closed), do not report them again.
+Filtered filterTokens(const Sources &sources, uint32_t file, const Tokens &raw, bool quiet,
+                      Diagnostics &diags);
+void reportUnopened(const Sources &sources, uint32_t file, const Token &token, Diagnostics &diags);
 
 /// The top-level pieces: what stands between kept newlines outside all brackets.
 std::vector<TokenRange> topLevel(std::string_view text, const Tokens &tokens);

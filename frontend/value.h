@@ -191,6 +191,7 @@ struct Instance {
   std::string givenName;                           // name = "…"
   bool named = false;
   bool namedByKind = false; // nobody gave it a name
+  bool copied = false; // `fresh` made others like it
   bool trainable = true;
   std::string initialFile;         // load("file", m): where its first weights come from
   std::optional<Policy> policy;    // dtype = …; else its owner's

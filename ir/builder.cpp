@@ -3,8 +3,8 @@
 // Problem. Every stage that makes nodes needs types, unique names and positions on them, and code
 // like `(x - mean) * rsqrt(variance + 1e-3)` should read as mathematics.
 //
-// Method. make() is the one place that appends a node: it infers the types, names the results and
-// stores the location. Everything else fills in an attribute and calls it.
+// Method. append() is the one place that appends a node: it names the results and stores the
+// location; make() infers the types before. Everything else fills in an attribute and calls it.
 #include "ir/builder.h"
 #include "ir/forms.h"
 #include <algorithm>
@@ -72,15 +72,19 @@ ValueId Builder::make(Op op, std::vector<ValueId> operands, Attr attr) {
   Inferred r = inferTypes(op, types, attr, &module);
   NNC_CHECK(r.error.empty(), "@" + f.name + ": " + info(op).name + ": " + r.error +
                                  (loc.i ? " at " + str(module, loc, true) : ""));
+  return append(op, std::move(operands), std::move(attr), std::move(r.types));
+}
+
+ValueId Builder::append(Op op, std::vector<ValueId> operands, Attr attr, std::vector<Type> types) {
   NodeId id{int32_t(f.nodes.size())};
   ValueId first{int32_t(f.values.size())};
   std::string base = std::exchange(hint, {});
-  for (size_t i = 0; i < r.types.size(); ++i) {
+  for (size_t i = 0; i < types.size(); ++i) {
     std::string name = base.empty() ? "" : unique(i ? base + "." + std::to_string(i) : base);
-    f.values.push_back({std::move(r.types[i]), id, std::move(name)});
+    f.values.push_back({std::move(types[i]), id, std::move(name)});
   }
   f.nodes.push_back(
-      {op, std::move(operands), first, int32_t(r.types.size()), std::move(attr), loc, false});
+      {op, std::move(operands), first, int32_t(types.size()), std::move(attr), loc, false});
   return first;
 }
 

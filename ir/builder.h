@@ -40,6 +40,8 @@ public:
 
   // Appends a node; the first result's id. More results follow it.
   ValueId make(Op op, std::vector<ValueId> operands, Attr attr = NoAttr{});
+  // For those who have inferred the types already.
+  ValueId append(Op op, std::vector<ValueId> operands, Attr attr, std::vector<Type> types);
   V unary(Op op, ValueId x) { return value(make(op, {x})); }
   V binary(Op op, ValueId a, ValueId b) { return value(make(op, {a, b})); }
 

@@ -61,7 +61,7 @@ TEST_CASE("programs elaborate to their golden messages and modules", "[elaborate
       compare(path.replace_extension(".err"), withoutLibraryPlaces(diags.render(), name));
       continue;
     }
-    CHECK(diags.render() == "");
+    CHECK(!diags.hasErrors()); // some do what the lints warn about
     if (!module) continue;
     CHECK(ir::verify(*module) == "");
     compare(path.replace_extension(".ir"), withoutLibraryPlaces(ir::print(*module), name));

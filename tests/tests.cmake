@@ -53,6 +53,10 @@ if(TARGET nnc_codegen)
                                 ${CMAKE_SOURCE_DIR}/tests/kernel_jit.cpp)
 endif()
 
+if(TARGET nnc_frontend)
+  list(APPEND NNC_TEST_SOURCES ${CMAKE_SOURCE_DIR}/tests/fuzz/targets.cpp)
+endif()
+
 add_executable(nnc_tests ${NNC_TEST_SOURCES})
 target_link_libraries(nnc_tests PRIVATE ${NNC_TEST_LIBRARIES} Catch2::Catch2)
 if(NNC_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU) # false reports in std::regex (GCC bug 105616)

@@ -331,3 +331,54 @@ TEST_CASE("tool: levels and processors", "[tool]") {
   for (std::string cpu : {"native", "x86-64-v3", "x86-64-v4", "sapphirerapids"})
     CHECK(w.nnc("m.nn -o model --mcpu=" + cpu).status == 0);
 }
+
+TEST_CASE("tool: messages are explained", "[tool]") {
+  Workplace w;
+  for (const char *ask : {"explain NN0404", "--explain NN0404", "explain 404", "explain MatmulMismatch"}) {
+    Outcome o = w.nnc(ask);
+    CHECK(o.status == 0);
+    CHECK_THAT(o.out, StartsWith("NN0404 MatmulMismatch: error\n"));
+    CHECK_THAT(o.out, Contains("This does not:\n\n    model"));
+  }
+  CHECK_THAT(w.nnc("explain").out, Contains("NN1201  warning  UnusedValue\n"));
+  Outcome unknown = w.nnc("explain NN0499");
+  CHECK(unknown.status == 2);
+  CHECK_THAT(unknown.err, Contains("no message has the code `NN0499`"));
+}
+
+TEST_CASE("tool: messages come as text, JSON or SARIF, and warnings can be levelled", "[tool]") {
+  Workplace w;
+  w.write("m.nn", "model M(x: [batch, 4]) {\n  -x\n  x |> Dense(1)\n}\n");
+  Outcome o = w.nnc("check m.nn");
+  CHECK(o.status == 0);
+  CHECK_THAT(o.err, StartsWith("warning[NN1201]"));
+  CHECK_THAT(w.nnc("check m.nn --color=always").err, StartsWith("\033[1;33mwarning[NN1201]"));
+  CHECK(w.nnc("check m.nn -Werror").status == 1);
+  CHECK(w.nnc("check m.nn --deny=NN1201").status == 1);
+  o = w.nnc("check m.nn -Werror --allow=NN1201");
+  CHECK(o.status == 0);
+  CHECK(o.err == "");
+  o = w.nnc("check m.nn --diagnostics=json");
+  CHECK_THAT(o.err, StartsWith("{\"severity\": \"warning\", \"code\": \"NN1201\""));
+  CHECK_THAT(w.nnc("check none.nn --diagnostics=json").err,
+             StartsWith("{\"severity\": \"error\", \"code\": null"));
+  o = w.nnc("check m.nn --diagnostics=sarif");
+  CHECK_THAT(o.err, Contains("\"version\": \"2.1.0\""));
+  CHECK_THAT(o.err, Contains("\"ruleId\": \"NN1201\""));
+  CHECK_THAT(w.nnc("check none.nn --diagnostics=sarif").err, Contains("\"level\": \"error\""));
+  o = w.nnc("check m.nn --allow=NN0404");
+  CHECK(o.status == 2);
+  CHECK_THAT(o.err, Contains("`NN0404` is an error, not a warning"));
+  CHECK_THAT(w.nnc("check m.nn --deny=NN1210x").err, Contains("did you mean `NN1210`?"));
+  CHECK(w.nnc("check m.nn --diagnostics=xml").status == 2);
+}
+
+TEST_CASE("tool: a block of training that is not there", "[tool]") {
+  Workplace w;
+  w.write("m.nn", "model M(x: [batch, 4]) -> [batch, 1] { x |> Dense(1) }\n"
+                  "train M {\n  data = npy(x = \"x\", target = \"y\")\n"
+                  "  loss = MeanSquaredError()\n  optimizer = SGD()\n}\n");
+  Outcome o = w.nnc("check m.nn --train=N");
+  CHECK(o.status == 1);
+  CHECK_THAT(o.err, StartsWith("error[NN0715]"));
+}
