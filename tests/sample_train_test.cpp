@@ -1,7 +1,9 @@
 // The samples do what their first lines promise: built by nnc, trained, and their last epoch read.
 //
 //   Epoch 500/500 - 1/1 - 0s - 4us/step - loss: 2859.6997 - r2_score: 0.5177
+#include "tests/library_program.h"
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -38,6 +40,35 @@ double last(const std::string &text, const std::string &name) {
   return std::atof(text.c_str() + at + name.size() + 3);
 }
 
+/// The numbers of a table: rows behind a line of names.
+std::vector<std::vector<double>> table(const std::string &path) {
+  std::ifstream in(path);
+  std::vector<std::vector<double>> rows;
+  std::string line;
+  std::getline(in, line);
+  while (std::getline(in, line)) {
+    std::stringstream cells(line);
+    rows.emplace_back();
+    for (std::string cell; std::getline(cells, cell, ',');) rows.back().push_back(std::stod(cell));
+  }
+  INFO(path);
+  REQUIRE(!rows.empty());
+  return rows;
+}
+
+/// What a sample that `train` trained in `directory` does with its data: `evaluate`, or else `predict`.
+std::string trained(const std::string &name, const std::string &directory, const std::string &command) {
+  const std::string binary = NNC_BINARY_DIR "/sample_" + name;
+  return output("cd " + directory + " && " + binary + " " + command + " --weights=" + binary + ".safetensors");
+}
+
+/// Its predictions, a row per row of the data.
+std::vector<std::vector<double>> predictions(const std::string &name, const std::string &directory) {
+  const std::string path = NNC_BINARY_DIR "/sample_" + name + ".csv";
+  trained(name, directory, "predict --output=" + path);
+  return table(path);
+}
+
 const char *const kSamples = NNC_SOURCE_DIR "/samples";
 const char *const kFashion = "/usr/share/datasets/fashion-mnist";
 
@@ -61,6 +92,91 @@ TEST_CASE("a layer, a loss and an optimizer of one's own train", "[sample]") {
   CHECK(last(train("custom", kSamples), "val_sparse_categorical_accuracy") >= 0.93);
 }
 
+TEST_CASE("perceptrons draw scikit-learn's lines", "[sample]") {
+  for (const nnc::ir::Meta &c : nnc::fe::test::cases("perceptron.json")) {
+    const std::string name = *c.find("sample")->asString();
+    const int64_t epochs = *c.find("epochs")->asInt();
+    INFO(name << ", " << epochs << " epochs");
+    const std::string text = train(name, kSamples, "--no-shuffle --epochs " + std::to_string(epochs));
+    const auto found = predictions(name, kSamples);
+    const nnc::ir::Meta::List &wanted = *c.find("scores")->asList();
+    REQUIRE(found.size() == wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      INFO("flower " << i);
+      CHECK(found[i] == nnc::fe::test::numbers(wanted[i])); // integers, of which none is rounded
+    }
+    if (name == "perceptron" && epochs == 200) CHECK(last(text, "errors") == 0);
+    if (name == "perceptron_multi") CHECK(last(text, "setosa") == 0);
+    if (name == "perceptron_multi") CHECK(last(text, "versicolor") > 0.2);
+  }
+}
+
+TEST_CASE("no perceptron learns xor", "[sample]") {
+  const std::string text = train("xor_perceptron", kSamples, "--no-shuffle");
+  size_t epochs = 0;
+  for (size_t at = 0; (at = text.find("errors: ", at)) != std::string::npos; ++epochs)
+    CHECK(std::atof(text.c_str() + (at += 8)) > 0);
+  CHECK(epochs == 100);
+  int right = 0;
+  const auto found = predictions("xor_perceptron", kSamples);
+  REQUIRE(found.size() == 4);
+  for (int i = 0; i < 4; ++i) right += (found[i][0] > 0) == (i == 1 || i == 2);
+  CHECK(right <= 3);
+}
+
+TEST_CASE("neurons of McCulloch and Pitts compute a proposition", "[sample]") {
+  const std::string text = train("mcculloch_pitts", kSamples);
+  CHECK(last(text, "wrong") == 0);
+  CHECK(last(text, "gates") == 0);
+  const auto found = predictions("mcculloch_pitts", kSamples);
+  REQUIRE(found.size() == 8);
+  for (int line = 0; line < 8; ++line) {
+    const bool a = line & 4, b = line & 2, c = line & 1;
+    INFO("line " << line);
+    CHECK(found[line][0] == ((!a || b) && a != c));
+  }
+}
+
+TEST_CASE("one hidden layer approximates a curve", "[sample]") {
+  const std::string text = train("universal_approximation", kSamples, "--threads 1");
+  CHECK(last(text, "loss") < 1e-5);
+  CHECK(last(text, "worst") < 0.02);
+}
+
+TEST_CASE("the quadratic cost slows a saturated neuron down, cross-entropy does not", "[sample]") {
+  const std::string log = NNC_BINARY_DIR "/sample_learning_slowdown.csv";
+  train("learning_slowdown", kSamples, "--log-steps=" + log);
+  const auto found = table(log);
+  REQUIRE(found.size() == 300);
+  double quadratic = 4, entropy = 4; // weight plus bias, which change alike as the input is 1
+  for (size_t step = 0; step < found.size(); ++step) {
+    const double a = 1 / (1 + std::exp(-quadratic)), b = 1 / (1 + std::exp(-entropy));
+    INFO("step " << step + 1);
+    REQUIRE(found[step].size() == 3);
+    CHECK(found[step][1] == Approx(a).epsilon(1e-4));
+    CHECK(found[step][2] == Approx(b).epsilon(1e-4));
+    quadratic -= 2 * 0.15 * a * a * (1 - a);
+    entropy -= 2 * 0.15 * b;
+  }
+}
+
+TEST_CASE("two inputs and two outputs learn together", "[sample]") {
+  train("wide_and_deep", kSamples);
+  const std::string text = trained("wide_and_deep", kSamples, "evaluate");
+  CHECK(last(text, "main_r2_score") >= 0.55);
+  CHECK(last(text, "loss") ==
+        Approx(0.9 * last(text, "main_loss") + 0.1 * last(text, "aux_loss")).epsilon(1e-4));
+  const auto found = predictions("wide_and_deep", kSamples);
+  REQUIRE(found.size() == 442);
+  CHECK(found[0].size() == 2);
+}
+
+TEST_CASE("a generator learns eight places from a critic", "[sample]") {
+  const std::string text = train("wgan_gp", kSamples, "--epochs 3 --threads 1");
+  CHECK(last(text, "near") >= 0.75);
+  CHECK(last(text, "rarest") >= 0.06);
+}
+
 // The data is a package that script/setup installs; without it there is nothing to learn from.
 TEST_CASE("Fashion-MNIST begins to be learnt by a perceptron", "[sample]") {
   REQUIRE(std::filesystem::exists(kFashion));
@@ -73,6 +189,21 @@ TEST_CASE("Fashion-MNIST begins to be learnt by a convolutional network", "[samp
   // Long enough for the moving statistics: 0.99 ** 400 of them is still what they began with.
   const std::string text = train("fashion_mnist_cnn", kFashion, "--epochs 1 --steps 400");
   CHECK(last(text, "sparse_categorical_accuracy") >= 0.75);
+}
+
+// The mean picture of the training data has a squared error of 0.0866 and a cross-entropy of 385.
+TEST_CASE("an autoencoder begins to draw pictures again", "[sample]") {
+  REQUIRE(std::filesystem::exists(kFashion));
+  const std::string text = train("autoencoder", kFashion, "--epochs 1");
+  CHECK(last(text, "loss") < 0.025); // of the test data
+}
+
+TEST_CASE("a variational autoencoder begins to", "[sample]") {
+  REQUIRE(std::filesystem::exists(kFashion));
+  const std::string text = train("vae", kFashion, "--epochs 1");
+  CHECK(last(text, "loss") < 280);
+  CHECK(last(text, "divergence") > 5); // the code says something
+  CHECK(last(text, "divergence") < 25);
 }
 
 TEST_CASE("Fashion-MNIST is learnt by a perceptron", "[.slow]") {

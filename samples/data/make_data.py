@@ -9,6 +9,7 @@ breast_cancer.csv  569 tumours, the ten mean features standardized, 1 = benign
                    (Wolberg, Street and Mangasarian 1995, UCI Machine Learning Repository)
 iris.csv           150 flowers, four lengths in cm, species 0, 1, 2 (Fisher 1936)
 xor.csv            the truth table of "either, but not both"
+truth.csv          that of a proposition: "a implies b, and either a or c but not both"
 
 Rows are shuffled once, by a fixed seed, so that a split at the end is a fair one.
 """
@@ -50,3 +51,7 @@ write("iris.csv", ["sepal_length", "sepal_width", "petal_length", "petal_width",
       shuffled(data.data, data.target), ["%.1f"] * 4 + ["%d"])
 
 write("xor.csv", ["a", "b", "target"], [(0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0)], ["%d"] * 3)
+
+bits = [(line // 4, line // 2 % 2, line % 2) for line in range(8)]
+write("truth.csv", ["a", "b", "c", "target"],
+      [(a, b, c, (not a or b) and a != c) for a, b, c in bits], ["%d"] * 4)
