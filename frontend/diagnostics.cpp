@@ -94,9 +94,7 @@ Diagnostic &Diagnostics::report(Span span, Diag kind, const std::vector<std::str
     return d.kind == kind && d.span == span && d.message == made.message;
   });
   bool denied = severity == Severity::Error && info(kind).severity == Severity::Warning;
-  int &count = denied                         ? deniedCount_
-               : severity == Severity::Error ? errorCount_
-                                             : warningCount_;
+  int &count = denied ? deniedCount_ : severity == Severity::Error ? errorCount_ : warningCount_;
   if (count >= kMaxErrors && !repeated) capped_ = true;
   if (repeated || count >= kMaxErrors) return dropped_ = Diagnostic{};
   ++count;

@@ -55,7 +55,7 @@ std::optional<Diag> findDiag(std::string_view text);
 /// What becomes of warnings.
 struct WarningLevels {
   enum Level { Allow, Warn, Deny };
-  bool werror = false;           // of those that are not in `levels`
+  bool werror = false; // of those that are not in `levels`
   std::map<Diag, Level> levels;
   Level of(Diag diag) const;
 };

@@ -18,7 +18,7 @@ namespace nnc::fe {
 /// The length of the UTF-8 character at `i`, or 0 if there is none.
 static size_t characterAt(std::string_view text, size_t i) {
   unsigned char lead = text[i];
-  size_t length = lead < 0x80                  ? 1
+  size_t length = lead < 0x80                   ? 1
                   : lead >= 0xC2 && lead < 0xE0 ? 2
                   : lead >= 0xE0 && lead < 0xF0 ? 3
                   : lead >= 0xF0 && lead < 0xF5 ? 4
@@ -114,8 +114,8 @@ static std::string sarifRegion(const Sources &sources, Span span) {
   Position b = sources.position(span.file, std::max(span.begin, span.end));
   return "{\"startLine\": " + std::to_string(a.line) +
          ", \"startColumn\": " + std::to_string(a.column) +
-         ", \"endLine\": " + std::to_string(b.line) + ", \"endColumn\": " + std::to_string(b.column) +
-         "}";
+         ", \"endLine\": " + std::to_string(b.line) +
+         ", \"endColumn\": " + std::to_string(b.column) + "}";
 }
 
 /// A path as a URI reference: what is not allowed there is percent-encoded.
@@ -124,15 +124,16 @@ static std::string uri(std::string_view path) {
   for (unsigned char c : path) {
     char code[4];
     std::snprintf(code, sizeof code, "%%%02X", c);
-    bool plain = std::isalnum(c) || std::string_view("-._~/").find(char(c)) != std::string_view::npos;
+    bool plain =
+        std::isalnum(c) || std::string_view("-._~/").find(char(c)) != std::string_view::npos;
     out += plain ? std::string(1, char(c)) : code;
   }
   return out;
 }
 
 static std::string sarifPlace(const Sources &sources, Span span) {
-  return "\"physicalLocation\": {\"artifactLocation\": {\"uri\": \"" + uri(sources.name(span.file)) +
-         "\"}, \"region\": " + sarifRegion(sources, span) + "}";
+  return "\"physicalLocation\": {\"artifactLocation\": {\"uri\": \"" +
+         uri(sources.name(span.file)) + "\"}, \"region\": " + sarifRegion(sources, span) + "}";
 }
 
 std::string Diagnostics::renderSarifResults() const {
@@ -143,9 +144,9 @@ std::string Diagnostics::renderSarifResults() const {
     for (const std::string &note : d->notes) message += "\nnote: " + note;
     for (const std::string &help : d->helps) message += "\nhelp: " + help;
     out += out.empty() ? "\n      {" : ",\n      {";
-    out += std::string("\"ruleId\": \"") + row.code + "\", \"ruleIndex\": " +
-           std::to_string(size_t(d->kind)) + ", \"level\": \"" + word(d->severity) +
-           "\", \"message\": {\"text\": " + jsonString(message) + "}";
+    out += std::string("\"ruleId\": \"") + row.code +
+           "\", \"ruleIndex\": " + std::to_string(size_t(d->kind)) + ", \"level\": \"" +
+           word(d->severity) + "\", \"message\": {\"text\": " + jsonString(message) + "}";
     if (d->span.valid()) out += ", \"locations\": [{" + sarifPlace(sources_, d->span) + "}]";
     std::string related;
     for (size_t i = 0; i < d->labels.size(); ++i) {
@@ -160,9 +161,9 @@ std::string Diagnostics::renderSarifResults() const {
     for (const std::string &fix : sureFixes(sources_, *d))
       fixes += std::string(fixes.empty() ? "" : ", ") +
                "{\"artifactChanges\": [{\"artifactLocation\": {\"uri\": \"" +
-               uri(sources_.name(d->span.file)) + "\"}, \"replacements\": [{\"deletedRegion\": " +
-               sarifRegion(sources_, d->span) + ", \"insertedContent\": {\"text\": " +
-               jsonString(fix) + "}}]}]}";
+               uri(sources_.name(d->span.file)) +
+               "\"}, \"replacements\": [{\"deletedRegion\": " + sarifRegion(sources_, d->span) +
+               ", \"insertedContent\": {\"text\": " + jsonString(fix) + "}}]}]}";
     if (!fixes.empty()) out += ", \"fixes\": [" + fixes + "]";
     out += "}";
   }
@@ -173,9 +174,9 @@ std::string sarifDocument(const std::string &results, const std::string &version
   std::string rules;
   for (const DiagInfo &row : allDiags())
     rules += std::string(rules.empty() ? "" : ",") + "\n        {\"id\": \"" + row.code +
-             "\", \"name\": \"" + row.name + "\", \"shortDescription\": {\"text\": " +
-             jsonString(row.format) + "}, \"defaultConfiguration\": {\"level\": \"" +
-             word(row.severity) + "\"}}";
+             "\", \"name\": \"" + row.name +
+             "\", \"shortDescription\": {\"text\": " + jsonString(row.format) +
+             "}, \"defaultConfiguration\": {\"level\": \"" + word(row.severity) + "\"}}";
   return "{\n"
          "  \"$schema\": \"https://json.schemastore.org/sarif-2.1.0.json\",\n"
          "  \"version\": \"2.1.0\",\n"

@@ -34,7 +34,7 @@ static void elaborateAlone(Sources &sources, uint32_t file, Diagnostics &diags,
   Elaborator(sources, trial, alone).run(file);
   for (const Diagnostic *d : trial.sorted())
     if (d->kind == Diag::OpenInput || d->kind == Diag::NotYet) return;
-  if (trial.hasErrors()) Elaborator(sources, diags, alone).run(file);
+  if (!trial.sorted().empty()) Elaborator(sources, diags, alone).run(file);
 }
 
 std::unique_ptr<ir::Module> elaborate(Sources &sources, uint32_t file, Diagnostics &diags,

@@ -59,7 +59,8 @@ std::string Facts::nameOf(const Maker &m) {
 const Maker *Facts::madeBy(ir::ValueId v, std::initializer_list<std::string_view> names) const {
   for (int hops = 0; v.valid() && hops < 64; ++hops) {
     for (const Maker *m : makers(v))
-      if (m->isLibrary && std::find(names.begin(), names.end(), nameOf(*m)) != names.end()) return m;
+      if (m->isLibrary && std::find(names.begin(), names.end(), nameOf(*m)) != names.end())
+        return m;
     v = throughViews(v);
   }
   return nullptr;
@@ -162,11 +163,12 @@ static void lintNames(Elaborator &e, const Decl &d) {
                        {std::string(p.name.text), std::string(d.name.text)});
 }
 
-/// Names of the file that nothing in it reads. Without a `train` block they may be there for others.
+/// Names of the file that nothing in it reads. Without a `train` block they may be there for
+/// others.
 static void lintFileNames(Elaborator &e, const FileScope &scope) {
   const auto &tops = scope.tree->tops;
-  bool trains = std::any_of(tops.begin(), tops.end(),
-                            [](const Top *t) { return t->kind == TopKind::Train; });
+  bool trains =
+      std::any_of(tops.begin(), tops.end(), [](const Top *t) { return t->kind == TopKind::Train; });
   if (!trains || e.diags.hasErrors()) return;
   auto count = countNames(e.sources.text(scope.file));
   for (const Top *top : tops) {
@@ -174,7 +176,8 @@ static void lintFileNames(Elaborator &e, const FileScope &scope) {
     for (const Name &n : as<TopBind>(*top).bind->names) {
       if (count[n.text] != 1 || n.text[0] == '_') continue;
       auto &d = e.diags.report(n.span, Diag::UnusedBinding, {std::string(n.text)});
-      for (const char *key : {"epochs", "batch_size", "optimizer", "loss", "metrics", "data", "seed"})
+      for (const char *key :
+           {"epochs", "batch_size", "optimizer", "loss", "metrics", "data", "seed"})
         if (n.text == key) d.help("it is a key within the block of `train`");
     }
   }
@@ -194,7 +197,8 @@ void Elaborator::lintFile(FileScope &scope) {
 void Elaborator::lintInstances() {
   if (diags.hasErrors()) return; // what was not reached was not applied either
   for (const Instance &i : instances) {
-    bool isLayer = i.decl && (i.decl->declKind == DeclKind::Layer || i.decl->declKind == DeclKind::Model);
+    bool isLayer =
+        i.decl && (i.decl->declKind == DeclKind::Layer || i.decl->declKind == DeclKind::Model);
     bool ran = i.owner && everApplied.contains(i.owner);
     if (!isLayer || !ran || i.copied || everApplied.contains(&i) || isLibrary(i.span)) continue;
     diags.report(i.span, Diag::UnusedInstance, {std::string(i.decl->name.text)})
@@ -278,7 +282,8 @@ static void lintBytes(Elaborator &e, const Pass &pass, const Facts &facts) {
     }
     auto column = pass.columns.find(v.i);
     if (!fromBytes || column == pass.columns.end()) continue;
-    Span place = size_t(n.firstResult.i) < pass.places.size() ? pass.places[n.firstResult.i] : Span{};
+    Span place =
+        size_t(n.firstResult.i) < pass.places.size() ? pass.places[n.firstResult.i] : Span{};
     e.diags.report(place, Diag::RawBytes, {column->second})
         .help("`" + column->second + " |> Rescaling(1 / 255)` brings them to 0 to 1");
     return;
@@ -291,8 +296,9 @@ static void lintBatch(Elaborator &e, const Instance &model) {
     if (!p.type || p.type->kind != TypeKind::Tensor || e.isLibrary(p.span)) continue;
     const auto &dims = as<TensorType>(*p.type).dims;
     if (dims.empty() || dims[0].spread || dims[0].value->kind != ExprKind::Int) continue;
-    e.diags.report(dims[0].value->span, Diag::FixedBatch,
-                   {std::string(p.name.text), e.text(dims[0].value->span)})
+    e.diags
+        .report(dims[0].value->span, Diag::FixedBatch,
+                {std::string(p.name.text), e.text(dims[0].value->span)})
         .help("the first size of an input is `batch`");
   }
 }

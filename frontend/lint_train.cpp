@@ -4,11 +4,11 @@
 //   train M { loss = SparseCategoricalCrossentropy(from_logits = true) … }
 //                                                  NN1210: expects logits, gets probabilities
 //
-// Problem. The numbers of such a program are wrong though all shapes are right, and it still trains,
-// badly.
+// Problem. The numbers of such a program are wrong though all shapes are right, and it still
+// trains, badly.
 //
-// Method. The facts about the model's output (lint.h) against the hyper-parameters of the loss and of
-// the metrics. Losses of one's own take part as far as they have a `from_logits`.
+// Method. The facts about the model's output (lint.h) against the hyper-parameters of the loss and
+// of the metrics. Losses of one's own take part as far as they have a `from_logits`.
 #include "frontend/elab_train.h"
 #include "frontend/foreign.h"
 #include "frontend/lint.h"
@@ -97,7 +97,8 @@ class TrainLints {
     else if (hasFlag && !logits && (categorical || binary) && facts_.isAffine(y))
       report(at, Diag::LogitsExpected, {loss.name})
           .label(place(y), "any number may come from here")
-          .help("write `" + loss.name + "(from_logits = true)`, or give the last layer `activation = " +
+          .help("write `" + loss.name +
+                "(from_logits = true)`, or give the last layer `activation = " +
                 (binary ? "sigmoid`" : "softmax`"));
     else if (categorical && single)
       report(at, Diag::SingleClass, {loss.name})
@@ -172,7 +173,8 @@ class TrainLints {
     for (const auto &[inst, values] : plan_.summary->addedLosses)
       if (!values.empty() && (!adds || inst->path < adds->path)) adds = inst;
     if (!regular && !adds) return;
-    auto &d = report(plan_.train->step->span, Diag::PenaltiesLeftOut, {regular ? regular->path : adds->path});
+    auto &d = report(plan_.train->step->span, Diag::PenaltiesLeftOut,
+                     {regular ? regular->path : adds->path});
     d.help("`losses(m)` is the sum of the penalties of a model `m`");
   }
 
@@ -191,7 +193,8 @@ class TrainLints {
         auto count = [](double n) {
           return std::to_string(int64_t(n)) + (n == 1 ? " number" : " numbers");
         };
-        auto &d = e_.error(c.span, Diag::ColumnCount, {in.name, count(wanted), std::to_string(given)});
+        auto &d =
+            e_.error(c.span, Diag::ColumnCount, {in.name, count(wanted), std::to_string(given)});
         if (in.span.valid()) d.label(in.span, "`" + in.name + "` is " + e_.show(in.type));
       }
   }
@@ -227,8 +230,9 @@ class TrainLints {
     bool far = r <= 0 || r > 1 || (usual > 0 && r >= 200 * usual && r < 1);
     if (!far) return;
     auto &d = report(plan_.span("optimizer"), Diag::LearningRate, {e_.show(*rate)});
-    if (usual > 0) d.note("`" + std::string(opt->decl->name.text) + "` takes " +
-                          e_.show(Value::of(usual)) + " if nothing is given");
+    if (usual > 0)
+      d.note("`" + std::string(opt->decl->name.text) + "` takes " + e_.show(Value::of(usual)) +
+             " if nothing is given");
   }
 };
 

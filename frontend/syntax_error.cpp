@@ -190,7 +190,8 @@ class Reporter {
   /// `model.fit(x, y)` among the declarations.
   bool calledAtTop() {
     bool top = error_.rule == "file" || error_.rule == "top" || error_.rule == "binding";
-    bool call = error_.at == 1 && before() != "gradient" && isWord(before()) && (here() == "." || (top && here() == "("));
+    bool call = error_.at == 1 && before() != "gradient" && isWord(before()) &&
+                (here() == "." || (top && here() == "("));
     if (!call) return false;
     uint32_t end = tokens_[error_.at].end;
     if (error_.at + 1 < tokens_.size() && isWord(textAt(error_.at + 1)))
@@ -266,7 +267,8 @@ class Reporter {
       d.help("`|>` hands a value to a layer");
     } else if (atEnd() && expects("{") && expects("->")) {
       d.help("the body stands in `{ ... }` or behind `=`");
-    } else if ((error_.rule == "params" || error_.rule == "param") && isWord(p) && !isReserved(p) && isWord(t)) {
+    } else if ((error_.rule == "params" || error_.rule == "param") && isWord(p) && !isReserved(p) &&
+               isWord(t)) {
       d.help("a type stands behind `:`, as in `" + std::string(p) + ": " + std::string(t) + "`");
     } else if (expects(",") && (expects(")") || expects("]")) &&
                (isWord(t) || isDigits(t) || t.starts_with('"')) &&

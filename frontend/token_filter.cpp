@@ -197,8 +197,8 @@ class Filter {
   std::vector<Open> stack_;
   Token newline_;
   bool pending_ = false;
-  size_t pieceBegin_ = 0; // of the current top-level piece, in `out_`
-  size_t pieceRaw_ = 0;   // and among the raw tokens
+  size_t pieceBegin_ = 0;      // of the current top-level piece, in `out_`
+  size_t pieceRaw_ = 0;        // and among the raw tokens
   std::vector<Open> suspects_; // the open bracket and the declaration, or none
 };
 

@@ -1,6 +1,6 @@
-// Messages for other programs: the JSON lines of docs/diagnostics.md and SARIF 2.1.0, read back by a
-// JSON parser and held against what the format demands; levels of warnings; what syntax errors leave
-// for the rest of the run.
+// Messages for other programs: the JSON lines of docs/diagnostics.md and SARIF 2.1.0, read back by
+// a JSON parser and held against what the format demands; levels of warnings; what syntax errors
+// leave for the rest of the run.
 #include "frontend/elaborate.h"
 #include "ir/module.h"
 #include <catch2/catch.hpp>
@@ -24,7 +24,8 @@ struct Program {
   }
   std::string codes() const {
     std::string out;
-    for (const Diagnostic *d : diags.sorted()) out += std::string(out.empty() ? "" : " ") + info(d->kind).code;
+    for (const Diagnostic *d : diags.sorted())
+      out += std::string(out.empty() ? "" : " ") + info(d->kind).code;
     return out;
   }
 };
@@ -128,7 +129,8 @@ TEST_CASE("SARIF: a document of version 2.1.0", "[diagnostics]") {
       }
   }
   CHECK(results[1].find("relatedLocations"));
-  CHECK(at(json(sarifDocument("", "1")), "runs").asList()->at(0).find("results")->asList()->empty());
+  CHECK(
+      at(json(sarifDocument("", "1")), "runs").asList()->at(0).find("results")->asList()->empty());
 }
 
 TEST_CASE("warnings can be errors or silent, for a run or for a line", "[diagnostics]") {
@@ -146,8 +148,10 @@ TEST_CASE("warnings can be errors or silent, for a run or for a line", "[diagnos
   levels = {};
   levels.levels[Diag::UnusedValue] = WarningLevels::Deny;
   CHECK(Program(unused, levels).diags.failed());
-  CHECK(Program("model M(x: [batch, 4]) {\n  -x # allow NN1201\n  x |> Dense(1)\n}\n").codes() == "");
-  CHECK(Program("model M(x: [batch, 4]) {\n  # allow NN1201\n  -x\n  x |> Dense(1)\n}\n").codes() == "");
+  CHECK(Program("model M(x: [batch, 4]) {\n  -x # allow NN1201\n  x |> Dense(1)\n}\n").codes() ==
+        "");
+  CHECK(Program("model M(x: [batch, 4]) {\n  # allow NN1201\n  -x\n  x |> Dense(1)\n}\n").codes() ==
+        "");
   CHECK(Program("model M(x: [batch, 4]) {\n  # allow NN1202\n  -x\n  x |> Dense(1)\n}\n").codes() ==
         "NN1201");
 }
@@ -159,15 +163,18 @@ TEST_CASE("a syntax error hides nothing but what it broke", "[diagnostics]") {
                 "model M(x: [batch, 4]) {\n  a = x |> A()\n  b = x |> Dens(3)\n  a + b\n}\n"
                 "train M {\n  data = npy(x = \"x\", target = \"y\"\n  loss MeanSquaredError()\n}\n")
             .codes() == "NN0101 NN0201 NN0102");
-  CHECK(Program("fn f(x) {\n  x |> Dense(3\n\nmodel M(x: [batch, 4]) { Dens(3)(f(x)) }\n").codes() ==
-        "NN0102 NN0201");
+  CHECK(
+      Program("fn f(x) {\n  x |> Dense(3\n\nmodel M(x: [batch, 4]) { Dens(3)(f(x)) }\n").codes() ==
+      "NN0102 NN0201");
   // A brace too many, or one too few, is one message.
-  CHECK(Program("model M(x: [batch, 4])\n  x |> Dense(3)\n}\nmodel N(x: [batch, 4]) { x |> Dens(3) }\n")
+  CHECK(Program(
+            "model M(x: [batch, 4])\n  x |> Dense(3)\n}\nmodel N(x: [batch, 4]) { x |> Dens(3) }\n")
             .codes() == "NN0101 NN0201");
-  CHECK(Program("model M(x: [batch, 4]) {\n  x |> Dense(3)\n}\n}\nmodel N(x: [batch, 4]) { Dens(3)(x) }\n")
+  CHECK(Program("model M(x: [batch, 4]) {\n  x |> Dense(3)\n}\n}\nmodel N(x: [batch, 4]) { "
+                "Dens(3)(x) }\n")
             .codes() == "NN0103 NN0201");
-  CHECK(Program("def f(x):\n  y = x\n  return y\nmodel N(x: [batch, 4]) { Dens(3)(f(x)) }\n").codes() ==
-        "NN0114 NN0201");
+  CHECK(Program("def f(x):\n  y = x\n  return y\nmodel N(x: [batch, 4]) { Dens(3)(f(x)) }\n")
+            .codes() == "NN0114 NN0201");
 }
 
 TEST_CASE("mistakes of the train block leave those of the model, and one mistake is one message",
@@ -180,6 +187,9 @@ TEST_CASE("mistakes of the train block leave those of the model, and one mistake
   CHECK(Program("model A(x: [batch, 4]) { x |> Dens(3) }\nmodel B(x: [batch, n]) { x }\n"
                 "model C(x: [batch, 4]) { x |> Dense(unit = 3) }\n")
             .codes() == "NN0201 NN0302");
+  CHECK(Program("model A(x: [batch, 4]) {\n  h = x\n  x |> Dropout(0)\n}\n"
+                "model C(x: [batch, 4]) { x |> Dense(3) }\n")
+            .codes() == "NN1203 NN1209");
   CHECK(Program("model M(x: [batch, 8, 8, 4]) { x |> GroupNormalization(groups = 3) }\n").codes() ==
         "NN0507");
   CHECK(Program("model M(x: [batch, 4]) { h == x\n h + h\n h }\n").codes() == "NN0101");

@@ -1,9 +1,10 @@
-// docs/diagnostics.md: every message has a page; its first example gives exactly that message, once,
-// and its second example, the first repaired, gives none. Samples and the examples of the language
-// reference give no message either: what is written there as it should be must not be warned about.
+// docs/diagnostics.md: every message has a page; its first example gives exactly that message,
+// once, and its second example, the first repaired, gives none. Samples and the examples of the
+// language reference give no message either: what is written there as it should be must not be
+// warned about.
 #include "frontend/elaborate.h"
-#include <catch2/catch.hpp>
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -46,7 +47,8 @@ std::vector<std::string> examples(const std::string &page) {
 }
 
 // Limits and broken files: they cannot be shown on a page.
-const std::set<std::string> kWithoutExample{"NN0001", "NN0002", "NN0104", "NN0105", "NN0509", "NN0715"};
+const std::set<std::string> kWithoutExample{"NN0001", "NN0002", "NN0104",
+                                            "NN0105", "NN0509", "NN0715"};
 
 } // namespace
 
@@ -123,9 +125,11 @@ TEST_CASE("samples and the language reference get no message", "[diagnostics]") 
 }
 
 TEST_CASE("golden mistakes get exactly these messages", "[diagnostics]") {
-  // What people who know Keras or PyTorch write at first; each message was read as a newcomer would.
+  // What people who know Keras or PyTorch write at first; each message was read as a newcomer
+  // would.
   int count = 0;
-  for (const auto &entry : fs::directory_iterator(fs::path(NNC_SOURCE_DIR) / "tests/golden/mistakes")) {
+  for (const auto &entry :
+       fs::directory_iterator(fs::path(NNC_SOURCE_DIR) / "tests/golden/mistakes")) {
     fs::path path = entry.path();
     if (path.extension() != ".nn") continue;
     ++count;
@@ -140,7 +144,8 @@ TEST_CASE("golden mistakes get exactly these messages", "[diagnostics]") {
         text += found.substr(at);
         break;
       }
-      bool own = found.compare(begin, path.filename().string().size(), path.filename().string()) == 0;
+      bool own =
+          found.compare(begin, path.filename().string().size(), path.filename().string()) == 0;
       text += found.substr(at, dot + 3 - at);
       at = dot + 3;
       while (!own && (found[at] == ':' || std::isdigit((unsigned char)found[at]))) ++at;

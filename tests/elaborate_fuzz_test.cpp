@@ -12,7 +12,8 @@ namespace fs = std::filesystem;
 
 static std::vector<std::string> corpus(const std::string &name) {
   std::vector<std::string> out;
-  for (const auto &entry : fs::directory_iterator(fs::path(NNC_SOURCE_DIR) / "tests/corpus" / name)) {
+  for (const auto &entry :
+       fs::directory_iterator(fs::path(NNC_SOURCE_DIR) / "tests/corpus" / name)) {
     std::ostringstream text;
     text << std::ifstream(entry.path(), std::ios::binary).rdbuf();
     out.push_back(text.str());

@@ -1,5 +1,6 @@
-// Method. Whatever the text, there is a module that verifies or there are messages. Limits keep every
-// single run short: a fuzzer that waits finds nothing, and a program may well ask for a million steps.
+// Method. Whatever the text, there is a module that verifies or there are messages. Limits keep
+// every single run short: a fuzzer that waits finds nothing, and a program may well ask for a
+// million steps.
 #include "tests/fuzz/targets.h"
 #include "frontend/elaborate.h"
 #include "frontend/parse.h"
@@ -45,7 +46,7 @@ static bool isSmall(const ir::Module &m) {
       if (count > 256) return false;
     }
     for (const ir::Node &n : f->nodes) {
-      if (n.op == ir::Op::scan_) return false; // rounds within rounds
+      if (n.op == ir::Op::scan_) return false;                           // rounds within rounds
       if (auto *c = std::get_if<ir::CallAttr>(&n.attr); c) return false; // calls within calls
     }
   }
