@@ -177,6 +177,12 @@ TEST_CASE("a generator learns eight places from a critic", "[sample]") {
   CHECK(last(text, "rarest") >= 0.06);
 }
 
+TEST_CASE("a GPT learns to sort", "[sample]") {
+  const std::string text = train("gpt", kSamples, "--epochs 2 --threads 1");
+  CHECK(last(text, "digits") >= 0.97);
+  CHECK(last(text, "whole") >= 0.9);
+}
+
 // The data is a package that script/setup installs; without it there is nothing to learn from.
 TEST_CASE("Fashion-MNIST begins to be learnt by a perceptron", "[sample]") {
   REQUIRE(std::filesystem::exists(kFashion));
