@@ -187,6 +187,11 @@ bool Elaborator::iterate(const Value &value, Span span, Values &out) {
   if (value.isPoison()) return false;
   if (value.kind == Kind::List) return out = value.list(), true;
   if (value.kind == Kind::Tuple) return out = value.tuple().items, true;
+  if (value.kind == Kind::String) { // its bytes, each a string of its own
+    out.clear();
+    for (const char c : value.string()) out.push_back(Value::of(std::string(1, c)));
+    return true;
+  }
   auto &e = error(span, Diag::NotIterable, {show(value)});
   if (value.isTensor()) e.help("several tensors are written `[a, b]`; `split` takes one apart");
   if (value.isInt()) e.help("the ints below " + show(value) + " are `0.." + show(value) + "`");

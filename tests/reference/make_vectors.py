@@ -278,10 +278,12 @@ def layers():
     K = keras.layers
     cases = []
 
-    def add(nn, layer, *shapes, joined=False, names=None):
-        """A forward pass outside training. Input k is wave(phase k / 2), weight k wave(phase k)."""
+    def add(nn, layer, *shapes, joined=False, names=None, training=None):
+        """A forward pass. Input k is wave(phase k / 2), weight k wave(phase k). What is drawn in
+        training must not matter: factors whose range is one number."""
         xs = [keras.ops.array(wave(s, phase=k / 2)) for k, s in enumerate(shapes)]
-        call = (lambda: layer(xs)) if joined else (lambda: layer(*xs))
+        more = {} if training is None else {"training": training}
+        call = (lambda: layer(xs, **more)) if joined else (lambda: layer(*xs, **more))
         call()
         weights = []
         for k, v in enumerate(layer.weights):
@@ -290,7 +292,7 @@ def layers():
             weights.append([names[k] if names else v.path.split("/")[-1], list(v.shape)])
         y = np.asarray(call())
         cases.append({"nn": nn, "inputs": [list(s) for s in shapes], "joined": joined,
-                      "weights": weights, "shape": list(y.shape), "y": numbers(y)})
+                      "weights": weights, "shape": list(y.shape), "y": numbers(y), **more})
 
     image, row, cube = (2, 5, 4, 2), (2, 6, 2), (1, 3, 4, 3, 2)
     add("Dense(3, activation = tanh)", K.Dense(3, activation="tanh"), (2, 3, 4))
@@ -384,6 +386,53 @@ def layers():
         (2, 3, 4), (2, 5, 4),
         names=["query/kernel", "query/bias", "key/kernel", "key/bias", "value/kernel", "value/bias",
                "attention_output/kernel", "attention_output/bias"])
+    add("EinsumDense(\"ab,bc->ac\", 3, bias_axes = \"c\", activation = tanh)",
+        K.EinsumDense("ab,bc->ac", 3, bias_axes="c", activation="tanh"), (2, 4))
+    add("EinsumDense(\"abc,cde->abde\", [none, 2, 5], bias_axes = \"e\")",
+        K.EinsumDense("abc,cde->abde", (None, 2, 5), bias_axes="e"), (2, 3, 4))
+    add("EinsumDense(\"abc,dbe->aced\", [4, 2, 5], bias_axes = \"cd\")",
+        K.EinsumDense("abc,dbe->aced", (4, 2, 5), bias_axes="cd"), (2, 3, 4))
+    add("EinsumDense(\"...x,xy->...y\", 3)", K.EinsumDense("...x,xy->...y", 3), (2, 3, 4))
+    for name in ["Max", "Average"]:
+        for rank, shape in [(1, row), (2, image), (3, cube)]:
+            cls = getattr(K, f"Adaptive{name}Pooling{rank}D")
+            add(f"Adaptive{name}Pooling{rank}D(2)", cls(2), shape)
+    add("AdaptiveAveragePooling1D(4)", K.AdaptiveAveragePooling1D(4), row)
+    add("AdaptiveMaxPooling2D([3, 1], data_format = \"channels_first\")",
+        K.AdaptiveMaxPooling2D((3, 1), data_format="channels_first"), (2, 2, 5, 4))
+    add("UpSampling2D([3, 2], interpolation = \"bilinear\")",
+        K.UpSampling2D((3, 2), interpolation="bilinear"), (1, 3, 2, 2))
+    add("CenterCrop(3, 2)", K.CenterCrop(3, 2), image)
+    add("CenterCrop(7, 3)", K.CenterCrop(7, 3), image)
+    add("Resizing(3, 7)", K.Resizing(3, 7), image)
+    add("Resizing(7, 3, interpolation = \"nearest\")", K.Resizing(7, 3, interpolation="nearest"),
+        image)
+    add("Resizing(6, 3, crop_to_aspect_ratio = true)",
+        K.Resizing(6, 3, crop_to_aspect_ratio=True), image)
+    add("Resizing(6, 3, pad_to_aspect_ratio = true, fill_value = 2.0)",
+        K.Resizing(6, 3, pad_to_aspect_ratio=True, fill_value=2.0), image)
+    add("Resizing(4, 4, data_format = \"channels_first\")",
+        K.Resizing(4, 4, data_format="channels_first"), (2, 2, 5, 3))
+    for fill in ["reflect", "wrap", "constant", "nearest"]:
+        given = f"fill_mode = \"{fill}\", fill_value = 0.5"
+        more = {"fill_mode": fill, "fill_value": .5}
+        add(f"RandomTranslation([0.65, 0.65], [-0.3, -0.3], {given})",
+            K.RandomTranslation((.65, .65), (-.3, -.3), **more), image, training=True)
+        add(f"RandomRotation([0.1, 0.1], {given})", K.RandomRotation((.1, .1), **more), image,
+            training=True)
+        add(f"RandomZoom([0.6, 0.6], [-0.3, -0.3], {given})",
+            K.RandomZoom((.6, .6), (-.3, -.3), **more), image, training=True)
+    add("RandomRotation([-0.2, -0.2], interpolation = \"nearest\")",
+        K.RandomRotation((-.2, -.2), interpolation="nearest"), image, training=True)
+    add("RandomRotation([0.3, 0.3], data_format = \"channels_first\")",
+        K.RandomRotation((.3, .3), data_format="channels_first"), (2, 2, 5, 4), training=True)
+    add("RandomZoom([0.4, 0.4])", K.RandomZoom((.4, .4)), image, training=True)
+    add("RandomBrightness([0.3, 0.3], value_range = [-1, 1])",
+        K.RandomBrightness((.3, .3), value_range=(-1, 1)), image, training=True)
+    for name in ["RandomFlip()", "RandomTranslation(0.2, 0.2)", "RandomRotation(0.2)",
+                 "RandomZoom(0.2)", "RandomContrast(0.2)", "RandomBrightness(0.2)"]:
+        add(name, eval("K." + name), image, training=False)
+    add("RandomCrop(3, 2)", K.CenterCrop(3, 2), image)
     write("layers.json", cases)
 
 
