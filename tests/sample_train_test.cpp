@@ -178,9 +178,9 @@ TEST_CASE("a generator learns eight places from a critic", "[sample]") {
 }
 
 TEST_CASE("a GPT learns to sort", "[sample]") {
-  const std::string text = train("gpt", kSamples, "--epochs 2 --threads 1");
-  CHECK(last(text, "digits") >= 0.97);
-  CHECK(last(text, "whole") >= 0.9);
+  const std::string text = train("gpt", kSamples, "--epochs 1 --threads 1");
+  CHECK(last(text, "digits") >= 0.85);
+  CHECK(last(text, "whole") >= 0.6);
 }
 
 // The data is a package that script/setup installs; without it there is nothing to learn from.
