@@ -4,6 +4,8 @@
 //   driver_options.cpp  the command line and the help
 //   driver_compile.cpp  the road from a file to the stage asked for
 //   driver_dot.cpp      --emit=dot
+//   driver_tools.cpp    fmt, doc, new
+//   driver_lsp.cpp      lsp
 //   driver_files.cpp    reading and writing
 //   driver_messages.cpp messages in the form asked for
 #pragma once
@@ -22,7 +24,7 @@ enum class Stage { Tokens, Ast, Ir, Grad, Math, Opt, Dot, Kernels, Memory, Llvm,
 inline constexpr int kStageCount = 13;
 extern const char *const kStageNames[kStageCount];
 
-enum class Command { Compile, Check, Run, Help, Version, Explain };
+enum class Command { Compile, Check, Run, Explain, Fmt, Doc, New, Lsp, Help, Version };
 enum class MessageFormat { Text, Json, Sarif };
 enum class Color { Auto, Always, Never };
 
@@ -31,6 +33,10 @@ struct Options {
   std::string input;                // a path, or "-"
   std::string output;               // "": the default of the stage; "-": standard output
   std::vector<std::string> runArgs; // of `nnc run`, for the model
+  std::vector<std::string> inputs;  // of fmt, doc and new: files or names
+  bool checkOnly = false;           // fmt --check
+  std::string docFile;              // doc -f FILE
+  std::string templateName;         // new --template=NAME
   Stage emit = Stage::Bin;
   std::string cpu = "native";
   int level = 2;
@@ -64,6 +70,10 @@ extern const char *const kVersion;
 int compileCommand(const Options &o);
 int checkCommand(const Options &o);
 int runCommand(const Options &o);
+int fmtCommand(const Options &o);
+int docCommand(const Options &o);
+int newCommand(const Options &o);
+int lspCommand(const Options &o);
 
 /// Graphviz text of a function.
 std::string dotText(const ir::Module &m, const ir::Function &f);
@@ -74,7 +84,8 @@ std::optional<std::string> readInput(const std::string &path, std::string &error
 /// program (or, with `object`, an object file). Empty: nothing.
 std::string obstacle(const std::string &path, bool object);
 /// Writes beside and renames ("-": standard output). Returns an empty string, or what went wrong.
-std::string writeOutput(const std::string &path, const std::string &bytes);
+/// `keepMode`: a file that is replaced keeps its permissions.
+std::string writeOutput(const std::string &path, const std::string &bytes, bool keepMode = false);
 
 /// Prints the page of a code, or the list of all.
 int explainCommand(const Options &o);

@@ -71,10 +71,11 @@ std::string obstacle(const std::string &path, bool object) {
   return object ? "not an object file" : "not a program";
 }
 
-std::string writeOutput(const std::string &path, const std::string &bytes) {
+std::string writeOutput(const std::string &path, const std::string &bytes, bool keepMode) {
   if (path == "-") return writeDirectly(1, "standard output", bytes, false);
   struct stat s;
-  if (stat(path.c_str(), &s) == 0 && !S_ISREG(s.st_mode)) {
+  bool exists = stat(path.c_str(), &s) == 0;
+  if (exists && !S_ISREG(s.st_mode)) {
     if (S_ISDIR(s.st_mode)) return "cannot write `" + path + "`: it is a directory";
     return writeDirectly(open(path.c_str(), O_WRONLY | O_CLOEXEC), path, bytes, true);
   }
@@ -85,7 +86,8 @@ std::string writeOutput(const std::string &path, const std::string &bytes) {
   if (fd < 0) return failure(path);
   mode_t mask = umask(0);
   umask(mask);
-  bool ok = writeAll(fd, bytes) && fchmod(fd, 0666 & ~mask) == 0 && fsync(fd) == 0;
+  mode_t mode = keepMode && exists ? s.st_mode & 07777 : 0666 & ~mask;
+  bool ok = writeAll(fd, bytes) && fchmod(fd, mode) == 0 && fsync(fd) == 0;
   close(fd);
   if (ok && rename(temporary.c_str(), target.c_str()) == 0) return "";
   std::string error = failure(path);

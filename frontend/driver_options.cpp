@@ -7,10 +7,12 @@
 #include "frontend/driver.h"
 
 #include "frontend/diagnostics.h"
+#include "frontend/templates.h"
 
 #include <algorithm>
 #include <iterator>
 #include <unistd.h>
+#include <utility>
 
 namespace nnc::fe {
 
@@ -52,7 +54,23 @@ const Row kRows[] = {
     {"--roundtrip", nullptr, nullptr, ""},
 };
 
-const char *const kLater[] = {"fmt", "doc", "new", "lsp"};
+const std::pair<const char *, Command> kCommands[] = {
+    {"check", Command::Check}, {"run", Command::Run}, {"fmt", Command::Fmt},  {"doc", Command::Doc},
+    {"new", Command::New},     {"lsp", Command::Lsp}, {"help", Command::Help}};
+
+// Commands on text have options of their own.
+struct ToolRow {
+  Command command;
+  const char *name, *value;
+};
+const ToolRow kToolRows[] = {{Command::Fmt, "--check", nullptr},
+                             {Command::Doc, "-f", "FILE"},
+                             {Command::New, "--template", "NAME"},
+                             {Command::Lsp, "--stdio", nullptr}};
+
+bool isTool(Command c) {
+  return c == Command::Fmt || c == Command::Doc || c == Command::New || c == Command::Lsp;
+}
 
 const Row *rowOf(const std::string &name) {
   for (const Row &r : kRows)
@@ -78,6 +96,7 @@ class Parser {
       return std::nullopt;
     }
     if (auto e = command()) return e;
+    if (isTool(out_.command)) return tool();
     while (at_ < words_.size()) {
       if (words_[at_] == "--") {
         if (auto e = rest()) return e;
@@ -93,25 +112,97 @@ class Parser {
   Options &out_;
   size_t at_ = 0;
 
-  // A command is a first word that is no file.
   std::optional<UsageError> command() {
-    const std::string &first = words_[0];
-    if (first == "check")
-      out_.command = Command::Check, ++at_;
-    else if (first == "run")
-      out_.command = Command::Run, ++at_;
-    else if (first == "help")
-      out_.command = Command::Help, ++at_;
-    else if (first == "explain" && access("explain", F_OK) != 0) {
+    for (auto [name, command] : kCommands)
+      if (words_[0] == name) out_.command = command, ++at_;
+    if (words_[0] == "explain" && access("explain", F_OK) != 0) {
       out_.command = Command::Explain, ++at_;
       if (at_ < words_.size() && words_[at_][0] != '-') return explain(words_[at_++]);
     }
-    else
-      for (const char *later : kLater)
-        if (first == later && access(later, F_OK) != 0)
-          return UsageError{"`nnc " + first + "` is not there yet", "`nnc --help` lists what is"};
     return std::nullopt;
   }
+
+  // --- fmt, doc, new, lsp
+
+  std::optional<UsageError> tool() {
+    for (bool files = false; at_ < words_.size();) {
+      const std::string &w = words_[at_++];
+      if (files || w.empty() || w[0] != '-' || w == "-")
+        out_.inputs.push_back(w);
+      else if (w == "--")
+        files = true;
+      else if (auto e = toolOption(w))
+        return e;
+      if (out_.command == Command::Help) return std::nullopt;
+    }
+    size_t n = out_.inputs.size();
+    switch (out_.command) {
+    case Command::Fmt:
+      if (n == 0) return UsageError{"no file given", "nnc fmt model.nn, or `-` for standard input"};
+      break;
+    case Command::New:
+      if (n == 0) return UsageError{"no name given", "nnc new flowers"};
+      if (n > 1)
+        return UsageError{
+            "one model at a time: found `" + out_.inputs[0] + "` and `" + out_.inputs[1] + "`", ""};
+      break;
+    case Command::Lsp:
+      if (n > 0)
+        return UsageError{"unexpected argument `" + out_.inputs[0] + "`",
+                          "an editor starts `nnc lsp` and talks to it"};
+      break;
+    default: break;
+    }
+    return std::nullopt;
+  }
+
+  std::optional<UsageError> toolOption(const std::string &w) {
+    size_t equals = w.find('=');
+    std::string name = w.substr(0, equals);
+    if (name == "--help" || name == "-h") {
+      out_.command = Command::Help;
+      return std::nullopt;
+    }
+    const ToolRow *row = nullptr;
+    std::vector<std::string> names;
+    for (const ToolRow &r : kToolRows)
+      if (r.command == out_.command) {
+        names.push_back(r.name);
+        if (name == r.name) row = &r;
+      }
+    if (!row) {
+      std::string best = suggest(name, names);
+      return UsageError{"unknown option `" + name + "` of `nnc " + words_[0] + "`",
+                        best.empty() ? "it takes `" + names[0] + "`"
+                                     : "did you mean `" + best + "`?"};
+    }
+    if (!row->value) {
+      if (equals != std::string::npos) return UsageError{"`" + name + "` takes no value", ""};
+      if (out_.command == Command::Fmt) out_.checkOnly = true;
+      return std::nullopt;
+    }
+    std::string value = equals != std::string::npos ? w.substr(equals + 1)
+                        : at_ < words_.size()       ? words_[at_++]
+                                                    : "";
+    if (value.empty()) return UsageError{"`" + name + "` needs a value", name + " " + row->value};
+    if (out_.command == Command::Doc) {
+      out_.docFile = value;
+      return std::nullopt;
+    }
+    out_.templateName = value;
+    std::string all;
+    names.clear();
+    for (const Template &t : templates()) {
+      if (value == t.name) return std::nullopt;
+      names.push_back(t.name);
+      all += (all.empty() ? "" : ", ") + std::string(t.name);
+    }
+    std::string best = suggest(value, names);
+    return UsageError{"unknown template `" + value + "`",
+                      best.empty() ? "the templates are " + all : "did you mean `" + best + "`?"};
+  }
+
+  // --- all others
 
   // Behind `--`: the arguments of the model, or files whatever their names.
   std::optional<UsageError> rest() {
@@ -293,7 +384,11 @@ Commands:
   nnc check FILE               report mistakes, write nothing
   nnc run FILE -- ARGUMENTS    compile to a temporary file and run it
   nnc explain CODE             what a message means, with an example and its repair
-  nnc fmt, doc, new, lsp       not there yet
+  nnc new NAME                 write NAME.nn, a model to begin with (--template=TEMPLATE, see below)
+  nnc doc [NAME]               what a layer, function or key does; all names (-f FILE: of a file, too)
+  nnc fmt FILE...              format in place; `-`: standard input to standard output
+                               (--check: write nothing, name the files that are not formatted)
+  nnc lsp                      language server for editors, on standard input and output
 
 FILE is a .nn file, a file with the textual IR (its first line is `nnc-ir 1`), or `-`: standard input.
 )";
@@ -306,6 +401,12 @@ FILE is a .nn file, a file with the textual IR (its first line is `nnc-ir 1`), o
     if (r.value) name += (name == "-o" ? " " : "=") + std::string(r.value);
     if (name.size() < 29) name.resize(29, ' ');
     text += "  " + name + r.help + "\n";
+  }
+  text += "\nTemplates of `nnc new`:\n";
+  for (const Template &t : templates()) {
+    std::string name = t.name;
+    name.resize(29, ' ');
+    text += "  " + name + t.help + (&t == &templates()[0] ? " (default)" : "") + "\n";
   }
   text += R"(
 Stages, in the order of the road; all but the last two are text on standard output unless -o is given:

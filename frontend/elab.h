@@ -240,6 +240,11 @@ class Elaborator {
   std::vector<char> libraryFlags; // by source file
   Span userPlace() const;         // `at`, or the user's line that led into the library
   std::string text(Span span) const { return std::string(sources.text(span)); }
+  void record(Span span, Recorder::What what, const Value &v) {
+    if (options.recorder && !v.isPoison() && !isLibrary(span) &&
+        options.recorder->wants(span, what))
+      options.recorder->value(span, what, show(v));
+  }
   /// False, after one message, when the evaluation is too long or too deep.
   bool step(Span span);
   bool stackLow();
@@ -293,6 +298,7 @@ class Elaborator {
   bool unpack(const std::vector<Name> &names, const Value &value, Span span, Values &out);
   void evalAssign(const AssignStmt &stmt);
   Value eval(const Expr &expr);
+  Value evalKind(const Expr &expr);
   Value evalName(const NameExpr &expr);
   Value evalIf(const IfExpr &expr);
   Value evalPipe(const PipeExpr &expr);

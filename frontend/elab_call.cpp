@@ -406,6 +406,7 @@ bool Elaborator::bindParams(const ParamList &list, GivenArgs &args, Span span,
       v = matches ? fits : conformStatic(v, *params[i].type, from, named(), key);
       if (v.isPoison()) return false;
       if (v.kind == Kind::Int && !v.origin.valid()) v.origin = from;
+      record(list.params[i].name.span, Recorder::What::Name, v);
       frame->scope->bind(list.params[i].name.text, std::move(v), list.params[i].name.span);
       continue;
     }
@@ -420,6 +421,7 @@ bool Elaborator::bindParams(const ParamList &list, GivenArgs &args, Span span,
   if (!conformTensors(types, tensors, spans, what)) return false;
   for (size_t k = 0; k < which.size(); ++k) {
     const Name &name = list.params[which[k]].name;
+    record(name.span, Recorder::What::Name, tensors[k]);
     frame->scope->bind(name.text, tensors[k], name.span);
   }
   return true;

@@ -171,11 +171,10 @@ static bool laterName(const Expr &expr, std::string &name) {
 // --- keys ----------------------------------------------------------------------------------------
 
 static const char *const kKeys[] = {
-    "data",         "test",      "validation",      "validation_data",
-    "batch_size",   "epochs",    "steps_per_epoch", "loss",
-    "loss_weights", "metrics",   "optimizer",       "freeze",
-    "predict",      "callbacks", "precision",       "seed",
-    "weights"};
+#define KEY(name, doc) #name,
+#include "frontend/train_keys.def"
+#undef KEY
+};
 
 static bool positiveInt(Elaborator &e, const Elaborator::TrainPlan &plan, const char *key,
                         int64_t low, int64_t &out, int64_t high = INT64_MAX) {

@@ -17,6 +17,12 @@ Value Elaborator::eval(const Expr &expr) {
     return fail(expr.span, Diag::TooDeep);
   }
   Restore<Span> place(at, expr.span);
+  Value v = evalKind(expr);
+  record(expr.span, Recorder::What::Value, v);
+  return v;
+}
+
+Value Elaborator::evalKind(const Expr &expr) {
   switch (expr.kind) {
   case ExprKind::Name: return evalName(as<NameExpr>(expr));
   case ExprKind::Int: return Value::of(as<IntExpr>(expr).value, expr.span);
@@ -230,6 +236,7 @@ Value Elaborator::evalPipe(const PipeExpr &expr) {
         v = call(toCallable(f, stage->span, stage), std::move(args), stage->span, stage);
       }
     }
+    record(stage->span, Recorder::What::Stage, v);
     from = join(from, stage->span);
   }
   return v;

@@ -547,6 +547,7 @@ Value Elaborator::evalParam(const ParamStmt &stmt) {
   Instance &inst = *owner();
   std::string name(stmt.name.text);
   auto bindIt = [&](Weight *w) {
+    if (w) record(stmt.name.span, Recorder::What::Name, Value::of(w));
     frame->scope->bind(stmt.name.text, w ? Value::of(w) : Value{}, stmt.name.span);
     return w ? Value::none() : Value{};
   };

@@ -161,6 +161,7 @@ void Elaborator::bindName(const Name &name, Value value) {
     return;
   }
   nameValue(name.text, value);
+  record(name.span, Recorder::What::Name, value);
   frame->scope->bind(name.text, std::move(value), name.span);
 }
 
@@ -215,6 +216,7 @@ void Elaborator::evalFor(const ForStmt &stmt) {
   for (size_t i = 0; i < items.size(); ++i) {
     if (!step(stmt.span)) break;
     frame->rounds.back() = i + 1;
+    if (stmt.names.size() == 1) record(stmt.names[0].span, Recorder::What::Name, items[i]);
     if (stmt.names.size() == 1) {
       if (stmt.names[0].text != "_") scope.bind(stmt.names[0].text, items[i], stmt.names[0].span);
     } else {

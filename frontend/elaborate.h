@@ -17,12 +17,28 @@
 
 namespace nnc::fe {
 
+/// Is told what the places of the user's files had for values, in words; for editors. A place that
+/// is evaluated several times is told several times.
+class Recorder {
+ public:
+  enum class What : uint8_t {
+    Value, // of an expression
+    Stage, // what leaves a stage of a pipeline
+    Name,  // what a name is bound to
+  };
+  virtual ~Recorder() = default;
+  /// Whether more is wanted of this place.
+  virtual bool wants(Span span, What what) = 0;
+  virtual void value(Span span, What what, const std::string &shown) = 0;
+};
+
 struct ElaborateOptions {
   std::string train;         // the name of the train block's model; empty: the first block
   int64_t maxSteps = 1'000'000; // statements, expressions in loops, and nodes
   std::string model;         // this model alone, whatever is trained
   bool everyModel = false;   // look for mistakes also in models that nothing trains or applies
   bool declarationsOnly = false; // a file of declarations is fine: it is there to be imported
+  Recorder *recorder = nullptr;
 };
 
 /// Null after errors; else the module passes ir::verify. Parses the file and what it imports.

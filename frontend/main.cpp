@@ -23,6 +23,10 @@ static int run(int argc, char **argv) {
   case Command::Explain: return explainCommand(options);
   case Command::Check: return checkCommand(options);
   case Command::Run: return runCommand(options);
+  case Command::Fmt: return fmtCommand(options);
+  case Command::Doc: return docCommand(options);
+  case Command::New: return newCommand(options);
+  case Command::Lsp: return lspCommand(options);
   case Command::Compile: return compileCommand(options);
   }
   return 2;

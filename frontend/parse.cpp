@@ -79,6 +79,7 @@ size_t characterLength(std::string_view text, size_t at) {
 struct Lexed {
   Tokens tokens;          // with all newlines, without comments
   std::vector<Span> docs; // `##` comments
+  std::vector<Span> comments; // these and all others
   bool unclosedString = false;
 };
 
@@ -96,6 +97,7 @@ class Scanner {
       if (token->getType() == antlr4::Token::EOF) break;
       uint32_t begin = uint32_t(token->getStartIndex()), end = uint32_t(token->getStopIndex() + 1);
       if (token->getType() == NNLexer::COMMENT) {
+        out_.comments.push_back({file_, begin, end});
         if (text_.substr(begin, 2) == "##") out_.docs.push_back({file_, begin, end});
         continue;
       }
@@ -333,6 +335,27 @@ class FileParser {
     return std::move(filtered_.tokens);
   }
 
+  /// With comments, without newlines.
+  std::vector<SourceToken> sourceTokens() {
+    std::vector<SourceToken> out;
+    bool newline = false;
+    Tokens all = tokens();
+    auto comment = comments_.begin();
+    for (const Token &t : all) {
+      if (t.type == NNLexer::NL) {
+        newline = true;
+        continue;
+      }
+      for (; comment != comments_.end() && comment->begin < t.begin; ++comment)
+        out.push_back({SourceToken::Comment, comment->begin, comment->end, false});
+      out.push_back({kindOf(t.type), t.begin, t.end, newline});
+      newline = false;
+    }
+    for (; comment != comments_.end(); ++comment)
+      out.push_back({SourceToken::Comment, comment->begin, comment->end, false});
+    return out;
+  }
+
   void parseInto(File &out) {
     read();
     Tokens all = std::move(filtered_.tokens);
@@ -395,6 +418,7 @@ class FileParser {
   void read() {
     lexed_ = Scanner(sources_, file_, diags_).run();
     docs_ = std::move(lexed_.docs);
+    comments_ = std::move(lexed_.comments);
     filtered_ = filterTokens(sources_, file_, lexed_.tokens, lexed_.unclosedString || diags_.full(),
                              diags_);
   }
@@ -460,7 +484,15 @@ class FileParser {
   Diagnostics &diags_;
   Lexed lexed_;
   Filtered filtered_;
-  std::vector<Span> docs_;
+  std::vector<Span> docs_, comments_;
+
+  static SourceToken::Kind kindOf(size_t type) {
+    if (type == NNLexer::NAME || (type >= NNLexer::LAYER && type <= NNLexer::AS))
+      return SourceToken::Word;
+    if (type >= NNLexer::FN && type <= NNLexer::NONE) return SourceToken::Reserved;
+    if (type == NNLexer::INT || type == NNLexer::FLOAT) return SourceToken::Number;
+    return type == NNLexer::STRING ? SourceToken::String : SourceToken::Symbol;
+  }
 };
 
 } // namespace
@@ -474,6 +506,10 @@ std::unique_ptr<File> parse(const Sources &sources, uint32_t file, Diagnostics &
 
 const Expr *parseExpr(const Sources &sources, uint32_t file, Diagnostics &diags, File &owner) {
   return FileParser(sources, file, diags).parseExprInto(owner);
+}
+
+std::vector<SourceToken> tokenize(const Sources &sources, uint32_t file, Diagnostics &diags) {
+  return FileParser(sources, file, diags).sourceTokens();
 }
 
 std::string dumpTokens(const Sources &sources, uint32_t file, Diagnostics &diags) {

@@ -14,6 +14,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace nnc::fe {
 
@@ -27,6 +28,19 @@ std::unique_ptr<File> parse(const Sources &sources, uint32_t file, Diagnostics &
 
 /// One expression alone (for `--set key=value` and tests); null after an error.
 const Expr *parseExpr(const Sources &sources, uint32_t file, Diagnostics &diags, File &owner);
+
+/// A token of the text as written; newlines and white space are left out, comments are not.
+struct SourceToken {
+  enum Kind : uint8_t { Word, Reserved, Number, String, Symbol, Comment };
+  Kind kind = Symbol;
+  uint32_t begin = 0;
+  uint32_t end = 0;
+  /// A newline that ends a statement stands between the token before and this one.
+  bool afterNewline = false;
+};
+
+/// All tokens of a file, for the formatter and editors. Reports what is no token.
+std::vector<SourceToken> tokenize(const Sources &sources, uint32_t file, Diagnostics &diags);
 
 /// The tokens behind the newline filter, one per line: "3:9  NAME  `x`". For --emit=tokens.
 std::string dumpTokens(const Sources &sources, uint32_t file, Diagnostics &diags);

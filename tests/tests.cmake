@@ -60,7 +60,7 @@ endif()
 add_executable(nnc_tests ${NNC_TEST_SOURCES})
 target_link_libraries(nnc_tests PRIVATE ${NNC_TEST_LIBRARIES} Catch2::Catch2)
 if(NNC_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL GNU) # false reports in std::regex (GCC bug 105616)
-  set_source_files_properties(tests/main.cpp tests/runtime_binary_test.cpp
+  set_source_files_properties(tests/main.cpp tests/runtime_binary_test.cpp tests/language_highlight_test.cpp
     PROPERTIES COMPILE_OPTIONS -Wno-maybe-uninitialized)
 endif()
 target_compile_definitions(nnc_tests PRIVATE NNC_SOURCE_DIR="${CMAKE_SOURCE_DIR}"

@@ -120,7 +120,12 @@ TEST_CASE("tool: mistakes on the command line", "[tool]") {
         Case{"-o x", "no model given"}, Case{"m.nn -o -", "needs a file"},
         Case{"-O7 m.nn", "unknown option `-O7`"}, Case{"--mcpu=pentium m.nn", "pentium"},
         Case{"run m.nn --epochs=3", "nnc run m.nn -- --epochs=3"},
-        Case{"fmt m.nn", "not there yet"}, Case{"lsp", "not there yet"}}) {
+        Case{"fmt", "no file given"}, Case{"fmt --chek m.nn", "did you mean `--check`?"},
+        Case{"new", "no name given"}, Case{"new a b", "one model at a time"},
+        Case{"new a --template=mlp-csw", "did you mean `mlp-csv`?"},
+        Case{"new a --template=zzzzzzzz", "the templates are mlp-csv"},
+        Case{"doc -f", "`-f` needs a value"}, Case{"fmt --check=1 m.nn", "takes no value"},
+        Case{"lsp m.nn", "unexpected argument"}}) {
     Outcome o = w.nnc(c.arguments);
     INFO(c.arguments << "\n" << o.err);
     CHECK(o.status == 2);
