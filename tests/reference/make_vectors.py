@@ -386,6 +386,13 @@ def layers():
         (2, 3, 4), (2, 5, 4),
         names=["query/kernel", "query/bias", "key/kernel", "key/bias", "value/kernel", "value/bias",
                "attention_output/kernel", "attention_output/bias"])
+    add("AdditiveAttention()", K.AdditiveAttention(), (2, 3, 2), (2, 4, 2), joined=True)
+    add("AdditiveAttention(use_scale = false)", K.AdditiveAttention(use_scale=False), (2, 3, 2),
+        (2, 4, 2), (2, 4, 2), joined=True)
+    add("GroupQueryAttention(3, 4, 2, dropout = 0.5)", K.GroupQueryAttention(3, 4, 2, dropout=0.5),
+        (2, 3, 4), (2, 5, 4),
+        names=["query/kernel", "query/bias", "key/kernel", "key/bias", "value/kernel", "value/bias",
+               "attention_output/kernel", "attention_output/bias"])
     add("EinsumDense(\"ab,bc->ac\", 3, bias_axes = \"c\", activation = tanh)",
         K.EinsumDense("ab,bc->ac", 3, bias_axes="c", activation="tanh"), (2, 4))
     add("EinsumDense(\"abc,cde->abde\", [none, 2, 5], bias_axes = \"e\")",
