@@ -88,6 +88,7 @@ TEST_CASE("compiled layers give Keras' values", "[sample]") {
       n = shape[0];
       inputs.push_back(wave(product(shape), double(inputs.size()) / 2));
     }
+    if (c.find("training") && *c.find("training")->asBool()) names += ", training = true";
     Compiled p("model M(" + params + ") { " + textOf(c) +
                (*c.find("joined")->asBool() ? "([" + names + "])" : "(" + names + ")") + " }");
     int k = 0;
