@@ -227,6 +227,19 @@ void Fit::run() {
   // After an interruption the weights stay as they are: they are where training can go on.
   if (interrupted()) return;
   for (EarlyStopping &s : stoppings) s.train_end(program, session.options.verbose == 0);
+  // Averages of weights take their place.
+  if (const NncFunction *end = program.find("train_end")) program.run(*end, 1);
+}
+
+// Layers that adapt see the training rows once, in their order, before the first step.
+void adapt(Program &program, const Dataset &data, int64_t rows) {
+  const NncFunction *function = program.find("adapt_step");
+  if (!function) return;
+  Feed feed(program, *function, data);
+  for (int64_t done = 0; done < rows; done += feed.batch) {
+    int64_t n = rows - done < feed.batch ? rows - done : feed.batch;
+    if (n == feed.batch || feed.partial) feed.run({nullptr, done, n, rows});
+  }
 }
 
 // --- data ----------------------------------------------------------------------------------------
@@ -346,8 +359,10 @@ int train(Session &s) {
     load_columns(test, s.test.specs, eval_step->inputs, eval_step->input_count, s.test.what);
   check_memory(*s.model, step, rows, bytes_of(data) + bytes_of(validation) + bytes_of(test));
 
-  start(s,
-        s.options.weights ? s.options.weights : s.metadata.get("train").text("weights", nullptr));
+  const char *weights =
+      s.options.weights ? s.options.weights : s.metadata.get("train").text("weights", nullptr);
+  start(s, weights);
+  if (!weights) adapt(s.program, data, rows);
   set_learning_rate(s);
   const Dataset &held_out = splits ? data : validation;
   bool validates = splits || validation.columns.count;

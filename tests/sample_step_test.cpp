@@ -122,3 +122,34 @@ TEST_CASE("the perceptron learns by stores alone", "[sample]") {
   output("./perceptron");
   CHECK(last(output("./perceptron evaluate"), "errors") == 0);
 }
+
+TEST_CASE("layers adapt to the training rows before the first step", "[sample]") {
+  // The mean of y over the rows that are not held out, which a step that trains nothing else reports.
+  build("adapts", "model M(x: [batch, 2]) -> [batch, 1] { x |> Normalization(name = \"norm\") |> Dense(1) }\nm = M()\n"
+                  "train m {\n" + kData + "  validation = split(0.5)\n  batch_size = 20\n"
+                  "  step(x: [batch, 2], y: [batch, 1]) {\n    minimize mean((m(x) - y) ** 2) over m with SGD(0.0)\n"
+                  "    n = Normalization(name = \"rows\")(x)\n"
+                  "    report mean_a = mean(n[:, 0]), square_a = mean(n[:, 0] ** 2)\n  }\n}\n");
+  const std::string text = output("./adapts --verbose 2");
+  CHECK(last(text, "mean_a") == Approx(0).margin(1e-3)); // of the 32 rows that train
+  CHECK(last(text, "square_a") == Approx(1).margin(1e-3));
+  CHECK(std::abs(last(text, "val_square_a") - 1) > 1e-3); // not of those held out
+}
+
+TEST_CASE("averages take the place of the weights when training ends", "[sample]") {
+  const auto program = [](const std::string &arguments) {
+    return kNet + "train net {\n" + kData + "  epochs = 3\n  seed = 5\n  step(x: [batch, 2], y: [batch, 1]) {\n"
+           "    loss = mean((net(x) - y) ** 2)\n    minimize loss over net with SGD(0.1" + arguments + ")\n"
+           "    report loss\n  }\n}\n";
+  };
+  build("plain", program(""));
+  build("averaged", program(", use_ema = true, ema_momentum = 0.9"));
+  build("latest", program(", use_ema = true, ema_momentum = 0.0")); // averages of the last weights alone
+  const auto trained = [](const std::string &name) {
+    output("./" + name + " --save=" + name + ".safetensors");
+    return last(output("./" + name + " evaluate --weights=" + name + ".safetensors"), "loss");
+  };
+  const double plain = trained("plain");
+  CHECK(trained("latest") == Approx(plain).epsilon(1e-3));
+  CHECK(std::abs(trained("averaged") - plain) > 1e-4);
+}
