@@ -9,7 +9,8 @@
 // a point linear in the item's axes, read off the index expressions. Two kernels with equal item
 // counts are item-aligned on a buffer if the boxes of different items are disjoint: either both
 // have the same axes, blocks and strides and the boxes nest like digits of a number, or both are
-// whole rows of S elements, item after item. What is not proven gets a barrier.
+// whole rows of S elements, item after item. What is not proven gets a barrier. The body of a loop
+// follows itself: it is gone through several times, and barriers are added until no round needs more.
 #include "codegen/planning.h"
 #include <algorithm>
 
@@ -181,51 +182,94 @@ constexpr double kSingleNanoseconds = 1500; // about what two meetings of all th
 
 struct Touch {
   const Footprint *box;
-  const ItemFormula *items;
+  const ItemFormula *items; // null: a loop, which has none
   bool written, single;
+  int round; // of a cyclic program
 };
 
 bool ordered(const Touch &x, const Touch &y, int64_t batch) {
   if (!x.written && !y.written) return true;
   if (x.single || y.single) return x.single && y.single;
-  if (!(*x.items == *y.items)) return false;
+  if (!x.items || !y.items || !(*x.items == *y.items)) return false;
   bool oneItem = x.items->perN == 0 && x.items->at(1) == 1;
   return oneItem || itemAligned(*x.box, *y.box, batch);
 }
 
-} // namespace
-
-void markSingles(const Program &p, Plan &plan) {
-  for (Step &s : plan.steps) {
-    const Kernel &k = p.launches[s.kernel].kernel;
-    ItemFormula items = itemFormula(k);
-    s.single = (items.perN == 0 && items.at(1) == 1) || estimate(k) < kSingleNanoseconds;
+bool isSingle(const Launch &l, bool shortOnes) {
+  if (l.loop) {
+    const std::vector<Step> &steps = l.loop->plan.steps;
+    return std::all_of(steps.begin(), steps.end(), [](const Step &s) { return s.single; });
   }
+  ItemFormula items = itemFormula(l.kernel);
+  return (items.perN == 0 && items.at(1) == 1) || (shortOnes && !l.spread && isShort(l.kernel));
 }
 
-void placeBarriers(const Program &p, Plan &plan) {
-  std::vector<std::vector<Touch>> since(p.buffers.size()); // by root, since the last barrier
-  std::vector<BufferId> touched;
-  std::vector<std::vector<Footprint>> boxes(plan.steps.size());
-  std::vector<ItemFormula> items(plan.steps.size());
-  for (size_t i = 0; i < plan.steps.size(); ++i) {
-    Step &step = plan.steps[i];
-    const Launch &l = p.launches[step.kernel];
-    items[i] = itemFormula(l.kernel);
-    for (size_t a = 0; a < l.args.size(); ++a) boxes[i].push_back(footprint(l.kernel, int32_t(a)));
-    std::vector<std::pair<BufferId, Touch>> mine;
-    for (size_t a = 0; a < l.args.size(); ++a)
-      mine.push_back({rootOf(plan, l.args[a]),
-                      {&boxes[i][a], &items[i], l.kernel.args[a].written, step.single}});
-    for (auto &[root, touch] : mine)
-      for (const Touch &earlier : since[root])
-        step.barrierBefore |= !ordered(earlier, touch, p.batch);
-    if (step.barrierBefore) {
-      for (BufferId b : touched) since[b].clear();
-      touched.clear();
+// Who touched what since the last barrier.
+class Barriers {
+ public:
+  Barriers(const Program &p, Plan &plan) : p_(p), plan_(plan), since_(p.buffers.size()) {
+    items_.resize(plan.steps.size()), boxes_.resize(plan.steps.size());
+    for (size_t i = 0; i < plan.steps.size(); ++i) {
+      const Launch &l = p.launches[plan.steps[i].kernel];
+      items_[i] = itemFormula(l.kernel);
+      for (size_t a = 0; a < l.args.size(); ++a) boxes_[i].push_back(footprint(l.kernel, int32_t(a)));
     }
-    for (auto &[root, touch] : mine) since[root].push_back(touch), touched.push_back(root);
   }
+
+  void run(int round) {
+    for (size_t i = 0; i < plan_.steps.size(); ++i) visit(i, round);
+  }
+
+ private:
+  const Program &p_;
+  Plan &plan_;
+  std::vector<std::vector<Touch>> since_; // by memory
+  std::vector<BufferId> touched_;
+  std::vector<std::vector<Footprint>> boxes_;
+  std::vector<ItemFormula> items_;
+
+  // Memories that take turns change places every round.
+  BufferId memory(BufferId root, int round) const {
+    if (size_t(root) >= plan_.place.size() || plan_.place[root].other < 0 || round % 2 == 0) return root;
+    for (BufferId b = 0; b < BufferId(plan_.place.size()); ++b)
+      if (plan_.place[b].outer == plan_.place[root].other && plan_.place[b].other >= 0) return b;
+    return root;
+  }
+  // Slices of different rounds are different bytes.
+  bool sliced(BufferId b) const { return p_.buffers[b].life == Life::Outer && p_.buffers[b].slice != 0; }
+
+  void visit(size_t i, int round) {
+    Step &step = plan_.steps[i];
+    const Launch &l = p_.launches[step.kernel];
+    std::vector<std::pair<BufferId, Touch>> mine;
+    for (size_t a = 0; a < l.args.size(); ++a) {
+      const ItemFormula *items = l.loop ? nullptr : &items_[i];
+      BufferId root = rootOf(plan_, l.args[a]);
+      mine.push_back({memory(root, round), {&boxes_[i][a], items, l.kernel.args[a].written, step.single, round}});
+      for (const Touch &earlier : since_[mine.back().first])
+        if (earlier.round == round || !sliced(root))
+          step.barrierBefore |= !ordered(earlier, mine.back().second, p_.batch);
+    }
+    if (step.barrierBefore) {
+      for (BufferId b : touched_) since_[b].clear();
+      touched_.clear();
+    }
+    for (auto &[b, touch] : mine) since_[b].push_back(touch), touched_.push_back(b);
+  }
+};
+
+} // namespace
+
+bool isShort(const Kernel &k) { return estimate(k) < kSingleNanoseconds; }
+
+void markSingles(const Program &p, Plan &plan, bool shortOnes) {
+  for (Step &s : plan.steps) s.single = isSingle(p.launches[s.kernel], shortOnes);
+}
+
+// Rounds 0 to 2 of a cyclic program: conflicts between rounds repeat after two, as memories take turns.
+void placeBarriers(const Program &p, Plan &plan, bool cyclic) {
+  Barriers barriers(p, plan);
+  for (int round = 0; round < (cyclic ? 3 : 1); ++round) barriers.run(round);
 }
 
 } // namespace nnc::cg

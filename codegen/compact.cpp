@@ -178,8 +178,10 @@ struct Compactor {
 } // namespace
 
 void compact(Launch &l) {
+  if (l.loop) return;
   Compactor c{l, {}, {}, {}, {}, {}, {}};
   c.run();
+  c.to.function = l.function;
   l = std::move(c.to);
 }
 

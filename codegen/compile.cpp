@@ -43,9 +43,12 @@ struct Timer {
 
 // --- which functions -----------------------------------------------------------------------------
 
-bool isCompiled(const ir::Function &f) {
-  for (const ir::Node &n : f.nodes)
-    if (n.op == ir::Op::grad_ || n.op == ir::Op::call_ || n.op == ir::Op::scan_) return false;
+bool isCompiled(const ir::Module &m, const ir::Function &f) {
+  for (const ir::Node &n : f.nodes) {
+    if (n.op == ir::Op::grad_ || n.op == ir::Op::call_) return false;
+    if (auto *a = std::get_if<ir::ScanAttr>(&n.attr); a && !isCompiled(m, *m.find(a->body)))
+      return false;
+  }
   return true;
 }
 
@@ -67,12 +70,12 @@ std::vector<const ir::Function *> entryPoints(const ir::Module &m) {
   for (auto &f : m.functions) {
     bool step = isStepFunction(f->name);
     if (!step && referred.count(f->name)) continue;
-    if (isCompiled(*f))
+    if (isCompiled(m, *f))
       entries.push_back(f.get());
     else if (step)
       throw std::runtime_error("`" + f->name +
-                               "` has a `scan`, `call` or `grad` left, which code generation "
-                               "does not take yet");
+                               "` has a `call` or `grad` left, which code generation does not "
+                               "take");
   }
   return entries;
 }
@@ -189,7 +192,7 @@ CompiledFunction lower(const ir::Module &m, const ir::Function &f,
   fusion.layouts = &persistent.layouts;
   c.program = fuse(m, f, fusion);
   timer("fuse " + f.name);
-  for (Launch &l : c.program.launches) schedule(l.kernel, o.target);
+  forEachKernel(c.program, [&](Kernel &k) { schedule(k, o.target); });
   timer("schedule " + f.name);
   c.plan = plan(c.program, persistent, o.plan);
   c.plan.bill = billOf(m, c.plan, persistent.layouts);
@@ -333,8 +336,14 @@ std::string Compiled::kernelsText() const {
   std::ostringstream o;
   for (const CompiledFunction &f : functions) {
     o << "function " << f.program.function->name << ", batch " << f.program.batch << "\n";
-    for (const Launch &l : f.program.launches) {
+    std::vector<int32_t> loopOf(f.program.launches.size(), -1);
+    for (const Step &s : f.plan.steps) loopOf[size_t(s.kernel)] = s.loop;
+    for (size_t i = 0; i < f.program.launches.size(); ++i) {
+      const Launch &l = f.program.launches[i];
       o << "\n" << print(l.kernel, true);
+      for (int32_t at = loopOf[i]; at >= 0; at = f.plan.loops[size_t(at)].parent)
+        o << "  in loop \"" << f.plan.loops[size_t(at)].name << "\", " << f.plan.loops[size_t(at)].length
+          << " rounds" << (f.plan.loops[size_t(at)].reverse ? ", last iteration first" : "") << "\n";
       for (size_t a = 0; a < l.args.size(); ++a)
         o << "  arg" << a << " = " << f.program.buffers[l.args[a]].name << "\n";
     }

@@ -25,10 +25,11 @@ using ir::Node;
 using ir::Op;
 using ir::ValueId;
 
-Fuser::Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o) : m(m), f(f), options(o) {
+Fuser::Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o, const Frame *frame)
+    : m(m), f(f), options(o), frame(frame) {
   program.function = &f;
   program.batch = f.batch;
-  facts = chooseRoots(m, f, o);
+  facts = chooseRoots(m, f, o, frame);
   groupOf.assign(f.values.size(), -1);
   bufferOf.assign(f.values.size(), -1);
 }
@@ -36,7 +37,7 @@ Fuser::Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o) :
 // --- buffers -------------------------------------------------------------------------------------
 
 void Fuser::makeBuffers() {
-  int32_t input = 0;
+  int32_t input = 0; // number among those that are not bound; a body's are all
   for (const ir::Param &p : f.params) {
     Buffer b;
     b.name = f.values[p.value.i].name;
@@ -45,7 +46,13 @@ void Fuser::makeBuffers() {
     b.value = p.value;
     b.persistent = p.bind;
     b.life = p.bind.empty() ? Life::Input : Life::Persistent;
-    if (p.bind.empty()) b.input = input++;
+    if (frame) {
+      const Frame::Part &part = frame->params[size_t(input++)];
+      b.life = Life::Outer;
+      b.outer = part.outer, b.slice = part.slice, b.layout = part.layout;
+    } else if (p.bind.empty()) {
+      b.input = input++;
+    }
     bufferOf[p.value.i] = BufferId(program.buffers.size());
     program.buffers.push_back(std::move(b));
   }
@@ -83,6 +90,19 @@ int32_t Fuser::argFor(Launch &l, BufferId b, bool write) {
   }
   (write ? l.kernel.args[i].written : l.kernel.args[i].read) = true;
   return i;
+}
+
+void Fuser::addStores(Launch &l, Stage &s, ValueId v, const std::vector<Index> &at, int slot) {
+  std::vector<BufferId> places{buffer(v)};
+  if (auto it = alsoAt_.find(v.i); it != alsoAt_.end())
+    places.insert(places.end(), it->second.begin(), it->second.end());
+  for (BufferId b : places) {
+    Store st;
+    st.access.arg = argFor(l, b, true);
+    st.access.flat = placeOf(l.kernel, program.buffers[b].layout, f.type(v).dims, at, f.batch);
+    st.slot = slot;
+    s.stores.push_back(st);
+  }
 }
 
 // --- placing roots --------------------------------------------------------------------------------
@@ -127,7 +147,7 @@ int Fuser::newGroup(const Node &node) {
   Group &g = groups.back();
   g.kernel().batch = f.batch;
   g.kernel().loc = node.loc;
-  g.kernel().name = nameOf(node.result());
+  if (node.resultCount) g.kernel().name = nameOf(node.result());
   return int(groups.size()) - 1;
 }
 
@@ -150,6 +170,12 @@ void Fuser::place(const Node &node) {
         if (groups[g].open && groups[g].dims.empty() && groups[g].kernel().cls == KernelClass::Loops &&
             groups[g].locals.empty() && !deps.count(g))
           order.push_back(g);
+    // In a loop every kernel costs in every round: pointwise ones over the same axes are one.
+    if (frame && isElementwise(f, node) && !f.type(node.result()).isScalar())
+      for (int g = 0; g < int(groups.size()); ++g)
+        if (groups[g].open && groups[g].kernel().cls == KernelClass::Loops && !groups[g].dims.empty() &&
+            !deps.count(g))
+          order.push_back(g);
     for (int g : order) {
       bool circle = false;
       for (int d : deps) circle |= d != g && reaches(d, g);
@@ -167,6 +193,7 @@ void Fuser::place(const Node &node) {
     groups[id].members.push_back(node.result(k));
   }
   switch (node.op) {
+  case Op::scan_: return addScan(node, id);
   case Op::contract_: return addContract(node, id);
   case Op::reduce_:
   case Op::max_index_: return addReduce(node, groups[id], id);
@@ -182,9 +209,46 @@ void Fuser::place(const Node &node) {
   }
 }
 
+// A few pieces of one type side by side: their kernel stores each where it belongs.
+static bool joins(const ir::Function &f, const Node &n) {
+  constexpr size_t kMostPieces = 16;
+  if (n.op != Op::concat_ || n.operands.size() > kMostPieces) return false;
+  const size_t d = size_t(std::get<ir::AxisAttr>(n.attr).dim);
+  return f.type(n.operands[0]).dims[d].isConst() &&
+         std::all_of(n.operands.begin(), n.operands.end(),
+                     [&](ValueId x) { return f.type(x) == f.type(n.operands[0]); });
+}
+
+bool Fuser::mergeConcat(const Node &node, Group &g, int id) {
+  Kernel &k = g.kernel();
+  ValueId v = node.result();
+  if (k.cls != KernelClass::Loops || f.type(node.operands[0]).dims != g.dims || g.dims.empty()) return false;
+  const int64_t d = std::get<ir::AxisAttr>(node.attr).dim;
+  Reader r(f, facts, k, this, &g, id);
+  std::vector<Index> at;
+  for (AxisId a : g.dimAxes) at.push_back(k.axisIndex(a));
+  std::vector<ExprId> bodies;
+  for (ValueId x : node.operands) {
+    bodies.push_back(r.read(x, at));
+    if (bodies.back() < 0) return false;
+  }
+  groupOf[v.i] = id;
+  for (ExprId body : bodies) {
+    Stage s;
+    s.body = body;
+    s.type = ir::widened(f.type(v).dtype);
+    s.name = nameOf(v);
+    addStores(g.launch, s, v, at);
+    k.stages.push_back(std::move(s));
+    at[size_t(d)] = at[size_t(d)] + dimIndex(g.dims[size_t(d)]);
+  }
+  return true;
+}
+
 bool Fuser::tryMerge(const Node &node, int id) {
   Group &g = groups[id];
   if (!g.open) return false;
+  if (joins(f, node) && mergeConcat(node, g, id)) return true;
   if (isElementwise(f, node)) return mergeElementwise(node, g, id);
   if (node.op == Op::reduce_ || node.op == Op::max_index_) return mergeReduce(node, g, id);
   return false;
@@ -235,10 +299,7 @@ bool Fuser::mergeElementwise(const Node &node, Group &g, int id) {
   s.body = body;
   s.type = ir::widened(f.type(v).dtype);
   s.name = nameOf(v);
-  Store st;
-  st.access.arg = argFor(g.launch, buffer(v), true);
-  st.access.flat = place(g.kernel(), v, at);
-  s.stores.push_back(st);
+  addStores(g.launch, s, v, at);
   if (loop.empty() && g.kernel().cls == KernelClass::Loops) {
     g.locals[v.i] = {int(g.kernel().stages.size()), 0};
     g.inlined.erase(v.i);
@@ -248,9 +309,12 @@ bool Fuser::mergeElementwise(const Node &node, Group &g, int id) {
 }
 
 void Fuser::addElementwise(const Node &node, Group &g, int id) {
-  g.dims = f.type(node.result()).dims;
+  const bool pieces = options.fuse && joins(f, node) && !f.type(node.result()).isScalar();
+  g.dims = f.type(pieces ? node.operands[0] : node.result()).dims;
   for (Dim d : g.dims) g.dimAxes.push_back(g.kernel().axis("", d));
   g.kernel().parallel = g.dimAxes;
+  if (pieces && mergeConcat(node, g, id)) return;
+  NNC_CHECK(!pieces, "the pieces of a concatenation cannot be read in a kernel of their own");
   NNC_CHECK(mergeElementwise(node, g, id), "an elementwise value cannot be read in a kernel of its own");
 }
 
@@ -379,12 +443,8 @@ void Fuser::addReduce(const Node &node, Group &g, int id) {
   bool convert = want == DType::boolean || want == DType::u8;
   for (int slot = 0; slot < node.resultCount; ++slot) {
     ValueId v = node.result(slot);
-    Store st;
-    st.access.arg = argFor(g.launch, buffer(v), true);
-    st.access.flat = place(k, v, out);
-    st.slot = slot;
     if (slot == 0 && convert) continue;
-    s.stores.push_back(st);
+    addStores(g.launch, s, v, out, slot);
     g.locals[v.i] = {stage, slot};
   }
   k.stages.push_back(s);
@@ -397,10 +457,7 @@ void Fuser::addReduce(const Node &node, Group &g, int id) {
   back.body = convertExpr(k, k.expr(local), want);
   back.type = want;
   back.name = s.name;
-  Store st;
-  st.access.arg = argFor(g.launch, buffer(node.result()), true);
-  st.access.flat = place(k, node.result(), out);
-  back.stores.push_back(st);
+  addStores(g.launch, back, node.result(), out);
   g.locals[node.firstResult.i] = {stage + 1, 0};
   k.stages.push_back(back);
 }
@@ -429,10 +486,7 @@ void Fuser::addCumsum(const Node &node, Group &g, int id) {
   s.exclusive = a.exclusive;
   s.type = ir::widened(f.type(node.result()).dtype);
   s.name = k.name;
-  Store st;
-  st.access.arg = argFor(g.launch, buffer(node.result()), true);
-  st.access.flat = place(k, node.result(), at);
-  s.stores.push_back(st);
+  addStores(g.launch, s, node.result(), at);
   k.stages.push_back(s);
   g.open = false;
 }
@@ -479,10 +533,7 @@ void Fuser::addUnwindow(const Node &node, Group &g, int id) {
   }
   s.combine = Combine::sum;
   s.name = k.name;
-  Store st;
-  st.access.arg = argFor(g.launch, buffer(node.result()), true);
-  st.access.flat = place(k, node.result(), at);
-  s.stores.push_back(st);
+  addStores(g.launch, s, node.result(), at);
   g.locals[node.firstResult.i] = {int(k.stages.size()), 0};
   k.stages.push_back(s);
 }
@@ -552,6 +603,67 @@ void Fuser::addSort(const Node &node, Group &g, int id) {
 
 // --- end ------------------------------------------------------------------------------------------
 
+// Appends a copy of a parameter to a kernel over the same axes.
+bool Fuser::copyBeside(ValueId v, BufferId to) {
+  if (f.def(v) || !options.fuse) return false;
+  for (Group &g : groups) {
+    if (!g.open || g.kernel().cls != KernelClass::Loops || g.dims.empty() || g.dims != f.type(v).dims) continue;
+    Kernel &k = g.kernel();
+    std::vector<Index> at;
+    for (AxisId a : g.dimAxes) at.push_back(k.axisIndex(a));
+    Reader r(f, facts, k, this, &g, int(&g - groups.data()));
+    Stage s;
+    s.body = r.read(v, at);
+    s.type = ir::widened(f.type(v).dtype);
+    s.name = program.buffers[to].name;
+    Store st;
+    st.access.arg = argFor(g.launch, to, true);
+    st.access.flat = placeOf(k, program.buffers[to].layout, g.dims, at, f.batch);
+    s.stores.push_back(st);
+    k.stages.push_back(std::move(s));
+    return true;
+  }
+  return false;
+}
+
+// Copies a value with memory; where to.
+BufferId Fuser::copyOf(ValueId v, Buffer to) {
+  BufferId from = buffer(v);
+  to.type = f.type(v);
+  to.value = v;
+  program.buffers.push_back(to);
+  BufferId own = BufferId(program.buffers.size()) - 1;
+  if (frame && copyBeside(v, own)) return own;
+  const Layout layout = program.buffers[from].layout;
+  groups.emplace_back();
+  Group &g = groups.back();
+  g.open = false;
+  if (groupOf[v.i] >= 0) g.deps.insert(groupOf[v.i]);
+  Kernel &k = g.kernel();
+  k.batch = f.batch;
+  k.name = to.name;
+  std::vector<Index> at;
+  Dims dims = f.type(v).dims;
+  for (Dim d : dims) {
+    k.parallel.push_back(k.axis("", d));
+    at.push_back(k.axisIndex(k.parallel.back()));
+  }
+  Expr e;
+  e.op = SOp::load;
+  e.type = ir::widened(f.type(v).dtype);
+  e.access.arg = argFor(g.launch, from, false);
+  e.access.flat = placeOf(k, layout, dims, at, f.batch);
+  Stage s;
+  s.type = e.type;
+  s.body = k.expr(e);
+  Store st;
+  st.access.arg = argFor(g.launch, own, true);
+  st.access.flat = placeOf(k, to.layout, dims, at, f.batch);
+  s.stores.push_back(st);
+  k.stages.push_back(s);
+  return own;
+}
+
 // Results that are parameters or constants, or stand twice among the bound results, need a buffer of their own.
 void Fuser::copyResults() {
   std::set<BufferId> bound;
@@ -562,38 +674,10 @@ void Fuser::copyResults() {
     bool copy = source.life == Life::Constant ||
                 (r.bind && !same && (source.life != Life::Transient || !bound.insert(b).second));
     if (copy) {
-      groups.emplace_back();
-      Group &g = groups.back();
-      if (groupOf[r.value.i] >= 0) g.deps.insert(groupOf[r.value.i]);
-      Kernel &k = g.kernel();
-      k.batch = f.batch;
-      k.name = r.name;
-      std::vector<Index> at;
-      Dims dims = f.type(r.value).dims;
-      for (Dim d : dims) {
-        k.parallel.push_back(k.axis("", d));
-        at.push_back(k.axisIndex(k.parallel.back()));
-      }
-      Expr e;
-      e.op = SOp::load;
-      e.type = ir::widened(f.type(r.value).dtype);
-      e.access.arg = argFor(g.launch, b, false);
-      e.access.flat = placeOf(k, source.layout, dims, at, f.batch);
       Buffer own;
       own.name = r.name;
-      own.type = f.type(r.value);
       if (r.bind && options.layouts && options.layouts->count(r.name)) own.layout = options.layouts->at(r.name);
-      own.value = r.value;
-      program.buffers.push_back(own);
-      b = BufferId(program.buffers.size()) - 1;
-      Stage s;
-      s.type = e.type;
-      s.body = k.expr(e);
-      Store st;
-      st.access.arg = argFor(g.launch, b, true);
-      st.access.flat = placeOf(k, own.layout, dims, at, f.batch);
-      s.stores.push_back(st);
-      k.stages.push_back(s);
+      b = copyOf(r.value, std::move(own));
     }
     if (!same) program.results.push_back({r.name, b, r.bind});
   }
@@ -603,6 +687,8 @@ void Fuser::copyResults() {
 void Fuser::finish() {
   std::set<BufferId> needed;
   for (const ProgramResult &r : program.results) needed.insert(r.buffer);
+  for (BufferId b = 0; b < BufferId(program.buffers.size()); ++b)
+    if (program.buffers[b].life == Life::Outer) needed.insert(b);
   auto readArgs = [&](Launch &l) {
     compact(l);
     for (size_t i = 0; i < l.args.size(); ++i)
@@ -651,7 +737,9 @@ void Fuser::finish() {
     launches(g, [&](Launch &l) {
       bool stores = false;
       for (const KernelArg &a : l.kernel.args) stores |= a.written;
-      if (stores) program.launches.push_back(std::move(l));
+      if (!stores) return;
+      l.function = &f;
+      program.launches.push_back(std::move(l));
     });
 }
 
@@ -666,6 +754,7 @@ static void requireElements(const ir::Function &f) {
 Program Fuser::run() {
   requireElements(f);
   makeBuffers();
+  if (frame) frameResults();
   for (const Node &n : f.nodes) {
     bool any = false;
     for (int k = 0; k < n.resultCount; ++k) any |= facts.root[n.result(k).i] != 0;
@@ -675,7 +764,10 @@ Program Fuser::run() {
     if (!wanted) continue;
     place(n);
   }
-  copyResults();
+  if (frame)
+    bodyResults();
+  else
+    copyResults();
   finish();
   return std::move(program);
 }

@@ -39,14 +39,28 @@ struct Roots {
   }
 };
 
+// The body of a loop: where the parameters and the stacked results of its function lie. In the order of
+// the function's parameters and results; those of carries are left as they are.
+struct Frame {
+  struct Part {
+    BufferId outer = -1; // of the enclosing program
+    Layout layout;
+    int64_t slice = 0; // bytes
+  };
+  size_t carries = 0;
+  std::vector<Part> params, results;
+};
+
 class Fuser {
 public:
-  Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o);
+  Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o, const Frame *frame = nullptr);
   Program run();
 
   const ir::Module &m;
   const ir::Function &f;
   FuseOptions options;
+  const Frame *frame; // null: not the body of a loop
+  std::vector<Loop::Carry> carries; // of a body, as far as the body knows them
   Program program;
   Roots facts;
   std::vector<Group> groups;
@@ -62,6 +76,8 @@ public:
   Index place(Kernel &k, ir::ValueId v, const std::vector<Index> &at) const {
     return placeOf(k, facts.layoutOf(v), f.type(v).dims, at, f.batch);
   }
+  // Stores result `slot` of the stage wherever the value at the index `at` lives.
+  void addStores(Launch &l, Stage &s, ir::ValueId v, const std::vector<Index> &at, int slot = 0);
   int64_t count(const Dims &d) const { return ir::elementCount(d, std::max<int64_t>(f.batch, 1)); }
 
   // The kernel that adds up partial results (fuse_split.cpp).
@@ -69,6 +85,15 @@ public:
 
 private:
   void makeBuffers();
+  void frameResults();
+  Buffer partFor(size_t result) const;
+  BufferId copyOf(ir::ValueId v, Buffer to);
+  bool copyBeside(ir::ValueId v, BufferId to);
+  bool mergeConcat(const ir::Node &node, Group &g, int id);
+  void bodyResults();
+  void addScan(const ir::Node &node, int id);
+  BufferId firstValue(ir::ValueId v, int id);
+  std::map<int32_t, std::vector<BufferId>> alsoAt_; // ValueId -> further places (fuse_scan.cpp)
   void place(const ir::Node &node);
   bool tryMerge(const ir::Node &node, int g);
   bool mergeElementwise(const ir::Node &node, Group &g, int id);
@@ -89,7 +114,12 @@ private:
   void finish();
 };
 
-Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o);
+Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o,
+                  const Frame *frame = nullptr);
+// A value and the number of the body's result that it is stored for, in place.
+std::map<int32_t, size_t> stackedValues(const ir::Function &f, const Frame &frame);
+// Can the kernels that make the value store it in any layout, and in several places?
+bool storesAnywhere(const ir::Function &f, ir::ValueId v);
 // Is the operand an affine read of one buffer, so that a contraction can load it directly?
 bool affineOperand(const ir::Function &f, const Roots &r, ir::ValueId v);
 // Views: never memory of their own unless somebody asks (concat included).

@@ -119,7 +119,6 @@ struct Lowering {
 
   Kernel &k() { return launch.kernel; }
   const Dims &ydims() { return fuser.f.type(node.result()).dims; }
-  const Layout &layout() { return fuser.facts.layoutOf(node.result()); }
 
   void begin() {
     k().cls = KernelClass::Contract;
@@ -178,7 +177,7 @@ struct Lowering {
     k().contract.b = operand(1);
   }
 
-  void storeAcc(BufferId buffer, const Layout &layout, const Dims &dims, const std::vector<Index> &index) {
+  Stage accStage() {
     Expr acc;
     acc.op = SOp::acc;
     acc.type = k().contract.type;
@@ -186,10 +185,12 @@ struct Lowering {
     s.type = acc.type;
     s.body = k().expr(acc);
     s.name = k().name;
-    Store st;
-    st.access.arg = fuser.argFor(launch, buffer, true);
-    st.access.flat = placeOf(k(), layout, dims, index, fuser.f.batch);
-    s.stores.push_back(st);
+    return s;
+  }
+  // Stores the result at `at`.
+  void storeAcc() {
+    Stage s = accStage();
+    fuser.addStores(launch, s, node.result(), at);
     k().stages.push_back(s);
   }
 };
@@ -252,7 +253,7 @@ static void addPhase(Lowering &l, const std::vector<Phase> &phases) {
   // The pivot is no longer a free label: its tensor is read at i(h', u), which may leave it.
   for (int t = 0; t < 2; ++t)
     (t == 0 ? l.k().contract.a : l.k().contract.b) = l.operand(t);
-  l.storeAcc(l.fuser.buffer(l.node.result()), l.layout(), l.ydims(), l.at);
+  l.storeAcc();
 }
 
 static void addZeros(Lowering &l, const std::vector<Phase> &phases) {
@@ -271,10 +272,7 @@ static void addZeros(Lowering &l, const std::vector<Phase> &phases) {
   Stage s;
   s.type = k.contract.type;
   s.body = constantExpr(k, 0, s.type);
-  Store st;
-  st.access.arg = l.fuser.argFor(l.launch, l.fuser.buffer(l.node.result()), true);
-  st.access.flat = placeOf(k, l.layout(), l.ydims(), at, l.fuser.f.batch);
-  s.stores.push_back(st);
+  l.fuser.addStores(l.launch, s, l.node.result(), at);
   k.stages.push_back(s);
 }
 
@@ -352,7 +350,12 @@ static void splitContract(Lowering &l, int64_t splits, Fuser &fuser, const Node 
   BufferId pb = BufferId(fuser.program.buffers.size()) - 1;
   std::vector<Index> at = l.at;
   at.insert(at.begin(), k.axisIndex(s));
-  l.storeAcc(pb, {}, partial.type.dims, at);
+  Stage stage = l.accStage();
+  Store st;
+  st.access.arg = fuser.argFor(l.launch, pb, true);
+  st.access.flat = flatten(k, partial.type.dims, at, fuser.f.batch);
+  stage.stores.push_back(st);
+  k.stages.push_back(stage);
 
   fuser.groups[l.id].open = false;
   fuser.addCombine(node, l.id, pb, splits, Combine::sum);
@@ -382,7 +385,7 @@ void Fuser::addContract(const Node &node, int id) {
     return;
   }
   l.operands();
-  l.storeAcc(buffer(node.result()), l.layout(), l.ydims(), l.at);
+  l.storeAcc();
   g.dims = l.ydims();
   for (const LabelForm &form : a.forms[2])
     g.dimAxes.push_back(form.terms.empty() ? -1 : l.labels[form.terms[0].label].axes[0]);

@@ -149,9 +149,16 @@ void noteLayouts(const ir::Function &f, const Layouts &layouts, Roots &r) {
     if (!p.bind.empty()) note(p.bind, p.value);
   for (const ir::Result &x : f.results) {
     const Node *n = f.def(x.value);
-    if (x.bind && n && n->op != Op::scatter_add_ && n->op != Op::sort_ && n->op != Op::constant_)
+    if (x.bind && n && n->op != Op::scatter_add_ && n->op != Op::sort_ && n->op != Op::scan_ && n->op != Op::constant_)
       note(x.name, x.value);
   }
+}
+
+// The parts of the enclosing program's buffers that a body reads and writes.
+void noteParts(const ir::Function &f, const Frame &frame, Roots &r) {
+  for (size_t i = 0; i < f.params.size(); ++i)
+    if (!frame.params[i].layout.isRowMajor()) r.layouts.emplace(f.params[i].value.i, &frame.params[i].layout);
+  for (auto [v, result] : stackedValues(f, frame)) r.layouts.emplace(v, &frame.results[result].layout);
 }
 
 struct Chooser {
@@ -179,6 +186,16 @@ struct Chooser {
     r.cost[x.i] = 0.5;
   }
 
+  // Memory for what a loop reads. A carry's first value that nobody else reads is where the loop goes on;
+  // others are copied, or computed there (fuse_scan.cpp).
+  void makeLoopOperand(ValueId x, bool carry) {
+    const Node *n = f.def(x);
+    if (!n || (carry && r.uses[x.i] > 1)) return;
+    if (n->op == Op::constant_ && !isSplat(f, x)) return;
+    r.root[x.i] = 1;
+    r.cost[x.i] = 0.5;
+  }
+
   void visit(const Node &n) {
     double cost = ownCost(n);
     for (ValueId x : n.operands) {
@@ -188,6 +205,9 @@ struct Chooser {
     }
     if (n.op == Op::contract_)
       for (ValueId x : n.operands) makeOperand(x);
+    if (auto *scan = std::get_if<ir::ScanAttr>(&n.attr))
+      for (size_t i = 0; i < n.operands.size(); ++i)
+        makeLoopOperand(n.operands[i], int64_t(i) < scan->carries);
     for (int k = 0; k < n.resultCount; ++k) {
       ValueId v = n.result(k);
       r.cost[v.i] = cost;
@@ -217,7 +237,7 @@ bool affineOperand(const ir::Function &f, const Roots &r, ValueId v) {
                                        [&](const Guard &g) { return affine(g.index); });
 }
 
-Roots chooseRoots(const ir::Module &, const ir::Function &f, const FuseOptions &o) {
+Roots chooseRoots(const ir::Module &, const ir::Function &f, const FuseOptions &o, const Frame *frame) {
   Chooser c{f, {}};
   size_t count = f.values.size();
   c.r.root.assign(count, 0);
@@ -228,6 +248,7 @@ Roots chooseRoots(const ir::Module &, const ir::Function &f, const FuseOptions &
     c.r.cost[p.value.i] = 0.5;
   }
   if (o.layouts) noteLayouts(f, *o.layouts, c.r);
+  if (frame) noteParts(f, *frame, c.r);
   for (const Node &n : f.nodes)
     for (ValueId x : n.operands) ++c.r.uses[x.i];
   for (const ir::Result &x : f.results) ++c.r.uses[x.value.i];

@@ -118,10 +118,7 @@ void Fuser::addCombine(const Node &node, int partialGroup, BufferId partial, int
   stage.body = k.expr(e);
   stage.name = nameOf(v);
   groupOf[v.i] = id;
-  Store st;
-  st.access.arg = argFor(g.launch, buffer(v), true);
-  st.access.flat = place(k, v, where);
-  stage.stores.push_back(st);
+  addStores(g.launch, stage, v, where);
   k.stages.push_back(stage);
   g.locals[v.i] = {0, 0};
   g.members.push_back(v);

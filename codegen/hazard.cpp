@@ -12,7 +12,8 @@
 //   - two accesses of one epoch, one of which writes, must be of the same "who": items of one
 //     kernel write disjoint bytes, and kernels that conflict are item-aligned or have a barrier;
 //   - an element that is read as buffer b was last written as b, or as the operand that b
-//     replaces in place.
+//     replaces in place. A slice counts as its sequence, a carry of any round as its first value.
+// Loops are replayed round by round.
 // Indices are evaluated at every point of the item, with the innermost contiguous axis taken as a
 // run. Meant for the programs of tests: time and memory grow with the elements touched.
 #include "codegen/planning.h"
@@ -195,10 +196,8 @@ class Replay {
   }
 
   std::string run() {
-    for (step_ = 0; step_ < int(plan_.steps.size()) && error_.empty(); ++step_) {
-      if (plan_.steps[step_].barrierBefore) ++epoch_;
-      replayStep();
-    }
+    rounds_.resize(plan_.loops.size());
+    replay(0, int(plan_.steps.size()), 0);
     if (error_.empty()) checkResults();
     return error_;
   }
@@ -211,6 +210,47 @@ class Replay {
   int32_t epoch_ = 0;
   std::vector<Cell> cells_[2];
   std::string error_;
+  std::vector<int64_t> rounds_; // by loop
+
+  // Steps [first, end); `loop` is the first loop that begins at `first` or later.
+  void replay(int first, int end, size_t loop) {
+    for (int i = first; i < end && error_.empty();) {
+      while (loop < plan_.loops.size() && plan_.loops[loop].first < i) ++loop;
+      if (loop < plan_.loops.size() && plan_.loops[loop].first == i) {
+        const PlannedLoop &l = plan_.loops[loop];
+        if (l.barrierBefore) ++epoch_;
+        for (int64_t &r = rounds_[loop] = 0; r < l.length; ++r) replay(l.first, l.end, loop + 1);
+        i = l.end;
+        continue;
+      }
+      step_ = i++;
+      if (plan_.steps[step_].barrierBefore) ++epoch_;
+      replayStep();
+    }
+  }
+
+  // Where the buffer begins in this round of the loops around it.
+  int64_t offsetOf(BufferId b) const {
+    int64_t offset = plan_.place[b].offset;
+    for (const Advance &a : plan_.place[b].advances) {
+      int64_t r = rounds_[size_t(a.loop)];
+      offset += (r + 1) / 2 * a.even + r / 2 * a.odd;
+    }
+    return offset;
+  }
+
+  BufferId identity(BufferId b) const {
+    while (p_.buffers[b].view >= 0) b = p_.buffers[b].view;
+    return b;
+  }
+
+  // Elements that may be touched, as indices of the buffer: a part ends with the whole.
+  Range extentOf(BufferId b, int64_t bytes) const {
+    if (p_.buffers[b].slice == 0) return {0, bytesOf(p_.buffers[b], p_.batch) / bytes};
+    BufferId root = rootOf(plan_, b);
+    int64_t before = (offsetOf(b) - plan_.place[root].offset) / bytes;
+    return {-before, bytesOf(p_.buffers[root], p_.batch) / bytes - before};
+  }
 
   bool tracked(BufferId b) const {
     Life region = plan_.place[b].region;
@@ -260,16 +300,16 @@ class Replay {
              int64_t who) {
     BufferId b = l.args[t.access.arg];
     if (!tracked(b)) return;
-    int64_t bytes = ir::dtypeBytes(p_.buffers[b].type.dtype),
-            size = bytesOf(p_.buffers[b], p_.batch) / bytes;
+    int64_t bytes = ir::dtypeBytes(p_.buffers[b].type.dtype), offset = offsetOf(b);
+    Range extent = extentOf(b, bytes);
     bool inPlace = l.kernel.args[t.access.arg].written;
     forEachRun(k, t, ranges, n_, [&](int64_t first, int64_t count) {
-      if (first < 0 || first + count > size)
+      if (first < extent.begin || first + count > extent.end)
         return report(stepName(step_) + " touches `" + p_.buffers[b].name + "` outside its " +
-                      std::to_string(size) + " elements, at " +
-                      std::to_string(first + (first < 0 ? 0 : count - 1)));
+                      std::to_string(extent.end - extent.begin) + " elements, at " +
+                      std::to_string(first + (first < extent.begin ? 0 : count - 1)));
       std::vector<Cell> &cells = cells_[plan_.place[b].region == Life::Transient];
-      int64_t from = (plan_.place[b].offset + first * bytes) / unit_,
+      int64_t from = (offset + first * bytes) / unit_,
               upTo = from + count * bytes / unit_;
       if (upTo > int64_t(cells.size()))
         return report(stepName(step_) + " leaves the region of `" + p_.buffers[b].name + "`");
@@ -283,7 +323,7 @@ class Replay {
       return report("no barrier between " + stepName(c.writeStep) + ", which writes `" +
                     p_.buffers[c.owner].name + "`, and " + stepName(step_) + ", which reads `" +
                     p_.buffers[b].name + "` there");
-    bool own = c.owner == b || (inPlace && c.owner == plan_.alias[b]) ||
+    bool own = c.owner == identity(b) || (inPlace && c.owner == identity(plan_.alias[b])) ||
                (c.owner < 0 && p_.buffers[rootOf(plan_, b)].life == Life::Persistent);
     if (!own && c.owner < 0)
       return report(stepName(step_) + " reads `" + p_.buffers[b].name +
@@ -303,7 +343,7 @@ class Replay {
     if (c.readEpoch == epoch_ && (c.severalReaders || c.reader != who))
       return report("no barrier between " + stepName(c.readStep) + ", which reads what lies at `" +
                     p_.buffers[b].name + "`, and " + stepName(step_) + ", which writes there");
-    c.owner = b, c.writeEpoch = epoch_, c.writer = who, c.writeStep = step_;
+    c.owner = identity(b), c.writeEpoch = epoch_, c.writer = who, c.writeStep = step_;
   }
 
   // What the runtime and the next call will find.
@@ -318,7 +358,7 @@ class Replay {
       const Cell &c = cells_[plan_.place[root].region == Life::Transient]
                             [size_t(plan_.place[root].offset / unit_)];
       bool untouched = c.owner < 0 && p_.buffers[root].life == Life::Persistent && b == root;
-      if (c.owner != b && c.owner != root && !untouched)
+      if (c.owner != identity(b) && c.owner != identity(root) && !untouched)
         report("the result `" + r.name + "` is not what lies in its place at the end");
     }
   }

@@ -90,7 +90,9 @@ bool readsComeFirst(const Kernel &k, int32_t old, size_t stage, const Access &st
   return true;
 }
 
-bool mayShare(const Kernel &k, int32_t old, int32_t written) {
+bool mayShare(const Launch &l, int32_t old, int32_t written) {
+  if (l.loop) return false; // carries know themselves what may share memory
+  const Kernel &k = l.kernel;
   if (readsOutsideStages(k, old)) return false;
   bool readsOld = k.args[old].read;
   if ((k.cls == KernelClass::ScatterAdd || k.cls == KernelClass::Sort) && readsOld) return false;
@@ -148,7 +150,7 @@ bool writersAgree(const Program &p, const std::vector<int> &writers, BufferId ol
     const Launch &l = p.launches[w];
     int32_t o = argOf(l, old);
     if (o < 0) continue;
-    if (writers.size() > 1 || l.kernel.args[o].written || !mayShare(l.kernel, o, argOf(l, v)))
+    if (writers.size() > 1 || l.kernel.args[o].written || !mayShare(l, o, argOf(l, v)))
       return false;
   }
   return true;
@@ -191,7 +193,7 @@ struct Binder {
 
   bool bind(size_t result, BufferId old) {
     BufferId v = p.results[result].buffer;
-    if (p.buffers[v].life != Life::Transient || plan.alias[v] != v) return false;
+    if (p.buffers[v].life != Life::Transient || plan.alias[v] != v || p.buffers[v].pinned) return false;
     if (p.buffers[v].type != p.buffers[old].type || p.buffers[v].layout != p.buffers[old].layout)
       return false;
     if (neededAtEnd(old, result)) return false;
@@ -212,15 +214,19 @@ struct Binder {
 
 } // namespace
 
+bool bindResult(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges, size_t result,
+                BufferId old) {
+  return Binder{p, plan, users, edges}.bind(result, old);
+}
+
 std::vector<int> bindInPlace(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges,
                              bool inPlace, const Layouts &layouts) {
-  Binder binder{p, plan, users, edges};
   std::vector<int> copies;
   for (size_t i = 0; i < p.results.size(); ++i) {
     if (!p.results[i].bind) continue;
     BufferId old = persistentBuffer(p, plan, p.results[i], layouts);
     if (p.results[i].buffer == old) continue; // unchanged
-    if (!inPlace || !binder.bind(i, old)) copies.push_back(int(i));
+    if (!inPlace || !bindResult(p, plan, users, edges, i, old)) copies.push_back(int(i));
   }
   return copies;
 }

@@ -115,7 +115,7 @@ enum class SOp : uint8_t {
   index,    // Index `index` as i32, i64 (exact) or a float
   size,     // Dim `dim` at run time, as i32
   guard,    // bool: all of `guards` hold
-  random,   // f32 in [0,1): Philox(seed, step, site = `site`, iteration 0, index = `index`)
+  random,   // f32 in [0,1): Philox(seed, step, site = `site`, the environment's iteration, index = `index`)
   neg, abs, sign, sqrt, floor, ceil, round, // round: ties to even
   exp, expm1, log, log1p, rsqrt, sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, sigmoid, erf,
   add, sub, mul, div, idiv, imod, pow, atan2,

@@ -33,6 +33,10 @@ Index placeOf(Kernel &k, const Layout &l, const Dims &dims, const std::vector<In
   std::vector<int64_t> below(dims.size(), 1); // product of the less significant digits of each dimension
   for (size_t i = l.digits.size(); i-- > 0;) {
     const Digit &d = l.digits[i];
+    if (d.dim < 0) {
+      stride *= d.size;
+      continue;
+    }
     bool first = std::none_of(l.digits.begin(), l.digits.begin() + int64_t(i),
                               [&](const Digit &e) { return e.dim == d.dim; });
     Index digit = divIndex(k, at[size_t(d.dim)], below[size_t(d.dim)]);
@@ -42,6 +46,38 @@ Index placeOf(Kernel &k, const Layout &l, const Dims &dims, const std::vector<In
     below[size_t(d.dim)] *= d.size;
   }
   return recombine(k, flat);
+}
+
+Layout sliceLayout(const Layout &l, const Dims &dims, int64_t axis, int64_t batch, int64_t &stride) {
+  std::vector<Digit> digits = l.digits;
+  if (l.isRowMajor())
+    for (size_t i = 0; i < dims.size(); ++i)
+      digits.push_back({int32_t(i), dims[i].at(std::max<int64_t>(batch, 1))});
+  Layout slice;
+  Dims rest = dims;
+  rest.erase(rest.begin() + axis);
+  stride = 0;
+  int64_t below = 1;
+  for (size_t i = digits.size(); i-- > 0;) {
+    Digit d = digits[i];
+    if (d.dim == axis) {
+      NNC_CHECK(stride == 0, "a slice along a dimension whose places are not evenly spaced");
+      stride = below;
+      d.dim = -1;
+    } else if (d.dim > axis) {
+      --d.dim;
+    }
+    below *= d.size;
+    if (d.dim < 0 && d.size == 1) continue;
+    slice.digits.insert(slice.digits.begin(), d);
+  }
+  auto firstOwn = std::find_if(slice.digits.begin(), slice.digits.end(), [](const Digit &d) { return d.dim >= 0; });
+  slice.digits.erase(slice.digits.begin(), firstOwn);
+  std::vector<Digit> plain;
+  for (size_t i = 0; i < rest.size(); ++i)
+    plain.push_back({int32_t(i), rest[i].at(std::max<int64_t>(batch, 1))});
+  if (slice.digits == plain) slice.digits.clear();
+  return slice;
 }
 
 namespace {

@@ -16,7 +16,7 @@
 namespace nnc::cg {
 
 struct Digit {
-  int32_t dim = 0;
+  int32_t dim = 0; // -1: a gap, places of other slices of the tensor that this one is a slice of
   int64_t size = 1;
   friend bool operator==(const Digit &, const Digit &) = default;
 };
@@ -30,6 +30,10 @@ struct Layout {
 int64_t placesOf(const Layout &l, const Dims &dims, int64_t batch);
 // The flat index of the logical index `at`.
 Index placeOf(Kernel &k, const Layout &l, const Dims &dims, const std::vector<Index> &at, int64_t batch);
+
+// The layout of a slice along `axis` of a tensor; `stride` becomes the number of elements from one slice to
+// the next:  f32[n,5,3] along 1:  (0,n)(gap 5)(1,3), stride 3.
+Layout sliceLayout(const Layout &l, const Dims &dims, int64_t axis, int64_t batch, int64_t &stride);
 
 // The layouts of the persistent values, chosen once for all functions of a module. Rows of a matrix that are a
 // multiple of 1 KiB apart fall into few sets of the first-level cache (and, at 4 KiB, of the TLB) when a tile walks

@@ -43,6 +43,18 @@ bool before(const Lifetime &x, const Lifetime &y) {
   return x.lastSingle && y.firstSingle && x.lastStep < y.firstStep;
 }
 
+// In a body: may x of the next round be touched while others still touch y of this one? So it is if the
+// rounds meet without a barrier, the one ends and the other begins there.
+bool meet(const Lifetime &x, const Lifetime &y, int lastEpoch) {
+  return x.firstEpoch == 0 && y.lastEpoch == lastEpoch && !(x.firstSingle && y.lastSingle);
+}
+
+// The last epoch, where it goes over into the first of the next round; else -1.
+int openEpoch(const Plan &plan, bool cyclic) {
+  if (!cyclic || plan.steps.empty() || plan.steps[0].barrierBefore) return -1;
+  return int(std::count_if(plan.steps.begin(), plan.steps.end(), [](auto &s) { return s.barrierBefore; }));
+}
+
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 struct Placed {
@@ -52,8 +64,12 @@ struct Placed {
 
 } // namespace
 
-void placeTransients(const Program &p, Plan &plan, bool reuse) {
+void placeTransients(const Program &p, Plan &plan, bool reuse, bool cyclic) {
   std::vector<Lifetime> lives = lifetimes(p, plan);
+  int open = openEpoch(plan, cyclic);
+  auto apartInTime = [&](const Lifetime &x, const Lifetime &y) {
+    return before(x, y) && !(open >= 0 && meet(x, y, open));
+  };
   std::vector<BufferId> order;
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
     if (p.buffers[b].life == Life::Transient && plan.alias[b] == b && lives[b].lastStep >= 0)
@@ -66,7 +82,7 @@ void placeTransients(const Program &p, Plan &plan, bool reuse) {
     int64_t size = std::max<int64_t>(aligned(bytesOf(p.buffers[b], p.batch)), 64), at = 0;
     for (const Placed &other : placed) {
       bool apart =
-          reuse && (before(lives[b], lives[other.buffer]) || before(lives[other.buffer], lives[b]));
+          reuse && (apartInTime(lives[b], lives[other.buffer]) || apartInTime(lives[other.buffer], lives[b]));
       if (apart) continue;
       if (at + size <= other.begin) break;
       at = std::max(at, other.end);
@@ -175,8 +191,8 @@ ir::Loc userPlace(const ir::Module &m, ir::Loc loc) {
 
 namespace {
 
-std::string placeOf(const ir::Module *m, const Kernel &k) {
-  ir::Loc at = m ? userPlace(*m, k.loc) : ir::Loc{};
+std::string placeOf(const ir::Module *m, ir::Loc loc) {
+  ir::Loc at = m ? userPlace(*m, loc) : ir::Loc{};
   return at.i ? "  " + baseName(m->locs[at.i].file) + ":" + std::to_string(m->locs[at.i].line) : "";
 }
 
@@ -205,7 +221,7 @@ std::string nameOf(const Program &p, BufferId b) {
 // One line per buffer that has memory of its own in this function, with those that are written
 // over it, and the line of the kernel that writes it first.
 void printBuffers(std::ostream &o, const Program &p, const Plan &plan, const ir::Module *m) {
-  static const char *const regions[] = {"persistent", "input", "transient", "constant"};
+  static const char *const regions[] = {"persistent", "input", "transient", "constant", "outer"};
   std::vector<std::string> over(p.buffers.size()), places(p.buffers.size());
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
     if (plan.alias[b] != b) over[rootOf(plan, b)] += " <- " + nameOf(p, b);
@@ -213,7 +229,7 @@ void printBuffers(std::ostream &o, const Program &p, const Plan &plan, const ir:
     for (size_t a = 0; a < l.args.size(); ++a)
       if (std::string &place = places[rootOf(plan, l.args[a])];
           place.empty() && l.kernel.args[a].written)
-        place = placeOf(m, l.kernel);
+        place = placeOf(m, l.kernel.loc);
   std::vector<Lifetime> lives = lifetimes(p, plan);
   o << "\n  region        offset        bytes  steps      name\n";
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
@@ -227,18 +243,30 @@ void printBuffers(std::ostream &o, const Program &p, const Plan &plan, const ir:
 
 void printSteps(std::ostream &o, const Program &p, const Plan &plan, const ir::Module *m) {
   o << "\n  step\n";
+  size_t loop = 0;
+  std::vector<int32_t> ends; // of the loops around the step
   for (size_t i = 0; i < plan.steps.size(); ++i) {
     const Step &s = plan.steps[i];
     const Launch &l = p.launches[s.kernel];
-    if (s.barrierBefore) o << "  ---- all threads meet\n";
-    o << "  " << std::left << std::setw(5) << i << l.kernel.name << ":";
+    while (!ends.empty() && ends.back() == int32_t(i)) ends.pop_back();
+    for (; loop < plan.loops.size() && plan.loops[loop].first == int32_t(i); ++loop) {
+      const PlannedLoop &at = plan.loops[loop];
+      std::string indent(2 * ends.size(), ' ');
+      if (at.barrierBefore) o << "  " << indent << "---- all threads meet\n";
+      o << "  " << indent << "loop " << at.name << ", steps " << at.first << " to " << at.end - 1 << ", "
+        << at.length << " rounds" << (at.reverse ? ", last iteration first" : "") << placeOf(m, at.loc) << "\n";
+      ends.push_back(at.end);
+    }
+    std::string indent(2 * ends.size(), ' ');
+    if (s.barrierBefore) o << "  " << indent << "---- all threads meet\n";
+    o << "  " << indent << std::left << std::setw(5) << i << l.kernel.name << ":";
     for (size_t a = 0; a < l.args.size(); ++a)
       o << " " << (l.kernel.args[a].written ? "-> " : "") << nameOf(p, l.args[a]);
     if (s.single)
       o << "  (one thread)";
     else
       o << "  (" << itemCount(l.kernel, std::max<int64_t>(p.batch, 1)) << " items)";
-    o << placeOf(m, l.kernel) << "\n";
+    o << placeOf(m, l.kernel.loc) << "\n";
   }
 }
 

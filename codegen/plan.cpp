@@ -7,7 +7,8 @@
 //   2. the launches are ordered, old values being read before they are overwritten (order.cpp);
 //   3. transients are written over operands that die there; what was not bound is copied at last;
 //   4. short kernels stay on one thread; barriers where alignment is not proven (align.cpp);
-//   5. buffers get offsets, by lifetime in units of barriers (memory.cpp).
+//   5. buffers get offsets, by lifetime in units of barriers (memory.cpp);
+//   6. the bodies of loops, planned before all this, take their place among the steps (plan_loop.cpp).
 // checkHazards (hazard.cpp) replays the result and believes none of this.
 #include "codegen/planning.h"
 #include <algorithm>
@@ -86,12 +87,21 @@ Kernel copyKernel(const Buffer &from, const Buffer &to, int64_t batch, int lanes
   return k;
 }
 
+// Of the target, as its schedules say.
+int lanesOf(const Program &p) {
+  for (const Launch &l : p.launches)
+    if (!l.loop) return l.kernel.schedule.lanes;
+  for (const Launch &l : p.launches)
+    if (l.loop && !l.loop->body.launches.empty()) return lanesOf(l.loop->body);
+  return 16;
+}
+
 struct Copier {
   Program &p;
   Plan &plan;
 
   void copy(BufferId from, BufferId to) {
-    int lanes = p.launches.empty() ? 16 : p.launches.front().kernel.schedule.lanes;
+    int lanes = lanesOf(p);
     Launch l;
     l.kernel = copyKernel(p.buffers[from], p.buffers[to], p.batch, lanes);
     l.kernel.name = p.buffers[to].name + " (copy)";
@@ -159,9 +169,10 @@ void ensureInputs(Program &p, Plan &plan) {
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Offsets of everything but transients.
+// Offsets of everything but transients. Those of a body that are relative to the enclosing program's
+// buffers are known already.
 void placeFixed(const Program &p, Plan &plan, const PersistentLayout &persistent) {
-  plan.place.assign(p.buffers.size(), {});
+  plan.place.resize(p.buffers.size());
   std::vector<BufferId> inputs;
   int64_t constants = 0;
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) {
@@ -186,14 +197,7 @@ void placeFixed(const Program &p, Plan &plan, const PersistentLayout &persistent
   }
 }
 
-void reorder(Program &p, const std::vector<int> &order) {
-  std::vector<Launch> launches;
-  launches.reserve(order.size());
-  for (int l : order) launches.push_back(std::move(p.launches[l]));
-  p.launches = std::move(launches);
-}
-
-void makeSteps(const Program &p, Plan &plan, const PlanOptions &o) {
+void makeSteps(const Program &p, Plan &plan, const PlanOptions &o, bool cyclic) {
   for (size_t l = 0; l < p.launches.size(); ++l) {
     Step s;
     s.kernel = int32_t(l);
@@ -201,33 +205,47 @@ void makeSteps(const Program &p, Plan &plan, const PlanOptions &o) {
     plan.scratchBytes = std::max(plan.scratchBytes, p.launches[l].kernel.schedule.scratchBytes);
   }
   if (!o.allBarriers) {
-    markSingles(p, plan);
-    placeBarriers(p, plan);
+    markSingles(p, plan, o.single);
+    placeBarriers(p, plan, cyclic);
     return;
   }
-  for (size_t i = 1; i < plan.steps.size(); ++i) plan.steps[i].barrierBefore = true;
+  for (size_t i = cyclic ? 0 : 1; i < plan.steps.size(); ++i) plan.steps[i].barrierBefore = true;
 }
 
 } // namespace
 
-Plan plan(Program &p, const PersistentLayout &persistent, const PlanOptions &o) {
-  Plan plan;
-  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) plan.alias.push_back(b);
-  mergeEqualArgs(p);
-  std::vector<Users> users = usersOf(p);
-  Edges edges = dataEdges(p, users);
-  std::vector<int> copies = bindInPlace(p, plan, users, edges, o.inPlace, persistent.layouts);
-  reorder(p, topologicalOrder(edges));
-  if (o.inPlace && o.reuse) reuseOperands(p, plan);
-  Copier{p, plan}.run(copies);
-  ensureInputs(p, plan);
-  makeSteps(p, plan, o);
+void orderLaunches(Program &p, const Edges &edges) {
+  std::vector<Launch> launches;
+  launches.reserve(edges.size());
+  for (int l : topologicalOrder(edges)) launches.push_back(std::move(p.launches[l]));
+  p.launches = std::move(launches);
+}
+
+void finishPlan(Program &p, Plan &plan, const PersistentLayout &persistent, const PlanOptions &o,
+                bool cyclic) {
+  makeSteps(p, plan, o, cyclic);
   placeFixed(p, plan, persistent);
-  placeTransients(p, plan, o.reuse);
+  placeTransients(p, plan, o.reuse, cyclic);
   for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
     plan.place[b] = plan.place[rootOf(plan, b)];
   for (Step &s : plan.steps)
     for (BufferId b : p.launches[s.kernel].args) s.args.push_back(plan.place[b]);
+  inlineLoops(p, plan);
+}
+
+Plan plan(Program &p, const PersistentLayout &persistent, const PlanOptions &o) {
+  Plan plan;
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b) plan.alias.push_back(b);
+  planLoops(p, plan, o);
+  mergeEqualArgs(p);
+  std::vector<Users> users = usersOf(p);
+  Edges edges = dataEdges(p, users);
+  std::vector<int> copies = bindInPlace(p, plan, users, edges, o.inPlace, persistent.layouts);
+  orderLaunches(p, edges);
+  if (o.inPlace && o.reuse) reuseOperands(p, plan);
+  Copier{p, plan}.run(copies);
+  ensureInputs(p, plan);
+  finishPlan(p, plan, persistent, o, false);
   fillBill(p, plan);
   return plan;
 }

@@ -2,6 +2,7 @@
 // many items a kernel has. The interface of the planner is plan() in program.h.
 //
 //   plan.cpp      the order of the analyses, copies, step table, bill
+//   plan_loop.cpp loops: bodies are planned on their own and then put in their place
 //   order.cpp     the order of the launches
 //   inplace.cpp   which results may be written over which operands
 //   align.cpp     bytes touched by an item; barriers
@@ -53,9 +54,22 @@ std::vector<Users> usersOf(const Program &p);
 int64_t bytesOf(const Buffer &b, int64_t batch);
 BufferId rootOf(const Plan &plan, BufferId b); // the end of the alias chain
 
+using Edges = std::vector<std::vector<int>>; // by launch: the launches that come later
+
+// --- plan.cpp, plan_loop.cpp ----------------------------------------------------------------------
+
+void orderLaunches(Program &p, const Edges &edges);
+// Everything after the order of the launches: steps, barriers, offsets. A cyclic program's steps follow
+// themselves without a barrier of all threads in between.
+void finishPlan(Program &p, Plan &plan, const PersistentLayout &persistent, const PlanOptions &o,
+                bool cyclic);
+// Plans the bodies of all loops; the program gets buffers for what they need.
+void planLoops(Program &p, Plan &plan, const PlanOptions &o);
+// Steps, launches and buffers of the bodies become the program's own.
+void inlineLoops(Program &p, Plan &plan);
+
 // --- order.cpp -----------------------------------------------------------------------------------
 
-using Edges = std::vector<std::vector<int>>; // by launch: the launches that come later
 Edges dataEdges(const Program &p, const std::vector<Users> &users);
 // Is there a path from one launch to any of the others?
 bool reaches(const Edges &edges, int from, const std::vector<int> &to);
@@ -68,6 +82,9 @@ std::vector<int> topologicalOrder(const Edges &edges);
 // make it so; returns the results (indices) that need a copy.
 std::vector<int> bindInPlace(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges,
                              bool inPlace, const Layouts &layouts);
+// Tries to write one result over `old`, which it replaces.
+bool bindResult(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges, size_t result,
+                BufferId old);
 // One argument per buffer in every launch: the code never sees two pointers to the same bytes.
 void mergeEqualArgs(Program &p);
 // Writes a transient result over the transient operand that its kernel reads for the last time.
@@ -75,15 +92,16 @@ void reuseOperands(Program &p, Plan &plan);
 
 // --- align.cpp, memory.cpp -----------------------------------------------------------------------
 
-void markSingles(const Program &p, Plan &plan);
-void placeBarriers(const Program &p, Plan &plan);
+bool isShort(const Kernel &k); // better on one thread than on all
+void markSingles(const Program &p, Plan &plan, bool shortOnes);
+void placeBarriers(const Program &p, Plan &plan, bool cyclic = false);
 struct Lifetime {
   int firstStep = -1, lastStep = -1, firstEpoch = -1, lastEpoch = -1;
   // All accesses in the first, last epoch are on one thread.
   bool firstSingle = true, lastSingle = true;
 };
 std::vector<Lifetime> lifetimes(const Program &p, const Plan &plan); // by root buffer
-void placeTransients(const Program &p, Plan &plan, bool reuse);
+void placeTransients(const Program &p, Plan &plan, bool reuse, bool cyclic = false);
 void fillBill(const Program &p, Plan &plan); // gradients, activations and workspace of the function
 // The place in the user's own file that a kernel comes from, of the places on its way through
 // library layers: the innermost in the file that the module was made of, or the outermost.

@@ -23,19 +23,21 @@
 extern "C" {
 #endif
 
-enum { NNC_ABI_VERSION = 1 };
+enum { NNC_ABI_VERSION = 2 };
 
 // Element types, in the order of ir::DType.
 enum NncDType { NNC_F32, NNC_F64, NNC_BF16, NNC_F16, NNC_I64, NNC_I32, NNC_U32, NNC_U8, NNC_BOOL };
 
 // What a kernel may know of the run besides its arguments. `n` is the number of rows in this batch,
 // 1 <= n <= NncFunction.batch; `step` counts training steps done before this one, from 0; `seed`
-// keys every random draw. Constant while a function runs.
+// keys every random draw. Constant while a function runs, but for `iteration`: 0 outside of loops,
+// in loop l the iteration of the enclosing loop * l.length + its own, which counts down if l.reverse.
 struct NncStepEnv {
   int64_t n;
   uint64_t step;
   uint64_t seed;
   char *scratch; // this thread's private scratch, NncModel.scratch_bytes, 64-byte aligned
+  uint64_t iteration;
 };
 
 // A kernel runs items [begin, end). Items write disjoint bytes and may run in any order, on any
@@ -75,6 +77,27 @@ struct NncOp {
 enum {
   NNC_OP_BARRIER = 1, // all threads meet before this op
   NNC_OP_SINGLE = 2   // thread 0 runs all items (short kernels)
+};
+
+// Operations [first_op, end_op) run `length` times. After round r (from 0) arguments move: by `even`
+// bytes if r is even, else by `odd`; after the last round they are where they were before the loop.
+// So slices follow each other, and two memories take turns. Loops are listed in the order of their
+// first operations, outer ones before inner ones; each thread goes through them at its own pace, but
+// for the barriers of the operations.
+struct NncLoop {
+  int64_t first_op, end_op;
+  int64_t length;
+  int64_t first_advance; // index into NncFunction.advances
+  int64_t advance_count;
+  int64_t flags; // NNC_LOOP_*
+};
+enum {
+  NNC_LOOP_BARRIER = 1, // all threads meet before the first round
+  NNC_LOOP_REVERSE = 2  // round r is iteration length - 1 - r
+};
+struct NncAdvance {
+  int64_t arg; // index into NncFunction.args
+  int64_t even, odd;
 };
 
 // A dimension a*n + b.
@@ -126,6 +149,9 @@ struct NncFunction {
   int64_t input_count;
   const struct NncTensor *results; // region NNC_TRANSIENT, NNC_PERSISTENT or NNC_INPUT
   int64_t result_count;
+  const struct NncLoop *loops;
+  int64_t loop_count;
+  const struct NncAdvance *advances;
 };
 
 struct NncModel {
@@ -143,6 +169,7 @@ struct NncModel {
   const char *constants;
   int64_t required_features; // NNC_CPU_* the code was compiled for; checked at start
   const char *target;        // e.g. "x86-64 sapphirerapids", for --about
+  int64_t loop_args;         // arguments of the operations of an outermost loop, maximum over all
 };
 enum { NNC_CPU_AVX2_FMA = 1, NNC_CPU_AVX512 = 2, NNC_CPU_AVX512_BF16 = 4, NNC_CPU_AMX_BF16 = 8 };
 

@@ -85,7 +85,93 @@ struct Run {
 
 NncStepEnv environment(const Run &run, int thread) {
   const Program &p = *run.program;
-  return {run.n, p.step, p.options.seed, p.scratch + p.scratch_stride * thread};
+  return {run.n, p.step, p.options.seed, p.scratch + p.scratch_stride * thread, 0};
+}
+
+// The first loop behind all those inside of `loop`.
+int64_t next_loop(const NncFunction &f, int64_t loop) {
+  int64_t next = loop + 1;
+  while (next < f.loop_count && f.loops[next].first_op < f.loops[loop].end_op) next++;
+  return next;
+}
+
+// How far an argument moves after round `round`, and in `rounds` rounds.
+int64_t move_after(const NncAdvance &a, int64_t round) { return round & 1 ? a.odd : a.even; }
+int64_t move_in(const NncAdvance &a, int64_t rounds) {
+  return rounds / 2 * (a.even + a.odd) + rounds % 2 * a.even;
+}
+
+// Goes through operations [first, end), of which `loop` is the first loop, and calls
+// visit(op, its arguments, iteration), and enter() where all threads meet before a loop. `moving` are
+// the arguments from number `base` on that the loops around move; null outside of loops: then
+// they are copied there, to `room`.
+template <class Visitor>
+void go_through(const Run &run, Visitor &visitor, int64_t first, int64_t end, int64_t loop,
+                uint64_t iteration, char **moving, int64_t base, char **room) {
+  const NncFunction &f = *run.function;
+  for (int64_t i = first; i < end;) {
+    if (loop == f.loop_count || f.loops[loop].first_op != i) {
+      const NncOp &op = f.ops[i++];
+      char *const *args = moving ? moving + (op.first_arg - base) : run.arguments + op.first_arg;
+      visitor.visit(op, args, iteration);
+      continue;
+    }
+    const NncLoop &l = f.loops[loop];
+    if (l.flags & NNC_LOOP_BARRIER) visitor.enter();
+    char **mine = moving;
+    int64_t mine_from = base;
+    if (!moving) {
+      const NncOp &last = f.ops[l.end_op - 1];
+      mine_from = f.ops[l.first_op].first_arg;
+      mine = room;
+      memcpy(mine, run.arguments + mine_from,
+             size_t(last.first_arg + last.arg_count - mine_from) * sizeof(char *));
+    }
+    const NncAdvance *advances = f.advances + l.first_advance;
+    for (int64_t r = 0; r < l.length; r++) {
+      int64_t at = l.flags & NNC_LOOP_REVERSE ? l.length - 1 - r : r;
+      go_through(run, visitor, l.first_op, l.end_op, loop + 1,
+                 iteration * uint64_t(l.length) + uint64_t(at), mine, mine_from, room);
+      for (int64_t a = 0; a < l.advance_count; a++)
+        mine[advances[a].arg - mine_from] += move_after(advances[a], r);
+    }
+    for (int64_t a = 0; a < l.advance_count; a++)
+      mine[advances[a].arg - mine_from] -= move_in(advances[a], l.length);
+    i = l.end_op;
+    loop = next_loop(f, loop);
+  }
+}
+
+template <class Visitor> void go_through(const Run &run, Visitor &visitor, char **room) {
+  go_through(run, visitor, 0, run.function->op_count, 0, 0, nullptr, 0, room);
+}
+
+// One thread's way through a step.
+struct Walker {
+  const Run &run;
+  int thread, threads;
+  NncStepEnv env;
+
+  void enter() {
+    if (threads > 1) barrier();
+  }
+  void visit(const NncOp &op, char *const *args, uint64_t iteration) {
+    if ((op.flags & NNC_OP_BARRIER) && threads > 1) barrier();
+    int64_t items = item_count(op, run.n), begin = 0, end = items;
+    if (op.flags & NNC_OP_SINGLE) {
+      if (thread != 0) return;
+    } else {
+      begin = items * thread / threads;
+      end = items * (thread + 1) / threads;
+    }
+    env.iteration = iteration;
+    if (begin < end) op.kernel(args, &env, begin, end);
+  }
+};
+
+char **room_of(const Run &run, int thread) {
+  const Program &p = *run.program;
+  return reinterpret_cast<char **>(p.scratch + p.scratch_stride * thread + p.scratch_bytes);
 }
 
 void walk(void *context, int thread, int threads) {
@@ -94,51 +180,51 @@ void walk(void *context, int thread, int threads) {
     run.prologue->work(run.prologue->context, thread, threads);
     if (threads > 1) barrier();
   }
-  NncStepEnv env = environment(run, thread);
-  for (int64_t i = 0; i < run.function->op_count; i++) {
-    const NncOp &op = run.function->ops[i];
-    if ((op.flags & NNC_OP_BARRIER) && threads > 1) barrier();
-    int64_t items = item_count(op, run.n), begin = 0, end = items;
-    if (op.flags & NNC_OP_SINGLE) {
-      if (thread != 0) continue;
-    } else {
-      begin = items * thread / threads;
-      end = items * (thread + 1) / threads;
-    }
-    if (begin < end) op.kernel(run.arguments + op.first_arg, &env, begin, end);
-  }
+  Walker walker{run, thread, threads, environment(run, thread)};
+  go_through(run, walker, room_of(run, thread));
 }
 
 // --- the checking orders -------------------------------------------------------------------------
 
-// Where one virtual thread stands between two barriers.
-struct Cursor {
-  int64_t op, item, end;
+// An operation in one iteration of the loops around it.
+struct Instance {
+  const NncOp *op;
+  uint64_t iteration;
+  size_t first_arg; // in `Segment::args`
 };
 
+// Where one virtual thread stands between two barriers.
+struct Cursor {
+  size_t instance;
+  int64_t item, end;
+};
+
+// The operations between two barriers, with loops unrolled.
 struct Segment {
   const Run &run;
-  int64_t first, last; // operations
   int threads;
+  Array<Instance> instances;
+  Array<char *> args;
 
-  // The next operation at or after `op` in which `thread` has items.
-  Cursor enter(int64_t op, int thread) const {
-    for (; op < last; op++) {
-      const NncOp &o = run.function->ops[op];
+  // The next operation at or after `from` in which `thread` has items.
+  Cursor enter(size_t from, int thread) const {
+    for (; from < instances.count; from++) {
+      const NncOp &o = *instances[from].op;
       int64_t items = item_count(o, run.n);
-      Cursor cursor{op, items * thread / threads, items * (thread + 1) / threads};
-      if (o.flags & NNC_OP_SINGLE) cursor = {op, 0, thread == 0 ? items : 0};
+      Cursor cursor{from, items * thread / threads, items * (thread + 1) / threads};
+      if (o.flags & NNC_OP_SINGLE) cursor = {from, 0, thread == 0 ? items : 0};
       if (cursor.item < cursor.end) return cursor;
     }
-    return {last, 0, 0};
+    return {from, 0, 0};
   }
 
   void one_item(Cursor &cursor, int thread, bool reversed) const {
-    const NncOp &op = run.function->ops[cursor.op];
+    const Instance &instance = instances[cursor.instance];
     NncStepEnv env = environment(run, thread);
+    env.iteration = instance.iteration;
     int64_t item = reversed ? --cursor.end : cursor.item++;
-    op.kernel(run.arguments + op.first_arg, &env, item, item + 1);
-    if (cursor.item == cursor.end) cursor = enter(cursor.op + 1, thread);
+    instance.op->kernel(args.data + instance.first_arg, &env, item, item + 1);
+    if (cursor.item == cursor.end) cursor = enter(cursor.instance + 1, thread);
   }
 };
 
@@ -147,31 +233,45 @@ void run_segment(const Segment &segment, Order order, uint64_t &random) {
   Array<Cursor> cursors;
   Array<int> live; // virtual threads with items left
   for (int t = 0; t < segment.threads; t++) {
-    Cursor cursor = segment.enter(segment.first, t);
+    Cursor cursor = segment.enter(0, t);
     cursors.push(cursor);
-    if (cursor.op < segment.last) live.push(t);
+    if (cursor.instance < segment.instances.count) live.push(t);
   }
   while (live.count) {
     size_t pick = live.count - 1;
     if (order == Order::Shuffled) pick = size_t(below(mix(random++), live.count));
     int thread = live[pick];
     segment.one_item(cursors[size_t(thread)], thread, order == Order::Reversed);
-    if (cursors[size_t(thread)].op >= segment.last) live[pick] = live[--live.count];
+    if (cursors[size_t(thread)].instance >= segment.instances.count)
+      live[pick] = live[--live.count];
   }
 }
+
+// Collects segments and runs each one when the next begins.
+struct Checker {
+  Segment segment;
+  Order order;
+  uint64_t random;
+
+  void enter() {
+    run_segment(segment, order, random);
+    segment.instances.count = segment.args.count = 0;
+  }
+  void visit(const NncOp &op, char *const *args, uint64_t iteration) {
+    if (op.flags & NNC_OP_BARRIER) enter();
+    segment.instances.push({&op, iteration, segment.args.count});
+    for (int64_t a = 0; a < op.arg_count; a++) segment.args.push(args[a]);
+  }
+};
 
 void walk_checking(void *context, int, int) {
   Run &run = *static_cast<Run *>(context);
   if (run.prologue) run.prologue->work(run.prologue->context, 0, 1);
   const ProgramOptions &options = run.program->options;
   uint64_t random = mix(options.order_seed) + run.program->step * 0x10001;
-  int64_t count = run.function->op_count;
-  for (int64_t first = 0; first < count;) {
-    int64_t last = first + 1;
-    while (last < count && !(run.function->ops[last].flags & NNC_OP_BARRIER)) last++;
-    run_segment({run, first, last, options.threads}, options.order, random);
-    first = last;
-  }
+  Checker checker{{run, options.threads, {}, {}}, options.order, random};
+  go_through(run, checker, room_of(run, 0));
+  checker.enter();
 }
 
 double thread_seconds() {
@@ -226,7 +326,9 @@ Program start_program(const NncModel &model, const ProgramOptions &options) {
   int64_t transient = round_up(model.transient_bytes, Line);
   int64_t input = round_up(model.input_bytes, Line);
   // Two lines between the scratch of neighbours: the prefetcher pulls lines in pairs.
-  program.scratch_stride = round_up(model.scratch_bytes, 2 * Line);
+  program.scratch_bytes = round_up(model.scratch_bytes, int64_t(sizeof(char *)));
+  program.scratch_stride =
+      round_up(program.scratch_bytes + model.loop_args * int64_t(sizeof(char *)), 2 * Line);
   char *memory = reserve(persistent + transient + input + program.scratch_stride * options.threads);
   program.persistent = memory;
   program.transient = program.persistent + persistent;

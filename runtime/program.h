@@ -1,7 +1,8 @@
 // Runs the step programs of a model.
 //
 // A step program is a table of operations (abi.h). All threads walk it together: thread t of T runs
-// items [items*t/T, items*(t+1)/T) of each operation, and they meet where an operation says so. No
+// items [items*t/T, items*(t+1)/T) of each operation, and they meet where an operation says so; through
+// a loop each goes on its own, with its own copy of the arguments that move from round to round. No
 // result depends on which thread ran an item, nor when: that is the promise the kernels make, and
 // `Order` exists to check it. `Shuffled` runs the items of T virtual threads between two barriers
 // in random interleaving on one thread, `Reversed` runs them back to front; the bits must be equal.
@@ -61,6 +62,7 @@ struct Program {
   const NncModel *model;
   ProgramOptions options;
   char *persistent, *transient, *input, *scratch;
+  int64_t scratch_bytes;  // of each thread; behind them, room for the arguments that loops move
   int64_t scratch_stride;
   uint64_t step = 0; // training steps done
 

@@ -131,7 +131,7 @@ void checkAt(const Kernel &k, const KernelCode &code, int64_t n, const Data &dat
   std::vector<char *> plain;
   for (auto &w : want) plain.push_back(w.data());
   FlushSubnormals flush;
-  KernelEval(k, plain, n, 7, 42).run();
+  KernelEval(k, plain, n, 7, 42, 3).run();
   GuardedBytes scratch(size_t(k.schedule.scratchBytes) + 64, false);
   for (int share = 0; share < 3; ++share) {
     std::vector<std::unique_ptr<GuardedBytes>> memory;
@@ -141,7 +141,7 @@ void checkAt(const Kernel &k, const KernelCode &code, int64_t n, const Data &dat
       if (!s.empty()) std::memcpy(memory.back()->data(), s.data(), s.size());
       args.push_back(memory.back()->data());
     }
-    NncStepEnv env{n, 7, 42, scratch.data()};
+    NncStepEnv env{n, 7, 42, scratch.data(), 3};
     runItems(code, k, args, env, share);
     for (size_t i = 0; i < args.size(); ++i) {
       const std::string wrong = difference(k, i, want[i], args[i]);

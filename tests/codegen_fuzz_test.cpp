@@ -35,14 +35,16 @@ void compare(const std::vector<Tensor> &want, const std::vector<Tensor> &got, do
 }
 
 // Parameters may serve as results only under other names: a compiled function returns buffers.
-void check(uint64_t seed, bool smooth, DType real = DType::f32) {
-  auto m = ir::test::generated(seed, smooth, real);
+void check(uint64_t seed, bool smooth, DType real = DType::f32, bool scans = false) {
+  auto m = ir::test::generated(seed, smooth, real, scans);
   runGradient(*m, {});
   runOptimize(*m, {});
   INFO("seed " << seed << "\n" << print(*m));
   Function &f = *m->find("f");
   for (bool fused : {true, false}) {
-    CompiledModel c(*m, optionsFor("native", fused));
+    cg::CodegenOptions o = optionsFor("native", fused);
+    o.plan.single = seed % 4 == 0; // all threads take part in kernels of this size only if they must
+    CompiledModel c(*m, o);
     for (const cg::CompiledFunction &cf : c.compiled().functions) {
       REQUIRE(cg::checkHazards(cf.program, cf.plan, 4) == "");
       REQUIRE(cg::checkHazards(cf.program, cf.plan, 1) == "");
@@ -77,4 +79,12 @@ TEST_CASE("random exact functions in bf16 and f16 compile to what they mean") {
 
 TEST_CASE("random smooth functions and their gradients compile to what they mean") {
   for (uint64_t seed = 1000; seed < 1000 + rounds(40); ++seed) check(seed, true);
+}
+
+TEST_CASE("random loops compile to what they mean") {
+  for (uint64_t seed = 5000; seed < 5000 + rounds(60); ++seed) check(seed, false, DType::f32, true);
+}
+
+TEST_CASE("random smooth loops and their gradients compile to what they mean") {
+  for (uint64_t seed = 6000; seed < 6000 + rounds(30); ++seed) check(seed, true, DType::f32, true);
 }

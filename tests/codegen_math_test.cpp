@@ -36,7 +36,7 @@ struct Function {
   }
   template <class T> void run(std::vector<T> &x, std::vector<T> &z, std::vector<T> &y) {
     FlushSubnormals flush;
-    NncStepEnv env{1, 0, 0, nullptr};
+    NncStepEnv env{1, 0, 0, nullptr, 0};
     code->run({reinterpret_cast<char *>(x.data()), reinterpret_cast<char *>(z.data()),
                reinterpret_cast<char *>(y.data())},
               env, 0, itemCount(k, 1));

@@ -64,19 +64,16 @@ struct Oracle {
     throw std::runtime_error("no such function");
   }
 
-  ir::Tensor read(const cg::CompiledFunction &c, cg::BufferId b, char *const *bases, int64_t n) {
-    const cg::Buffer &buffer = c.program.buffers[size_t(b)];
-    const cg::PlannedArg &place = c.plan.place[size_t(b)];
-    int region = place.region == cg::Life::Persistent  ? NNC_PERSISTENT
-                 : place.region == cg::Life::Transient ? NNC_TRANSIENT
-                 : place.region == cg::Life::Input     ? NNC_INPUT
-                                                       : NNC_CONSTANT;
-    return test::readTensor(bases[region] + place.offset, {buffer.type.dtype, buffer.type.dims, buffer.layout, c.program.batch}, n);
+  // The value that argument `a` of the operation holds.
+  ir::Tensor read(const cg::CompiledFunction &c, const cg::Launch &l, size_t a, const CompiledModel::OpRun &run,
+                  int64_t n) {
+    const cg::Buffer &buffer = c.program.buffers[size_t(l.args[a])];
+    return test::readTensor(run.args[a], {buffer.type.dtype, buffer.type.dims, buffer.layout, c.program.batch}, n);
   }
 
-  void before(const NncFunction &f, int64_t op, char *const *bases, int64_t n) {
+  void before(const NncFunction &f, const CompiledModel::OpRun &run, int64_t n) {
     const auto &c = find(f);
-    const cg::Launch &l = c.program.launches[size_t(c.plan.steps[size_t(op)].kernel)];
+    const cg::Launch &l = c.program.launches[size_t(c.plan.steps[size_t(run.op)].kernel)];
     inputs.clear();
     for (size_t a = 0; a < l.args.size(); ++a) {
       if (!l.kernel.args[a].read) continue;
@@ -84,15 +81,15 @@ struct Oracle {
       // An argument that is overwritten in place holds the operand's value until then.
       cg::BufferId source = l.kernel.args[a].written ? c.plan.alias[size_t(b)] : b;
       ir::ValueId v = c.program.buffers[size_t(source)].value;
-      if (v.valid()) inputs[v.i] = read(c, b, bases, n);
+      if (v.valid()) inputs[v.i] = read(c, l, a, run, n);
     }
   }
 
-  void after(const NncFunction &f, int64_t op, char *const *bases, int64_t n) {
+  void after(const NncFunction &f, const CompiledModel::OpRun &run, int64_t n) {
     const auto &c = find(f);
-    const cg::Launch &l = c.program.launches[size_t(c.plan.steps[size_t(op)].kernel)];
+    const cg::Launch &l = c.program.launches[size_t(c.plan.steps[size_t(run.op)].kernel)];
     for (size_t a = 0; a < l.args.size(); ++a)
-      if (l.kernel.args[a].written && complete(c, size_t(op), l.args[a])) check(c, l, l.args[a], bases, n);
+      if (l.kernel.args[a].written && complete(c, size_t(run.op), l.args[a])) check(c, l, a, run, n);
   }
 
   // Has the value been written whole? The phases of a strided data gradient write it in turns.
@@ -105,17 +102,19 @@ struct Oracle {
     return true;
   }
 
-  void check(const cg::CompiledFunction &c, const cg::Launch &l, cg::BufferId b, char *const *bases, int64_t n) {
+  void check(const cg::CompiledFunction &c, const cg::Launch &l, size_t a, const CompiledModel::OpRun &run,
+             int64_t n) {
+    cg::BufferId b = l.args[a];
     ir::ValueId v = c.program.buffers[size_t(b)].value;
-    if (!v.valid()) return void(++skipped);
-    Evaluation exact{*compiled.module, *c.program.function, n, inputs, nullptr, 0};
+    if (!v.valid() || !l.function) return void(++skipped);
+    Evaluation exact{*compiled.module, *l.function, n, inputs, nullptr, 0};
     const ir::Tensor *want = exact.at(v);
     if (!want) return void(++skipped);
-    ir::Tensor got = read(c, b, bases, n);
+    ir::Tensor got = read(c, l, a, run, n);
     double spread = 0, largest = 0;
     std::mt19937_64 random(op_seed++);
     for (int trial = 0; trial < 3 && ir::isFloat(want->dtype); ++trial) {
-      Evaluation shaken{*compiled.module, *c.program.function, n, inputs, &random, 0};
+      Evaluation shaken{*compiled.module, *l.function, n, inputs, &random, 0};
       const ir::Tensor *other = shaken.at(v);
       for (size_t i = 0; i < want->data.size(); ++i)
         if (std::isfinite(want->data[i])) spread = std::max(spread, std::abs(other->data[i] - want->data[i]));
@@ -141,7 +140,8 @@ struct Oracle {
 } // namespace
 
 TEST_CASE("every kernel computes what its nodes mean") {
-  std::string name = GENERATE(as<std::string>{}, "mlp", "cnn", "bn", "embed", "attention", "gan", "adam");
+  std::string name = GENERATE(as<std::string>{}, "mlp", "cnn", "bn", "embed", "attention", "gan", "adam", "rnn", "lstm",
+                              "nested");
   bool fused = GENERATE(true, false);
   DYNAMIC_SECTION(name << (fused ? " fused" : " unfused")) {
     auto m = nnc::test::loadModule(name);
@@ -152,8 +152,8 @@ TEST_CASE("every kernel computes what its nodes mean") {
     CompiledModel c(*m, o);
     c.run("init", {});
     Oracle oracle{c.compiled(), c, {}};
-    c.before = [&](auto &f, int64_t op, char *const *b, int64_t n) { oracle.before(f, op, b, n); };
-    c.after = [&](auto &f, int64_t op, char *const *b, int64_t n) { oracle.after(f, op, b, n); };
+    c.before = [&](auto &f, auto &run, int64_t n) { oracle.before(f, run, n); };
+    c.after = [&](auto &f, auto &run, int64_t n) { oracle.after(f, run, n); };
     for (std::string fn : {"train_step", "eval_step", "predict"}) {
       const ir::Function *f = m->find(fn);
       if (!f) continue;

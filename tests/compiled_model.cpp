@@ -49,6 +49,10 @@ cg::Layout layoutOf(const NncTensor &t) {
 int64_t placeIn(const cg::Layout &l, std::vector<int64_t> index) {
   int64_t place = 0, stride = 1;
   for (size_t i = l.digits.size(); i-- > 0;) {
+    if (l.digits[i].dim < 0) { // a gap
+      stride *= l.digits[i].size;
+      continue;
+    }
     int64_t &rest = index[size_t(l.digits[i].dim)];
     place += rest % l.digits[i].size * stride;
     rest /= l.digits[i].size;
@@ -168,25 +172,25 @@ void CompiledModel::setPersistent(std::string_view name, const ir::Tensor &value
 }
 
 // The operations between two barriers, shared out to the virtual threads.
-void CompiledModel::runPhase(const NncFunction &f, const std::vector<int64_t> &ops,
-                             const std::vector<char *> &args, int64_t n) {
+void CompiledModel::runPhase(const NncFunction &f, const std::vector<OpRun> &ops, int64_t n) {
   struct Work {
-    int64_t op, begin, end;
+    const OpRun *run;
+    int64_t begin, end;
   };
   std::vector<std::vector<Work>> threads(size_t(options.threads));
-  for (int64_t i : ops) {
-    const NncOp &op = f.ops[i];
+  for (const OpRun &run : ops) {
+    const NncOp &op = f.ops[run.op];
     int64_t blocks = (op.items_per_n * n + op.items_add + op.items_div - 1) / op.items_div;
     int64_t items = op.items_const + (op.items_times ? op.items_times : 1) * blocks;
     for (int64_t t = 0; t < options.threads; ++t) {
       int64_t b = items * t / options.threads, e = items * (t + 1) / options.threads;
       if (op.flags & NNC_OP_SINGLE) b = 0, e = t == 0 ? items : 0;
       if (options.order == ItemOrder::forward) {
-        if (b < e) threads[t].push_back({i, b, e});
+        if (b < e) threads[t].push_back({&run, b, e});
       } else {
         for (int64_t k = b; k < e; ++k) {
           int64_t item = options.order == ItemOrder::reversed ? e - 1 - (k - b) : k;
-          threads[t].push_back({i, item, item + 1});
+          threads[t].push_back({&run, item, item + 1});
         }
       }
     }
@@ -206,8 +210,37 @@ void CompiledModel::runPhase(const NncFunction &f, const std::vector<int64_t> &o
                : options.order == ItemOrder::reversed ? ready.back()
                                                       : ready.front();
     const Work &w = threads[t][at[t]++];
-    NncStepEnv env{n, step, seed, base(scratch[t])};
-    f.ops[w.op].kernel(args.data() + f.ops[w.op].first_arg, &env, w.begin, w.end);
+    NncStepEnv env{n, step, seed, base(scratch[t]), w.run->iteration};
+    f.ops[w.run->op].kernel(w.run->args.data(), &env, w.begin, w.end);
+  }
+}
+
+// Appends the operations [first, end) to `list`, loops unrolled; `args` are all arguments as they are now.
+static void unroll(const NncFunction &f, int64_t first, int64_t end, int64_t loop, uint64_t iteration,
+                   std::vector<char *> &args, std::vector<CompiledModel::OpRun> &list) {
+  for (int64_t i = first; i < end;) {
+    while (loop < f.loop_count && f.loops[loop].first_op < i) ++loop;
+    if (loop == f.loop_count || f.loops[loop].first_op != i) {
+      const NncOp &op = f.ops[i];
+      char **from = args.data() + op.first_arg;
+      list.push_back({i, (op.flags & NNC_OP_BARRIER) != 0, iteration, {from, from + op.arg_count}});
+      ++i;
+      continue;
+    }
+    const NncLoop &l = f.loops[loop];
+    const std::vector<char *> saved = args;
+    for (int64_t r = 0; r < l.length; ++r) {
+      uint64_t t = uint64_t(l.flags & NNC_LOOP_REVERSE ? l.length - 1 - r : r);
+      size_t begin = list.size();
+      unroll(f, l.first_op, l.end_op, loop + 1, iteration * uint64_t(l.length) + t, args, list);
+      if (r == 0 && (l.flags & NNC_LOOP_BARRIER)) list[begin].barrier = true;
+      for (int64_t a = 0; a < l.advance_count; ++a) {
+        const NncAdvance &move = f.advances[l.first_advance + a];
+        args[size_t(move.arg)] += r % 2 ? move.odd : move.even;
+      }
+    }
+    args = saved;
+    i = l.end_op;
   }
 }
 
@@ -215,18 +248,20 @@ void CompiledModel::walk(const NncFunction &f, int64_t n) {
   char *bases[4] = {base(persistent_), base(transient_), base(input_), const_cast<char *>(model_->constants)};
   std::vector<char *> args;
   for (int64_t i = 0; i < f.arg_count; ++i) args.push_back(bases[f.args[i].region] + f.args[i].offset);
+  std::vector<OpRun> runs;
+  unroll(f, 0, f.op_count, 0, 0, args, runs);
   unsigned mode = _mm_getcsr();
   _mm_setcsr(mode | 0x8040); // flush subnormals, as the runtime does
-  std::vector<int64_t> phase;
-  for (int64_t i = 0; i <= f.op_count; ++i) {
-    bool barrier = i == f.op_count || (f.ops[i].flags & NNC_OP_BARRIER) || before || after;
+  std::vector<OpRun> phase;
+  for (size_t i = 0; i <= runs.size(); ++i) {
+    bool barrier = i == runs.size() || runs[i].barrier || before || after;
     if (barrier && !phase.empty()) {
-      if (before) before(f, phase.back(), bases, n);
-      runPhase(f, phase, args, n);
-      if (after) after(f, phase.back(), bases, n);
+      if (before) before(f, phase.back(), n);
+      runPhase(f, phase, n);
+      if (after) after(f, phase.back(), n);
       phase.clear();
     }
-    if (i < f.op_count) phase.push_back(i);
+    if (i < runs.size()) phase.push_back(runs[i]);
   }
   _mm_setcsr(mode);
 }

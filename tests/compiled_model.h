@@ -38,9 +38,15 @@ public:
   void setPersistent(std::string_view name, const ir::Tensor &value);
   std::vector<char> persistentBytes() const { return persistent_; }
 
-  // Before and after each operation of a run: its index, and the bases of the regions (persistent, transient,
-  // input, constant). For the oracle that checks every kernel.
-  using Hook = std::function<void(const NncFunction &, int64_t op, char *const *bases, int64_t n)>;
+  // An operation in one iteration of the loops around it, with its arguments' addresses.
+  struct OpRun {
+    int64_t op;
+    bool barrier;
+    uint64_t iteration;
+    std::vector<char *> args;
+  };
+  // Before and after each operation of a run, for the oracle that checks every kernel.
+  using Hook = std::function<void(const NncFunction &, const OpRun &, int64_t n)>;
   Hook before, after;
   const cg::Compiled &compiled() const { return *compiled_; }
   const NncModel &model() const { return *model_; }
@@ -55,8 +61,7 @@ private:
   const char *base(const std::vector<char> &v) const { return v.data() + (-uintptr_t(v.data()) & 63); }
 
   void walk(const NncFunction &f, int64_t n);
-  void runPhase(const NncFunction &f, const std::vector<int64_t> &ops, const std::vector<char *> &args,
-                int64_t n);
+  void runPhase(const NncFunction &f, const std::vector<OpRun> &ops, int64_t n);
 };
 
 // A module of tests/ir, differentiated, optimised and verified after every pass.

@@ -35,8 +35,8 @@ struct Num {
 class KernelEval {
  public:
   KernelEval(const Kernel &kernel, std::vector<char *> args, int64_t n, uint64_t step = 0,
-             uint64_t seed = 0)
-      : k(kernel), args_(std::move(args)), n_(n), step_(step), seed_(seed) {
+             uint64_t seed = 0, uint64_t iteration = 0)
+      : k(kernel), args_(std::move(args)), n_(n), step_(step), seed_(seed), iteration_(iteration) {
     expandMath(k);
     at_.assign(k.axes.size(), 0);
   }
@@ -53,7 +53,7 @@ class KernelEval {
   Kernel k;
   std::vector<char *> args_;
   int64_t n_;
-  uint64_t step_, seed_;
+  uint64_t step_, seed_, iteration_;
   std::vector<int64_t> at_;
   std::vector<std::vector<Num>> locals_;
   Num acc_;
@@ -255,8 +255,8 @@ class KernelEval {
     case SOp::size: return convert({0, e.dim.at(n_)}, DType::i64, e.type);
     case SOp::guard: return {0, hold(e.guards)};
     case SOp::random:
-      return {ir::uniform24(
-                  ir::philoxWord(ir::mixSeed(seed_) ^ e.site, step_, 0, uint64_t(index(e.index)))),
+      return {ir::uniform24(ir::philoxWord(ir::mixSeed(seed_) ^ e.site, step_, iteration_,
+                                           uint64_t(index(e.index)))),
               0};
     case SOp::select: return eval(e.args[eval(e.args[0]).i ? 1 : 2]);
     case SOp::convert: return convert(eval(e.args[0]), k.exprs[size_t(e.args[0])].type, e.type);

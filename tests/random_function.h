@@ -50,18 +50,23 @@ inline bool isSmooth(Op op) {
 
 class Generator {
  public:
-  Generator(Builder &b, Random &r, bool smooth, DType real) : b_(b), r_(r), smooth_(smooth), real_(real) {
+  // Of a function whose parameters are there; `depth` scans are around it.
+  Generator(Builder &b, Random &r, bool smooth, DType real, int depth)
+      : b_(b), r_(r), smooth_(smooth), real_(real), depth_(depth) {
     for (int op = 0; op < kOpCount; ++op)
       if (isPointwise(Op(op)) && (smooth ? isSmooth(Op(op)) : isExact(Op(op))))
         rows_.push_back(Op(op));
-    for (const Dims &dims : {Dims{n, 3}, Dims{3}, Dims{n, 2, 3}, Dims{}})
-      params.push_back(add(b.param("x", Type{real, dims})));
-    if (!smooth) params.push_back(add(b.param("i", {DType::i32, {n}})));
+    for (const Param &p : b.f.params) params.push_back(add(b.value(p.value)));
   }
+  Generator(Builder &b, Random &r, bool smooth, DType real)
+      : Generator(addParams(b, smooth, real), r, smooth, real, 0) {}
   std::vector<V> params, all;
+  bool scans = false; // make some
 
   void step() {
-    switch (pick(r_, 0, 9)) {
+    switch (pick(r_, 0, scans ? 11 : 9)) {
+    case 10: return scan();
+    case 11: return draw();
     case 0:
     case 1:
     case 2:
@@ -76,6 +81,11 @@ class Generator {
   }
 
  private:
+  static Builder &addParams(Builder &b, bool smooth, DType real) {
+    for (const Dims &dims : {Dims{n, 3}, Dims{3}, Dims{n, 2, 3}, Dims{}}) b.param("x", Type{real, dims});
+    if (!smooth) b.param("i", {DType::i32, {n}});
+    return b;
+  }
   V add(V v) {
     all.push_back(v);
     return v;
@@ -196,19 +206,78 @@ class Generator {
     add(b_.cast(x, types[size_t(pick(r_, 0, 3))]));
   }
 
+  // A loop over what has a dimension of its length, with a random body.
+  void scan() {
+    if (depth_ == 2) return;
+    const int64_t length = pick(r_, 1, 3);
+    std::vector<V> carries, sequences, invariants;
+    ScanAttr a;
+    a.length = length, a.reverse = pick(r_, 0, 1) != 0;
+    for (int64_t k = pick(r_, 0, 3); k > 0; --k) carries.push_back(any());
+    for (int k = 0; k < 6; ++k) {
+      const V x = any();
+      const Dims &dims = x.type().dims;
+      for (size_t d = 0; d < dims.size(); ++d)
+        if (dims[d] == Dim(length) && pick(r_, 0, 1)) {
+          sequences.push_back(x), a.xAxes.push_back(int64_t(d));
+          break;
+        }
+    }
+    if (pick(r_, 0, 1)) sequences.push_back(b_.iota(0, {DType::i32, {Dim(length)}})), a.xAxes.push_back(0);
+    for (int64_t k = pick(r_, 0, 3); k > 0; --k) invariants.push_back(any());
+    Function &body = b_.module.add("body" + std::to_string(b_.module.functions.size()), b_.f.batch);
+    a.body = body.name, a.carries = int64_t(carries.size());
+    Builder inner(b_.module, body);
+    std::vector<ValueId> operands;
+    for (const V v : carries) operands.push_back(v.id), inner.param("c", v.type());
+    for (size_t k = 0; k < sequences.size(); ++k) {
+      Type t = sequences[k].type();
+      t.dims.erase(t.dims.begin() + a.xAxes[k]);
+      operands.push_back(sequences[k].id), inner.param("x", t);
+    }
+    for (const V v : invariants) operands.push_back(v.id), inner.param("w", v.type());
+    if (operands.empty()) operands.push_back(any().id), inner.param("w", b_.f.type(operands[0]));
+    Generator g(inner, r_, smooth_, real_, depth_ + 1);
+    g.scans = true;
+    for (int64_t k = pick(r_, 1, 10); k > 0; --k) g.step();
+    for (size_t k = 0; k < carries.size(); ++k) {
+      const V next = *g.like_(g.params[k]);
+      const bool real = isFloat(next.type().dtype) || !smooth_;
+      inner.result("", next.id == g.params[k].id || !real ? next : g.tamed(next));
+    }
+    for (int64_t k = pick(r_, carries.empty() ? 1 : 0, 2); k > 0; --k) {
+      const V y = g.any();
+      if (y.type().rank() > 3) continue;
+      inner.result("", y);
+      a.yAxes.push_back(pick(r_, 0, y.type().rank()));
+    }
+    if (body.results.empty()) inner.result("", g.params[0]), a.yAxes.push_back(0);
+    for (const V y : b_.scan(a, operands)) add(y);
+  }
+  // A draw of eighths below 1, so that arithmetic stays exact.
+  void draw() {
+    if (real_ != DType::f32 && real_ != DType::f64) return;
+    const Dims &dims = any().type().dims;
+    const V u = b_.random("site" + std::to_string(pick(r_, 0, 3)), Type{real_, dims});
+    add(floor(u * 8.0) * 0.125 * (smooth_ ? 1.0 : 2.0));
+  }
+
   Builder &b_;
   Random &r_;
   bool smooth_;
   DType real_;
+  int depth_;
   std::vector<Op> rows_;
 };
 
-inline std::unique_ptr<Module> generated(uint64_t seed, bool smooth, DType real = DType::f64) {
+inline std::unique_ptr<Module> generated(uint64_t seed, bool smooth, DType real = DType::f64,
+                                         bool scans = false) {
   auto m = std::make_unique<Module>();
   Random r(seed);
   Function &f = m->add("f", 4);
   Builder b(*m, f);
   Generator g(b, r, smooth, real);
+  g.scans = scans;
   for (int k = int(pick(r, 5, 60)); k > 0; --k) g.step();
   for (int k = 0; k < 4; ++k) b.result("", g.all[size_t(pick(r, 0, int64_t(g.all.size()) - 1))]);
   if (!smooth) return m;

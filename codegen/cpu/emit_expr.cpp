@@ -317,6 +317,7 @@ Val Emitter::random(const Expr &e) {
 
   llvm::Value *key0 = low(z), *key1 = high(z);
   llvm::Value *c0 = b.CreateTrunc(at, word), *c1 = b.CreateTrunc(b.CreateLShr(at, 32), word);
+  c1 = b.CreateAdd(c1, all(low(b.CreateShl(iteration_, 16))));
   llvm::Value *c2 = all(low(step_)), *c3 = all(high(step_));
   auto product = [&](llvm::Value *c, uint32_t by) {
     return b.CreateMul(b.CreateZExt(c, wide), llvm::ConstantInt::get(wide, by));

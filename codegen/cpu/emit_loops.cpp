@@ -59,6 +59,7 @@ void Emitter::openFunction(const std::string &name) {
   n_ = read(b.getInt64Ty(), fn_->getArg(1), offsetof(NncStepEnv, n), "n");
   step_ = read(b.getInt64Ty(), fn_->getArg(1), offsetof(NncStepEnv, step), "step");
   seed_ = read(b.getInt64Ty(), fn_->getArg(1), offsetof(NncStepEnv, seed), "seed");
+  iteration_ = read(b.getInt64Ty(), fn_->getArg(1), offsetof(NncStepEnv, iteration), "iteration");
   scratch_ = read(pointer, fn_->getArg(1), offsetof(NncStepEnv, scratch), "scratch");
   axis_.resize(k.axes.size());
   range_.resize(k.axes.size());

@@ -57,7 +57,8 @@ class Emitter {
   llvm::IRBuilder<> b;
   llvm::Function *fn_ = nullptr;
   llvm::Value *begin_ = nullptr, *end_ = nullptr; // items
-  llvm::Value *n_ = nullptr, *step_ = nullptr, *seed_ = nullptr, *scratch_ = nullptr;
+  llvm::Value *n_ = nullptr, *step_ = nullptr, *seed_ = nullptr, *scratch_ = nullptr,
+              *iteration_ = nullptr;
   std::vector<llvm::Value *> args_;
   std::vector<llvm::MDNode *> aliasScope_, noAlias_;
   llvm::IntegerType *indexType_ = nullptr; // of the lanes of an index: i32 if all of them fit

@@ -33,6 +33,7 @@ int64_t regionOf(Life life) {
   case Life::Input: return NNC_INPUT;
   case Life::Transient: return NNC_TRANSIENT;
   case Life::Constant: return NNC_CONSTANT;
+  case Life::Outer: break; // resolved by the planner
   }
   return -1;
 }
@@ -170,18 +171,49 @@ class TableEmitter {
     return array(list, "results");
   }
 
-  llvm::Constant *function(const CompiledFunction &f, const std::vector<std::string> &symbols) {
-    Fields ops, args;
+  // The loops; `advances` gets what moves in them, `most` the arguments of the largest outermost one.
+  // `firstArgs` has the number of the first argument of every step, and of all of them at the end.
+  llvm::Constant *loops(const CompiledFunction &f, const std::vector<int64_t> &firstArgs,
+                        Fields &advances, int64_t &most) {
+    Fields list;
+    const std::vector<Step> &steps = f.plan.steps;
+    for (size_t l = 0; l < f.plan.loops.size(); ++l) {
+      const PlannedLoop &loop = f.plan.loops[l];
+      int64_t first = int64_t(advances.size());
+      for (int32_t s = loop.first; s < loop.end; ++s)
+        for (size_t a = 0; a < steps[size_t(s)].args.size(); ++a)
+          for (const Advance &move : steps[size_t(s)].args[a].advances)
+            if (move.loop == int32_t(l))
+              advances.push_back(record({number(firstArgs[size_t(s)] + int64_t(a)),
+                                         number(move.even), number(move.odd)}));
+      // A barrier before the first step is before the first round, too.
+      bool barrier = loop.barrierBefore && !steps[size_t(loop.first)].barrierBefore;
+      int64_t flags = (barrier ? NNC_LOOP_BARRIER : 0) | (loop.reverse ? NNC_LOOP_REVERSE : 0);
+      list.push_back(record({number(loop.first), number(loop.end), number(loop.length), number(first),
+                             number(int64_t(advances.size()) - first), number(flags)}));
+      most = std::max(most, firstArgs[size_t(loop.end)] - firstArgs[size_t(loop.first)]);
+    }
+    return array(list, "loops");
+  }
+
+  llvm::Constant *function(const CompiledFunction &f, const std::vector<std::string> &symbols,
+                           int64_t &loopArgs) {
+    Fields ops, args, advances;
+    std::vector<int64_t> firstArgs;
     for (const Step &s : f.plan.steps) {
+      firstArgs.push_back(int64_t(args.size()));
       ops.push_back(op(f, s, symbols[s.kernel], int64_t(args.size())));
       for (const PlannedArg &a : s.args)
         args.push_back(record({number(a.offset), number(regionOf(a.region))}));
     }
+    firstArgs.push_back(int64_t(args.size()));
+    llvm::Constant *loopTable = loops(f, firstArgs, advances, loopArgs);
     int64_t inputCount, resultCount;
     llvm::Constant *in = inputs(f, inputCount), *out = results(f, resultCount);
     return record({string(f.program.function->name), number(f.program.batch), array(ops, "ops"),
                    number(int64_t(ops.size())), array(args, "args"), number(int64_t(args.size())),
-                   in, number(inputCount), out, number(resultCount)});
+                   in, number(inputCount), out, number(resultCount), loopTable,
+                   number(int64_t(f.plan.loops.size())), array(advances, "advances")});
   }
 
   llvm::Constant *persistents(int64_t &count) {
@@ -210,10 +242,10 @@ class TableEmitter {
 
   llvm::Constant *model() {
     Fields functions;
-    int64_t transient = 0, input = 0, scratch = 0, tensorCount;
+    int64_t transient = 0, input = 0, scratch = 0, loopArgs = 0, tensorCount;
     for (size_t i = 0; i < tables_.functions->size(); ++i) {
       const CompiledFunction &f = (*tables_.functions)[i];
-      functions.push_back(function(f, tables_.symbols[i]));
+      functions.push_back(function(f, tables_.symbols[i], loopArgs));
       transient = std::max(transient, f.plan.transientBytes);
       input = std::max(input, f.plan.inputBytes);
       scratch = std::max(scratch, f.plan.scratchBytes);
@@ -227,14 +259,15 @@ class TableEmitter {
         {number(NNC_ABI_VERSION), bytes(meta, true, "metadata", 1), number(int64_t(meta.size())),
          array(functions, "functions"), number(int64_t(functions.size())), tensors,
          number(tensorCount), number(tables_.persistent->bytes), number(transient), number(input),
-         number(scratch), constants, number(target_.requiredFeatures), string("x86-64 " + cpu)});
+         number(scratch), constants, number(target_.requiredFeatures), string("x86-64 " + cpu), number(loopArgs)});
   }
 };
 
 // A change of the contract must be made here, too.
 static_assert(sizeof(NncOp) == 11 * 8 && sizeof(NncTensor) == 10 * 8 &&
-              sizeof(NncFunction) == 10 * 8);
-static_assert(sizeof(NncModel) == 14 * 8 && sizeof(NncArg) == 2 * 8 && sizeof(NncDim) == 2 * 8);
+              sizeof(NncFunction) == 13 * 8);
+static_assert(sizeof(NncLoop) == 6 * 8 && sizeof(NncAdvance) == 3 * 8);
+static_assert(sizeof(NncModel) == 15 * 8 && sizeof(NncArg) == 2 * 8 && sizeof(NncDim) == 2 * 8);
 
 } // namespace
 

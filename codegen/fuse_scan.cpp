@@ -1,0 +1,191 @@
+// Loops: a scan's body as a program of its own.
+//
+// Problem. A scan must run its body's kernels once per iteration without copying anything on the way: the slice
+// of a sequence is read where it lies, and what the body stacks is written where it belongs. Example:
+//   %h, %ys = scan @cell (%h0; %x; %w) {xs=[1], ys=[1]}        x[n,5,3], ys[n,5,4]
+// reads x + 3*t and writes ys + 4*t, with the strides of x and ys.
+//
+// Method. The body is fused like any function, with a Frame that says where its parameters and results lie.
+// A slice is a layout with a gap in place of the scanned dimension (layout.h); which slice is a matter of the
+// address alone, so all iterations run the same code. A value that is both carried and stacked is stored twice
+// by the kernel that makes it. Carries are to the body what weights are to a step: values that come in and are
+// replaced, in place where that is legal; else two memories take turns (plan_loop.cpp).
+#include "codegen/fuse.h"
+
+namespace nnc::cg {
+
+using ir::Node;
+using ir::Op;
+using ir::ValueId;
+
+bool storesAnywhere(const ir::Function &f, ValueId v) {
+  const Node *n = f.def(v);
+  if (!n) return false;
+  switch (n->op) {
+  case Op::scatter_add_:
+  case Op::sort_:
+  case Op::scan_: return false;
+  case Op::constant_: return std::get<ir::ConstantAttr>(n->attr).data.size() == 1;
+  default: return true;
+  }
+}
+
+// --- the body's side -----------------------------------------------------------------------------
+
+// Of those that are carried or stand twice, only the first.
+std::map<int32_t, size_t> stackedValues(const ir::Function &f, const Frame &frame) {
+  std::set<int32_t> carried;
+  std::map<int32_t, size_t> stacked;
+  for (size_t i = 0; i < frame.carries; ++i) carried.insert(f.results[i].value.i);
+  for (size_t i = frame.carries; i < f.results.size(); ++i) {
+    ValueId v = f.results[i].value;
+    if (storesAnywhere(f, v) && !carried.count(v.i)) stacked.emplace(v.i, i);
+  }
+  return stacked;
+}
+
+// Stacked results get their place before any kernel is made.
+void Fuser::frameResults() {
+  std::map<int32_t, size_t> stacked = stackedValues(f, *frame);
+  for (size_t i = frame->carries; i < f.results.size(); ++i) {
+    ValueId v = f.results[i].value;
+    if (!storesAnywhere(f, v)) continue; // copied at the end
+    program.buffers.push_back(partFor(i));
+    BufferId id = BufferId(program.buffers.size()) - 1;
+    auto first = stacked.find(v.i);
+    if (first != stacked.end() && first->second == i)
+      bufferOf[v.i] = id;
+    else
+      alsoAt_[v.i].push_back(id);
+  }
+}
+
+// The buffer of stacked result i.
+Buffer Fuser::partFor(size_t i) const {
+  const Frame::Part &part = frame->results[i];
+  Buffer b;
+  b.value = f.results[i].value;
+  b.name = nameOf(b.value);
+  b.type = f.type(b.value);
+  b.layout = part.layout;
+  b.life = Life::Outer;
+  b.outer = part.outer, b.slice = part.slice;
+  return b;
+}
+
+// What is carried needs memory of its own; what no kernel could store in place is copied.
+void Fuser::bodyResults() {
+  std::set<BufferId> taken;
+  for (size_t i = 0; i < frame->carries; ++i) {
+    ValueId v = f.results[i].value;
+    Loop::Carry c;
+    c.in = bufferOf[f.params[i].value.i];
+    carries.push_back(c);
+    if (v == f.params[i].value) continue;
+    BufferId b = buffer(v);
+    const Node *def = f.def(v);
+    bool copy = program.buffers[b].life != Life::Transient || !taken.insert(b).second ||
+                (def && def->op == Op::scan_);
+    if (copy) {
+      Buffer own;
+      own.name = nameOf(v);
+      b = copyOf(v, std::move(own));
+    }
+    carries.back().out = b;
+    program.results.push_back({f.results[i].name, b, true});
+  }
+  for (size_t i = frame->carries; i < f.results.size(); ++i) {
+    ValueId v = f.results[i].value;
+    if (!storesAnywhere(f, v)) copyOf(v, partFor(i));
+  }
+}
+
+// --- the enclosing program's side ----------------------------------------------------------------
+
+// Memory with a carry's first value that the loop `id` may write over: the value's own where nobody else reads
+// it, else a kernel computes or copies it.
+BufferId Fuser::firstValue(ValueId v, int id) {
+  bool own = facts.root[v.i] && facts.uses[v.i] == 1 && groupOf[v.i] >= 0;
+  if (own && program.buffers[buffer(v)].life == Life::Transient) return buffer(v);
+  Buffer b;
+  b.name = nameOf(v) + ".first";
+  b.type = f.type(v);
+  b.value = v;
+  program.buffers.push_back(b);
+  BufferId to = BufferId(program.buffers.size()) - 1;
+  Node reader{Op::stop_gradient_, {v}, {}, 0, {}, groups[id].kernel().loc, false};
+  int copy = newGroup(reader);
+  Group &g = groups[copy];
+  g.deps = rootDeps(reader);
+  g.open = false;
+  Kernel &k = g.kernel();
+  k.name = b.name;
+  std::vector<Index> at;
+  for (Dim d : b.type.dims) {
+    k.parallel.push_back(k.axis("", d));
+    at.push_back(k.axisIndex(k.parallel.back()));
+  }
+  Reader r(f, facts, k, this, &g, copy);
+  Stage s;
+  s.body = r.read(v, at);
+  NNC_CHECK(s.body >= 0, "a carry's first value cannot be read");
+  s.type = ir::widened(b.type.dtype);
+  s.name = b.name;
+  Store st;
+  st.access.arg = argFor(g.launch, to, true);
+  st.access.flat = placeOf(k, {}, b.type.dims, at, f.batch);
+  s.stores.push_back(st);
+  k.stages.push_back(std::move(s));
+  groups[id].deps.insert(copy);
+  return to;
+}
+
+void Fuser::addScan(const Node &node, int id) {
+  const auto &a = std::get<ir::ScanAttr>(node.attr);
+  const ir::Function &body = *m.find(a.body);
+  groups[id].open = false;
+  Launch launch = std::move(groups[id].launch);
+  launch.loop = std::make_shared<Loop>();
+  Loop &loop = *launch.loop;
+  loop.length = a.length, loop.reverse = a.reverse;
+
+  Frame frame;
+  frame.carries = size_t(a.carries);
+  auto sliceOf = [&](BufferId whole, int64_t axis) {
+    const Buffer &b = program.buffers[whole];
+    Frame::Part part;
+    part.outer = whole;
+    part.layout = sliceLayout(b.layout, b.type.dims, axis, f.batch, part.slice);
+    part.slice *= ir::dtypeBytes(b.type.dtype);
+    return part;
+  };
+  for (size_t i = 0; i < node.operands.size(); ++i) {
+    ValueId v = node.operands[i];
+    size_t x = i - frame.carries;
+    BufferId b = i < frame.carries ? firstValue(v, id) : buffer(v);
+    argFor(launch, b, false);
+    if (i >= frame.carries && x < a.xAxes.size())
+      frame.params.push_back(sliceOf(b, a.xAxes[x]));
+    else
+      frame.params.push_back({b, program.buffers[b].layout, 0});
+  }
+  for (int i = 0; i < node.resultCount; ++i) {
+    BufferId b = buffer(node.result(i));
+    argFor(launch, b, true);
+    if (size_t(i) < frame.carries)
+      frame.results.push_back({b, {}, 0});
+    else
+      frame.results.push_back(sliceOf(b, a.yAxes[size_t(i) - frame.carries]));
+  }
+  Fuser inner(m, body, options, &frame);
+  loop.body = inner.run();
+  loop.body.batch = f.batch;
+  for (size_t i = 0; i < frame.carries; ++i) {
+    Loop::Carry c = inner.carries[i];
+    c.initial = frame.params[i].outer, c.final = frame.results[i].outer;
+    loop.carries.push_back(c);
+  }
+  groups[id].launch = std::move(launch);
+}
+
+} // namespace nnc::cg
