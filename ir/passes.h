@@ -14,6 +14,9 @@ void simplify(Function &f, Module &m);      // algebraic rules, one line each (s
 void cse(Function &f, Module &m);           // equal nodes become one; respects `remat` and random sites
 void dce(Function &f, Module &m);           // drops nodes that no result needs
 
+void hoistLoops(Module &m);                 // loops.cpp: work of a scan moves before it, and
+void sinkLoops(Module &m);                  //   behind it
+
 struct PassEvent {
   std::string pass;
   double seconds;

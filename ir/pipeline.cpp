@@ -1,7 +1,8 @@
 // The passes in the order in which they run, with the reasons.
 //
 //   runGradient:  differentiate, dce, fold, simplify, cse, dce           what --emit=grad prints
-//   runOptimize:  runGradient, inline, (fold, simplify, cse, dce)*       what --emit=opt prints
+//   runOptimize:  runGradient, inline, (fold, simplify, cse, dce, hoist, sink)*
+//                                                                        what --emit=opt prints
 //
 // Every pass is a row of passes.def. After each one the module is verified if asked for, and
 // `after` is told the pass's name and time; a broken module aborts with the name of the pass that
@@ -88,6 +89,8 @@ void runOptimize(Module &m, const PipelineOptions &o) {
   for (int round = 0; round < kRounds; ++round) {
     const size_t before = fingerprint(m);
     cleanUp(m, o);
+    run(Pass::hoist_, m, o); // after cse: equal operands of a body are one
+    run(Pass::sink_, m, o);  // after hoist: what is computed before the loop need not come behind it
     if (fingerprint(m) == before) break;
   }
 }

@@ -3,6 +3,8 @@
 //   reshape(reshape x) = reshape x      transpose(transpose x) = transpose x or x
 //   slice(slice x) = slice x            slice(pad x) = x, slice(concat) = piece
 //   cast(cast x) = cast x, if the inner cast loses nothing
+//   concat(concat(x, y), z) = concat(x, y, z)
+//   pad x + pad y = pad(concat(y, x)) where the one begins as the other ends: the parts of a slice's gradient
 //   contract(transpose x, w) = contract(x, w) with the labels in the other order
 //
 // One function per operation: it sees the node and its operands' definitions and returns the value
@@ -175,10 +177,46 @@ Simpler simplifyConcat(const View &v) {
   if (xs.size() == 1) return v.x();
   const size_t d = size_t(v.attr<AxisAttr>().dim);
   std::vector<ValueId> rest;
-  for (const ValueId x : xs)
-    if (v.typeOf(x).dims[d] != Dim(0)) rest.push_back(x);
-  if (rest.size() == xs.size() || rest.empty()) return {};
+  bool nested = false;
+  for (size_t k = 0; k < xs.size(); ++k) {
+    if (v.typeOf(xs[k]).dims[d] == Dim(0)) continue;
+    const Node *inner = v.inner(Op::concat_, k);
+    if (inner && std::get<AxisAttr>(inner->attr).dim == int64_t(d)) {
+      rest.insert(rest.end(), inner->operands.begin(), inner->operands.end());
+      nested = true;
+    } else {
+      rest.push_back(xs[k]);
+    }
+  }
+  if ((rest.size() == xs.size() && !nested) || rest.empty()) return {};
   return v.make(Op::concat_, rest, v.node.attr);
+}
+
+// Zeros around two neighbours: what one sum of them adds to is the other.
+Simpler simplifyAdd(const View &v) {
+  const Node *x = v.inner(Op::pad_, 0), *y = v.inner(Op::pad_, 1);
+  if (!x || !y) return {};
+  const auto &a = std::get<PadAttr>(x->attr), &b = std::get<PadAttr>(y->attr);
+  if (a.value != 0 || b.value != 0) return {};
+  int64_t dim = -1; // the only one in which they differ
+  for (size_t d = 0; d < a.low.size(); ++d) {
+    if (a.low[d] == b.low[d] && a.high[d] == b.high[d]) continue;
+    if (dim >= 0) return {};
+    dim = int64_t(d);
+  }
+  if (dim < 0) return {};
+  const size_t d = size_t(dim);
+  const Dim size = v.type.dims[d], xEnd = size - a.high[d], yEnd = size - b.high[d];
+  PadAttr around = a;
+  std::vector<ValueId> parts;
+  if (xEnd == b.low[d])
+    parts = {x->operands[0], y->operands[0]}, around.high[d] = b.high[d];
+  else if (yEnd == a.low[d])
+    parts = {y->operands[0], x->operands[0]}, around.low[d] = b.low[d];
+  else
+    return {};
+  const ValueId both = v.make(Op::concat_, parts, AxisAttr{dim});
+  return v.make(Op::pad_, {both}, around);
 }
 
 // --- sums ---------------------------------------------------------------------------------------
@@ -224,6 +262,7 @@ Simpler simplifyView(const Function &f, const Node &node, const Type &type,
                      const Rules::Make &make) {
   const View v{f, node, type, make};
   switch (node.op) {
+  case Op::add_: return simplifyAdd(v);
   case Op::select_: return simplifySelect(v);
   case Op::cast_: return simplifyCast(v);
   case Op::broadcast_: return simplifyBroadcast(v);

@@ -44,7 +44,37 @@ void checkPasses(uint64_t seed, bool smooth) {
   REQUIRE(print(*again) == print(*m));
 }
 
+// The whole pipeline on functions with loops, which it takes apart.
+void checkLoops(uint64_t seed, bool smooth) {
+  auto m = generated(seed, smooth, DType::f64, true);
+  INFO("seed " << seed << "\n" << print(*m));
+  differentiate(*m);
+  REQUIRE(verify(*m) == "");
+  Random r(seed);
+  const auto in = randomInputs(r, *m->find("f"));
+  const auto expected = Interpreter(*m, Precision::f64).run("f", in);
+  PipelineOptions o;
+  o.verifyEach = true;
+  runOptimize(*m, o);
+  const auto out = Interpreter(*m, Precision::f64).run("f", in);
+  for (size_t k = 0; k < out.size(); ++k)
+    for (size_t i = 0; i < out[k].data.size(); ++i) {
+      INFO("became\n"
+           << print(*m) << "result " << k << "[" << i << "]: " << expected[k].data[i] << " became "
+           << out[k].data[i]);
+      REQUIRE(near(expected[k].data[i], out[k].data[i], smooth ? 1e-7 : 1e-12));
+    }
+}
+
 } // namespace
+
+TEST_CASE("the pipeline keeps the values of random loops") {
+  for (uint64_t seed = 5000; seed < 5300; ++seed) checkLoops(seed, false);
+}
+
+TEST_CASE("the pipeline keeps the values and gradients of random smooth loops") {
+  for (uint64_t seed = 6000; seed < 6200; ++seed) checkLoops(seed, true);
+}
 
 TEST_CASE("passes keep the values of random exact functions") {
   for (uint64_t seed = 0; seed < 400; ++seed) checkPasses(seed, false);
