@@ -185,6 +185,18 @@ void checkKernels(const Program &p) {
   }
 }
 
+// Items of single rows, where a kernel is too small to be cut: for tests, whose tensors are small.
+void cutFinely(Kernel &k) {
+  Schedule &s = k.schedule;
+  if (!s.items.empty()) return;
+  if (k.cls == KernelClass::Loops || k.cls == KernelClass::Sort) {
+    for (AxisId a : k.parallel)
+      if (a != s.vec) return void(s.items = {{a, 1}});
+  } else if (k.cls == KernelClass::Contract && s.row >= 0) {
+    s.items = {{s.row, s.mr}};
+  }
+}
+
 CompiledFunction lower(const ir::Module &m, const ir::Function &f,
                        const PersistentLayout &persistent, const CodegenOptions &o, Timer &timer) {
   CompiledFunction c;
@@ -193,6 +205,7 @@ CompiledFunction lower(const ir::Module &m, const ir::Function &f,
   c.program = fuse(m, f, fusion);
   timer("fuse " + f.name);
   forEachKernel(c.program, [&](Kernel &k) { schedule(k, o.target); });
+  if (!o.plan.single) forEachKernel(c.program, cutFinely);
   timer("schedule " + f.name);
   c.plan = plan(c.program, persistent, o.plan);
   c.plan.bill = billOf(m, c.plan, persistent.layouts);

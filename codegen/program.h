@@ -141,7 +141,8 @@ struct PlanOptions {
   bool inPlace = true, reuse = true; // false: every buffer its own memory, copies at the end (tests)
   bool padded = true;                // layouts off powers of two; false: row-major throughout (tests)
   bool allBarriers = false;
-  bool single = true; // short kernels run on one thread; false: only those of one item (tests)
+  // Short kernels run on one thread. false: they are cut into small items and shared out (tests).
+  bool single = true;
 };
 // May append copy kernels, merge arguments of kernels (in-place partners become one) and reorder launches;
 // loops become ranges of steps, their buffers and launches the program's own.
