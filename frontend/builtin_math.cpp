@@ -150,16 +150,24 @@ Value builtin_cast(BuiltinCall &c) {
 Value builtin_expect_range(BuiltinCall &c) {
   if (!c[1].isNumber() || !c[2].isNumber() || !c[0].isTensor()) return c[0];
   ir::ValueId v = c[0].id;
-  const ir::Function &f = c.e.pass->b.f;
-  while (const ir::Node *n = f.def(v)) {
-    bool passes = n->op == ir::Op::cast_ || n->op == ir::Op::reshape_ || n->op == ir::Op::slice_ ||
-                  n->op == ir::Op::broadcast_ || n->op == ir::Op::transpose_;
-    if (!passes) return c[0];
-    v = n->operands[0];
+  Pass *pass = c.e.pass;
+  for (;;) {
+    if (const ir::Node *n = pass->b.f.def(v)) {
+      bool passes = n->op == ir::Op::cast_ || n->op == ir::Op::reshape_ ||
+                    n->op == ir::Op::slice_ || n->op == ir::Op::broadcast_ ||
+                    n->op == ir::Op::transpose_ || n->op == ir::Op::reverse_;
+      if (!passes) return c[0];
+      v = n->operands[0];
+    } else if (auto outside = pass->stands.find(v.i); outside != pass->stands.end()) {
+      v = outside->second; // in a scan's body: what the parameter is, or is a slice of
+      pass = pass->outer;
+    } else {
+      break;
+    }
   }
-  auto it = c.e.pass->columns.find(v.i);
-  if (it == c.e.pass->columns.end()) return c[0];
-  auto [range, isNew] = c.e.pass->ranges.try_emplace(it->second, c[1].number(), c[2].number());
+  auto it = pass->columns.find(v.i);
+  if (it == pass->columns.end()) return c[0];
+  auto [range, isNew] = pass->ranges.try_emplace(it->second, c[1].number(), c[2].number());
   if (!isNew)
     range->second = {std::max(range->second.first, c[1].number()),
                      std::min(range->second.second, c[2].number())};

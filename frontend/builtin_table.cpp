@@ -216,7 +216,7 @@ Value builtin_add_loss(BuiltinCall &c) {
   Value v = c.e.tensor(c[0]);
   if (v.isPoison()) return v;
   v = c.e.meanAll(c.e.cast(v, c.e.floatType));
-  if (!v.isPoison()) c.e.pass->addedLosses[c.e.owner()].push_back(v);
+  if (!v.isPoison()) c.e.addLoss(c.e.owner(), v);
   return Value::none();
 }
 

@@ -184,6 +184,7 @@ std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
 Pass &Elaborator::openPass(const std::string &name, int64_t batch, bool training) {
   Pass &p = passes.emplace_back(*module, module->add(name, batch));
   p.training = training;
+  p.root = &p;
   pass = &p;
   return p;
 }

@@ -11,10 +11,10 @@
 //
 // The parts, by file: elab.cpp entry and driver, elab_files.cpp files and names, elab_stmt.cpp
 // statements, elab_expr.cpp expressions, elab_index.cpp x[...], elab_op.cpp operators,
-// elab_tensor.cpp conversions, promotion, broadcasting and node emission, elab_type.cpp types and
-// dimensions, elab_call.cpp calls, elab_instance.cpp instances and weights, elab_train.cpp the
-// training step, elab_data.cpp data and configuration, elab_meta.cpp the summary, and
-// builtin_*.cpp the functions of builtins.def.
+// elab_scan.cpp loops over data, elab_tensor.cpp conversions, promotion, broadcasting and node
+// emission, elab_type.cpp types and dimensions, elab_call.cpp calls, elab_instance.cpp instances
+// and weights, elab_train.cpp the training step, elab_data.cpp data and configuration,
+// elab_meta.cpp the summary, and builtin_*.cpp the functions of builtins.def.
 #pragma once
 #include "frontend/diagnostics.h"
 #include "frontend/elaborate.h"
@@ -62,6 +62,7 @@ struct LayerRow {
   int depth;
   std::vector<ir::Dims> outputs;
   int32_t firstNode, endNode;
+  const struct Pass *pass; // whose nodes they are
 };
 /// A call that gave a tensor: what the lints read. Inner calls stand before outer ones that give
 /// the same tensor.
@@ -78,6 +79,13 @@ struct Pass {
   ir::Builder b;
   bool training = false;
   bool isInit = false;
+  // The body of a scan is a pass of its own: `outer` is the one that the scan stands in, `root` the
+  // outermost, which counts applications and draws for all of them.
+  Pass *outer = nullptr, *root = nullptr;
+  int64_t rounds = 1;                                // of all scans around it
+  std::unordered_map<int32_t, ir::ValueId> captured; // value of `outer` -> its stand-in here
+  std::unordered_map<int32_t, ir::ValueId> stands;   // parameter -> what it is or is cut from there
+  std::vector<std::pair<Weight *, std::pair<ir::ValueId, ir::ValueId>>> weightParams; // there, here
   std::unordered_map<const Weight *, ir::ValueId> current; // content now
   std::vector<Weight *> written;                           // in order of the first write
   std::unordered_set<const Weight *> writtenSet;
@@ -88,6 +96,7 @@ struct Pass {
   ir::ValueId gate;       // of stores: a bool that decides whether they take place; none: they do
   bool isAdapting = false; // the pass over the training data before the first step
   std::unordered_map<const Instance *, Values> addedLosses;
+  std::vector<const Instance *> lossOwners; // the keys of addedLosses, in order
   std::unordered_map<const Instance *, int> applications;
   std::unordered_map<std::string, int> draws, names;
   std::vector<std::vector<Span>> origins; // by value: where each dimension was fixed; may be short
@@ -99,6 +108,12 @@ struct Pass {
 };
 
 // --- one body ------------------------------------------------------------------------------------
+
+/// The body of a `scan` under evaluation: what it has yielded.
+struct ScanBody {
+  Values yields;
+  std::vector<Span> spans;
+};
 
 struct Frame {
   Frame *parent = nullptr;
@@ -124,6 +139,7 @@ struct Frame {
   bool converts = false;          // arguments being bound are converted to the policy's type
   int ordinal = 0;
   int level = -1; // how many layers run around this one: the model itself is 0
+  ScanBody *scan = nullptr; // the scan whose body runs, in this frame
 };
 
 struct PathHash {
@@ -313,6 +329,15 @@ class Elaborator {
   bool condition(const Expr &expr, bool &out); // false after a message
   bool iterate(const Value &value, Span span, Values &out);
   GivenArgs evalArgs(const std::vector<Arg> &args);
+
+  // --- scan (elab_scan.cpp) ----------------------------------------------------------------------
+  Value evalScan(const ScanExpr &expr);
+  void evalYield(const YieldStmt &stmt);
+  /// v with every tensor of a pass around the current scan body replaced by its stand-in there.
+  Value inBody(const Value &v);
+  bool isOutside(const Value &v) const; // a tensor of such a pass
+  Value bodyWeight(Weight &w);
+  void addLoss(const Instance *owner, const Value &v);
 
   // --- operators (elab_op.cpp) -------------------------------------------------------------------
   Value binary(BinaryOp op, Value a, Value b);

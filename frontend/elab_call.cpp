@@ -481,7 +481,7 @@ Value Elaborator::callBuiltin(const FunctionObj &f, const Value &callee, GivenAr
   if (!bound.ok) return {};
   for (size_t i = 0; i < params.size(); ++i) {
     const ParamInfo &p = params[i];
-    Value v = bound.given[i] ? bound.values[i] : p.fallback;
+    Value v = bound.given[i] ? inBody(bound.values[i]) : p.fallback;
     Span from = bound.from[i] ? bound.from[i]->span : span;
     auto wrong = [&](const char *wanted) {
       return fail(from, Diag::ArgumentType,

@@ -51,7 +51,7 @@ Value Elaborator::evalKind(const Expr &expr) {
   case ExprKind::Pipe: return evalPipe(as<PipeExpr>(expr));
   case ExprKind::Lambda: return evalLambda(as<LambdaExpr>(expr));
   case ExprKind::If: return evalIf(as<IfExpr>(expr));
-  case ExprKind::Scan: return fail(Diag::NotYet, {"`scan`"});
+  case ExprKind::Scan: return evalScan(as<ScanExpr>(expr));
   case ExprKind::Call: return evalCall(as<CallExpr>(expr));
   case ExprKind::Index: return evalIndex(as<IndexExpr>(expr));
   case ExprKind::Member: return evalMember(as<MemberExpr>(expr));
@@ -61,7 +61,7 @@ Value Elaborator::evalKind(const Expr &expr) {
 
 Value Elaborator::evalName(const NameExpr &expr) {
   Value v = lookup(expr.name, expr.span);
-  return v.kind == Kind::Weight ? readWeight(*v.weight) : v;
+  return v.kind == Kind::Weight ? readWeight(*v.weight) : inBody(v);
 }
 
 // --- structures ----------------------------------------------------------------------------------

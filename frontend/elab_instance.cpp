@@ -263,7 +263,7 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
   f.application = &inst;
   bool isLayer = d.declKind == DeclKind::Layer || d.declKind == DeclKind::Model;
   f.policy = isLayer ? policyOf(inst) : nullptr;
-  f.ordinal = pass->applications[&inst]++;
+  f.ordinal = pass->root->applications[&inst]++;
   f.level = frame->level + 1;
   const ParamList &list = *d.params.back();
   GivenArg weights;
@@ -287,7 +287,7 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
     f.replaced = &replaced;
   }
   size_t row = pass->layers.size();
-  if (isLayer) pass->layers.push_back({&inst, f.level, {}, int32_t(pass->b.f.nodes.size()), 0});
+  if (isLayer) pass->layers.push_back({&inst, f.level, {}, int32_t(pass->b.f.nodes.size()), 0, pass});
 
   ir::ValueId input = firstTensor(args);
   Restore<Frame *> inside(frame, &f);
@@ -335,6 +335,7 @@ void Elaborator::collect(Instance &root, std::vector<Instance *> &out) {
 
 /// Regularizers of the weights of `root` and of what it applies, once each, and what they added.
 Value Elaborator::lossesOf(Instance &root) {
+  if (pass->outer) return fail(Diag::NotYet, {"`losses` inside a `scan`"});
   std::vector<Instance *> all;
   collect(root, all);
   Value sum = Value::of(0.0);
@@ -362,7 +363,7 @@ Value Elaborator::lossesOf(Instance &root) {
 Value Elaborator::readWeight(Weight &w) {
   Value v;
   if (frame->replaced)
-    if (auto it = frame->replaced->find(&w); it != frame->replaced->end()) v = it->second;
+    if (auto it = frame->replaced->find(&w); it != frame->replaced->end()) v = inBody(it->second);
   if (v.isPoison()) v = storedWeight(w);
   if (frame->target && ir::widened(w.type.dtype) != w.type.dtype) return cast(v, floatType);
   const Policy *p = frame->policy;
@@ -381,6 +382,7 @@ Value Elaborator::storedWeight(Weight &w) {
     value = Value::of(pass, it->second);
   } else {
     if (pass->isInit) return fail(Diag::ForeignTensor);
+    if (pass->outer) return bodyWeight(w);
     ir::V v = pass->b.param(uniqueName(w.name), w.type, w.path);
     pass->current.emplace(&w, v.id);
     value = wrap(v.id);
@@ -588,7 +590,7 @@ std::string Elaborator::randomSite() {
     site = frame->owner->path.empty() ? frame->owner->kindName : frame->owner->path;
     site += ":" + std::to_string(frame->ordinal);
   }
-  return site + ":" + std::to_string(pass->draws[site]++);
+  return site + ":" + std::to_string(pass->root->draws[site]++);
 }
 
 } // namespace nnc::fe

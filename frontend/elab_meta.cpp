@@ -30,8 +30,13 @@ static ir::Meta columnsMeta(const DataObj &data,
   return list;
 }
 
-/// Multiplications and additions of a contraction for one sample.
-static double flopsOf(const ir::Node &n) {
+/// Multiplications and additions of the contractions in a node for one sample.
+static double flopsOf(const ir::Module &m, const ir::Node &n) {
+  if (const auto *s = std::get_if<ir::ScanAttr>(&n.attr)) {
+    double round = 0;
+    for (const ir::Node &inside : m.find(s->body)->nodes) round += flopsOf(m, inside);
+    return round * double(s->length);
+  }
   const auto *c = std::get_if<ir::ContractAttr>(&n.attr);
   if (!c) return 0;
   double product = 2;
@@ -41,7 +46,6 @@ static double flopsOf(const ir::Node &n) {
 
 ir::Meta Elaborator::layersMeta(Instance &model, const Pass &summary) {
   ir::Meta list = ir::Meta::list();
-  const ir::Function &f = summary.b.f;
   std::unordered_set<const Instance *> seen;
   for (const LayerRow &row : summary.layers) {
     if (row.depth < 1 || row.instance == &model || !seen.insert(row.instance).second) continue;
@@ -53,7 +57,9 @@ ir::Meta Elaborator::layersMeta(Instance &model, const Pass &summary) {
         if (w->kind == WeightKind::Param || w->kind == WeightKind::State)
           params += ir::elementCount(w->type.dims, 1);
     double flops = 0;
-    for (int32_t n = row.firstNode; n < row.endNode; ++n) flops += flopsOf(f.nodes[n]);
+    for (int32_t n = row.firstNode; n < row.endNode; ++n)
+      flops += flopsOf(*module, row.pass->b.f.nodes[n]);
+    flops *= double(row.pass->rounds);
     ir::Meta m = ir::Meta::dict();
     m["name"] = row.instance->name;
     m["type"] = row.instance->decl->name.text;

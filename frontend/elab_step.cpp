@@ -106,7 +106,7 @@ bool Elaborator::updateWeight(Instance &opt, Weight &w, const Value &gradient, c
   const Decl &d = *opt.decl;
   Frame f;
   if (!enterOptimizer(*this, f, opt, &w, span)) return false;
-  f.ordinal = pass->applications[&opt]++;
+  f.ordinal = pass->root->applications[&opt]++;
   Restore<Frame *> inside(frame, &f);
   Value rate = Value::none();
   if (d.params.size() == 2)

@@ -121,7 +121,7 @@ Value Elaborator::evalStmt(const Stmt &stmt, bool last) {
   case StmtKind::Param: return evalParam(as<ParamStmt>(stmt));
   case StmtKind::For: evalFor(as<ForStmt>(stmt)); return Value::none();
   case StmtKind::Assign: evalAssign(as<AssignStmt>(stmt)); return Value::none();
-  case StmtKind::Yield: return fail(stmt.span, Diag::NotYet, {"`yield`"});
+  case StmtKind::Yield: evalYield(as<YieldStmt>(stmt)); return Value::none();
   case StmtKind::Report: return evalReport(as<ReportStmt>(stmt));
   case StmtKind::Minimize: return evalMinimize(as<MinimizeStmt>(stmt));
   }

@@ -141,7 +141,8 @@ Value Elaborator::tensor(const Value &v, const ir::DType *like) {
   case Kind::Tensor:
     if (!needsTensor(at)) return {};
     if (v.pass == pass) return v;
-    if (pass->isInit) return fail(Diag::ForeignTensor);
+    if (isOutside(v)) return inBody(v);
+    if (pass->root->isInit) return fail(Diag::ForeignTensor);
     return fail(Diag::NotYet, {"a tensor from outside in a function with a `gradient` rule"});
   case Kind::Weight: return readWeight(*v.weight);
   case Kind::Int:
