@@ -165,7 +165,7 @@ class Loop {
   Pass &outer_;
   Pass *pass_ = nullptr; // the body's
   int64_t length_ = -1;
-  int before_ = 0; // messages before the body
+  int before_ = 0;           // messages before the body
   std::optional<int> stack_; // the axis of the first `along` as it was written
   std::vector<Slices> slices_;
   std::vector<Carry> carries_;
@@ -196,9 +196,8 @@ bool Loop::slice(const ScanBind &b, const Value &v) {
   const int rank = e_.rank(s.whole);
   if (rank == 0) return no(e_.show(v)), false;
   if (b.along) {
-    const Binding *name = b.along->kind == ExprKind::Name
-                              ? e_.findBinding(as<NameExpr>(*b.along).name)
-                              : nullptr;
+    const Binding *name =
+        b.along->kind == ExprKind::Name ? e_.findBinding(as<NameExpr>(*b.along).name) : nullptr;
     const bool isDim = name && name->isDim && name->value.kind != Kind::List;
     Value axis = isDim ? Value::of(int64_t(name->axis), b.along->span) : e_.eval(*b.along);
     if (!e_.axisValue(axis, nullptr, rank, b.along->span, s.axis)) return false;
@@ -322,8 +321,7 @@ bool Loop::conform(const Value &start, const Value &now, std::vector<ir::ValueId
 
 bool Loop::carried(const Carry &c) {
   const Binding *b = scope_->find(c.bind->name.text);
-  if (c.bind->name.text == "_" || !b)
-    return conform(c.param, c.param, results_);
+  if (c.bind->name.text == "_" || !b) return conform(c.param, c.param, results_);
   const Value now = b->value;
   if (now.isPoison()) return false;
   if (conform(c.param, now, results_)) return true;

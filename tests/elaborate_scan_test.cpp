@@ -76,7 +76,8 @@ TEST_CASE("several slices, carries and yields keep their order", "[elaborate][sc
   same(scan + "zs", "zeros([batch, 4, 2])");
   // Structures are carried and yielded leaf by leaf.
   same("s, y = scan t in x along 1, s = (h = b, n = [0, 1.0]) {\n"
-       "  s = (h = s.h + t, n = s.n * 2)\n  yield [s.h, t]\n}\ns.h * s.n[1] + y[0][:, -1] + y[1][:, 0]",
+       "  s = (h = s.h + t, n = s.n * 2)\n  yield [s.h, t]\n}\ns.h * s.n[1] + y[0][:, -1] + "
+       "y[1][:, 0]",
        "h = b + sum(x, axis = 1)\nh * 16 + h + x[:, 0]");
 }
 
@@ -89,7 +90,8 @@ TEST_CASE("a scan sees what is around it", "[elaborate][scan]") {
   same("scan t in x along 1, h = b {\n"
        "  g = scan u in b along 1, t = t[:, 0] { t = t + u * x[:, 0, 0] }\n"
        "  h = h + g[:, none] + t\n}",
-       "h = b\nfor k in 0..4 {\n  h = h + (x[:, k, 0] + sum(b, axis = 1) * x[:, 0, 0])[:, none] + x[:, k]\n}\nh");
+       "h = b\nfor k in 0..4 {\n  h = h + (x[:, k, 0] + sum(b, axis = 1) * x[:, 0, 0])[:, none] + "
+       "x[:, k]\n}\nh");
   // What the body binds stays in it.
   same("h = b\ny = scan t in x along 1 { h = t + 1\n yield h }\nh + 0 * y[:, 0]", "b");
 }
@@ -135,18 +137,23 @@ TEST_CASE("states, penalties and updates in a scan go from round to round", "[el
              "  v = x[:, k] @ w\n  if training { s <- 0.5 * s + mean(v, axis = 0) }\n"
              "  add_loss(0.1 * square(v))\n  ys = [..ys, v * s]\n}\nys[-1] + sum(ys) + s");
   // A layer with a state of its own, applied in two nested loops, and its state read afterwards.
-  const std::string rounds = "layer Count()(v) {\n  state n: [] = Zeros()\n  n <- n + 1\n  v * n\n}\n";
-  Program p(rounds + "model M(x: [batch, 3]) -> [batch, 3] {\n  param w: [] = Ones()\n"
-                     "  c = Count()\n  a = c(x * w)\n"
-                     "  y = scan i in 0..2 {\n    z = scan j in 0..3 { yield c(x * w) }\n"
-                     "    yield sum(z, axis = 0)\n  }\n"
-                     "  sum(y, axis = 0) + 0 * a\n}\ntrain M {\n" + kData);
+  const std::string rounds =
+      "layer Count()(v) {\n  state n: [] = Zeros()\n  n <- n + 1\n  v * n\n}\n";
+  Program p(rounds +
+            "model M(x: [batch, 3]) -> [batch, 3] {\n  param w: [] = Ones()\n"
+            "  c = Count()\n  a = c(x * w)\n"
+            "  y = scan i in 0..2 {\n    z = scan j in 0..3 { yield c(x * w) }\n"
+            "    yield sum(z, axis = 0)\n  }\n"
+            "  sum(y, axis = 0) + 0 * a\n}\ntrain M {\n" +
+            kData);
   p.run("train_step", 1, {{1, 2, 3}, {0, 0, 0}});
   CHECK(p.weight("n").data == D{7});
   // (2 + .. + 7) * x = 27 x: the mean of squares, and its derivative by w.
-  Program q(rounds + "model M(x: [batch, 3]) -> [batch, 3] {\n  param w: [] = Ones()\n"
-                     "  c = Count()\n  a = c(x * w)\n  y = []\n  for i in 0..6 { y = [..y, c(x * w)] }\n"
-                     "  sum(y) + 0 * a\n}\ntrain M {\n" + kData);
+  Program q(rounds +
+            "model M(x: [batch, 3]) -> [batch, 3] {\n  param w: [] = Ones()\n"
+            "  c = Count()\n  a = c(x * w)\n  y = []\n  for i in 0..6 { y = [..y, c(x * w)] }\n"
+            "  sum(y) + 0 * a\n}\ntrain M {\n" +
+            kData);
   q.run("train_step", 1, {{1, 2, 3}, {0, 0, 0}});
   checkClose(p.weight("w").data, q.weight("w").data, 1e-12);
 }
@@ -155,10 +162,12 @@ TEST_CASE("draws in a scan differ from round to round and are recomputed", "[ela
   Program p("model M(x: [batch, 4, 2]) -> [batch, 3] {\n  param w: [2, 3] = Ones()\n"
             "  y, r = scan t in x along 1, h = zeros([batch, 3]) {\n"
             "    r = random_uniform([batch, 3])\n    h = h + r * (t @ w)\n    yield r\n  }\n"
-            "  add_loss(0 * sum(r))\n  y\n}\ntrain M {\n" + std::string(kData));
+            "  add_loss(0 * sum(r))\n  y\n}\ntrain M {\n" +
+            std::string(kData));
   const ir::Function *f = p.module->find("eval_step");
   for (const ir::Node &n : f->nodes) CHECK(n.op != ir::Op::random_);
-  Program d("model M(x: [batch, 4, 2]) {\n  r = scan t in x along 1 { yield random_uniform([batch, 3]) }\n"
+  Program d("model M(x: [batch, 4, 2]) {\n  r = scan t in x along 1 { yield random_uniform([batch, "
+            "3]) }\n"
             "  s = scan t in x along 1 { yield random_uniform([batch, 3]) }\n  concat([r, s])\n}");
   D draws = d.run("predict", 2, {wave(16, 0)})[0].data;
   std::sort(draws.begin(), draws.end());
@@ -177,15 +186,18 @@ TEST_CASE("draws in a scan differ from round to round and are recomputed", "[ela
 
 TEST_CASE("an initial value may come of a scan", "[elaborate][scan]") {
   Program p("fn Fibonacci()(shape: list[int]) {\n"
-            "  a, b, ys = scan i in 0..shape[0], a = 0.0, b = 1.0 {\n    a, b = (b, a + b)\n    yield a\n  }\n"
+            "  a, b, ys = scan i in 0..shape[0], a = 0.0, b = 1.0 {\n    a, b = (b, a + b)\n    "
+            "yield a\n  }\n"
             "  ys\n}\nmodel M(x: [batch, 5]) {\n  param w: [5] = Fibonacci()\n  x * w\n}");
   CHECK(p.weight("w").data == D{1, 1, 2, 3, 5});
 }
 
 TEST_CASE("the range of a column is known through a scan", "[elaborate][scan]") {
-  Program p("model M(x: i32[batch, 4]) -> [batch, 3] {\n"
-            "  e = Embedding(7, 3)\n  scan t in x along 1, h = zeros([batch, 3]) { h = h + e(t) }\n}\n"
-            "train M {\n" + std::string(kData));
+  Program p(
+      "model M(x: i32[batch, 4]) -> [batch, 3] {\n"
+      "  e = Embedding(7, 3)\n  scan t in x along 1, h = zeros([batch, 3]) { h = h + e(t) }\n}\n"
+      "train M {\n" +
+      std::string(kData));
   const ir::Meta &column = (*p.module->meta.find("data")->asList())[0];
   CHECK(integers(*column.find("range")) == std::vector<int64_t>{0, 7});
 }

@@ -151,3 +151,69 @@ TEST_CASE("penalties and constraints give Keras' values", "[library]") {
     checkClose(p.run("predict", 1, {{wanted.size() == 1 ? 0.0 : 1.0}})[0].data, wanted);
   }
 }
+
+TEST_CASE("recurrent layers give Keras' outputs, states and derivatives", "[library][scan]") {
+  for (const ir::Meta &c : cases("recurrent.json")) {
+    INFO(textOf(c));
+    const auto shape = integers(*c.find("input"));
+    const int64_t n = shape[0];
+    // The types of the inputs; outputs that are nested are taken apart by the tests of RNN.
+    std::string params = "x: " + typeText(shape), args = "x";
+    std::vector<std::vector<double>> inputs{wave(product(shape), 0)};
+    const auto mask = numbers(*c.find("mask"));
+    if (!mask.empty()) {
+      params += ", keep: bool[batch, " + std::to_string(shape[1]) + "]";
+      args += ", mask = keep";
+      inputs.push_back(mask);
+    }
+    std::string states;
+    for (const ir::Meta &s : *c.find("states")->asList()) {
+      const auto dims = integers(s);
+      const size_t k = inputs.size() - (mask.empty() ? 1 : 2);
+      const std::string name = "s" + std::to_string(k);
+      params += ", " + name + ": " + typeText(dims);
+      states += (states.empty() ? "" : ", ") + name;
+      inputs.push_back(wave(product(dims), double(k) + 0.3));
+    }
+    if (!states.empty()) args += ", initial_state = [" + states + "]";
+    const std::string call = textOf(c) + "(" + args + ")";
+    auto assign = [&](Program &p) {
+      int k = 0;
+      for (const ir::Meta &w : *c.find("weights")->asList()) {
+        ir::Tensor &t = p.weight(*(*w.asList())[0].asString());
+        CHECK(t.dims == integers((*w.asList())[1]));
+        t.data = wave(t.count(), k++, 0.5);
+      }
+    };
+
+    Program p("model M(" + params + ") { " + call + " }");
+    assign(p);
+    const auto found = p.run("predict", n, inputs);
+    const auto &wanted = *c.find("outputs")->asList();
+    REQUIRE(found.size() == wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i) checkClose(found[i].data, numbers(wanted[i]));
+
+    // SGD at rate 1 subtracts the derivative.
+    Program t("model M(" + params + ") {\n  y = spread(" + call + ")[0]\n"
+              "  reshape(sum(square(y), axis = [i for i in 1..rank(y)]), [batch, 1])\n}\n"
+              "fn Own()(y_true: [batch, 1], y_pred: [batch, 1]) = y_pred + 0 * y_true\n"
+              "train M {\n  data = npy(target = \"y.npy\"" + [&] {
+                std::string columns;
+                for (const char *name : {"x", "keep", "s0", "s1", "s2", "s3"})
+                  if (params.find(std::string(name) + ":") != std::string::npos)
+                    columns += std::string(", ") + name + " = \"d.npy\"";
+                return columns;
+              }() + ")\n  loss = Own()\n  optimizer = SGD(1.0)\n  batch_size = 3\n}");
+    assign(t);
+    inputs.push_back(std::vector<double>(size_t(n), 0));
+    t.run("train_step", n, inputs);
+    const auto &gradients = *c.find("gradients")->asList();
+    int k = 0;
+    for (const ir::Meta &w : *c.find("weights")->asList()) {
+      const ir::Tensor &now = t.weight(*(*w.asList())[0].asString());
+      auto moved = wave(now.count(), k, 0.5);
+      for (size_t i = 0; i < moved.size(); ++i) moved[i] -= now.data[i];
+      checkClose(moved, numbers(gradients[size_t(k++)]));
+    }
+  }
+}

@@ -443,6 +443,104 @@ def layers():
     write("layers.json", cases)
 
 
+# --- recurrent layers -----------------------------------------------------------------------------
+
+def recurrent():
+    import jax
+    K = keras.layers
+    cases = []
+    keep = np.array([[1, 1, 0, 1], [1, 0, 0, 0], [0, 0, 1, 1]], bool)
+
+    def add(nn, layer, names, shape=(3, 4, 2), masked=False, states=(), **more):
+        """All outputs, and the derivatives of sum(first ** 2) / batch by the weights. The input is
+        wave(phase 0), initial state k is wave(phase k + 0.3), weight k is wave(phase k, scale 0.5)."""
+        x = keras.ops.array(wave(shape))
+        call = {}
+        if masked:
+            call["mask"] = keras.ops.array(keep)
+        if states:
+            call["initial_state"] = [keras.ops.array(wave(s, phase=k + .3))
+                                     for k, s in enumerate(states)]
+        layer(x, **call)
+        weights = []
+        for k, v in enumerate(layer.trainable_variables):
+            v.assign(wave(v.shape, phase=k, scale=0.5))
+            weights.append([names[k], list(v.shape)])
+        assert len(names) == len(weights), [v.path for v in layer.trainable_variables]
+        rest = [v.value for v in layer.non_trainable_variables]
+
+        def loss(values):
+            y = keras.tree.flatten(layer.stateless_call(values, rest, x, **call)[0])[0]
+            return keras.ops.sum(y ** 2) / shape[0]
+
+        gradients = jax.grad(loss)([v.value for v in layer.trainable_variables])
+        outputs = [np.asarray(y) for y in keras.tree.flatten(layer(x, **call))]
+        cases.append({"nn": nn, "input": list(shape), "mask": keep.ravel().astype(int).tolist()
+                      if masked else [], "states": [list(s) for s in states], "weights": weights,
+                      "outputs": [numbers(y) for y in outputs],
+                      "gradients": [numbers(g) for g in gradients], **more})
+
+    own = ["kernel", "recurrent_kernel", "bias"]
+    h = (3, 3)
+    add("SimpleRNN(3)", K.SimpleRNN(3), own)
+    add("SimpleRNN(3, activation = relu, use_bias = false, return_sequences = true)",
+        K.SimpleRNN(3, activation="relu", use_bias=False, return_sequences=True), own[:2])
+    add("SimpleRNN(3, return_sequences = true, return_state = true, go_backwards = true)",
+        K.SimpleRNN(3, return_sequences=True, return_state=True, go_backwards=True), own, states=[h])
+    add("SimpleRNN(3, return_state = true)", K.SimpleRNN(3, return_state=True), own, masked=True)
+    add("LSTM(3)", K.LSTM(3), own)
+    add("LSTM(3, return_sequences = true, return_state = true)",
+        K.LSTM(3, return_sequences=True, return_state=True), own, states=[h, h])
+    add("LSTM(3, return_state = true, go_backwards = true)",
+        K.LSTM(3, return_state=True, go_backwards=True), own, masked=True)
+    add("LSTM(3, return_sequences = true)", K.LSTM(3, return_sequences=True), own, masked=True,
+        states=[h, h])
+    add("LSTM(3, activation = relu, recurrent_activation = hard_sigmoid, use_bias = false)",
+        K.LSTM(3, activation="relu", recurrent_activation="hard_sigmoid", use_bias=False), own[:2])
+    add("GRU(3)", K.GRU(3), own)
+    add("GRU(3, return_sequences = true, return_state = true)",
+        K.GRU(3, return_sequences=True, return_state=True), own, masked=True, states=[h])
+    add("GRU(3, reset_after = false, return_state = true)",
+        K.GRU(3, reset_after=False, return_state=True), own)
+    add("GRU(3, reset_after = false, use_bias = false, go_backwards = true)",
+        K.GRU(3, reset_after=False, use_bias=False, go_backwards=True), own[:2])
+    add("GRU(3, use_bias = false, return_sequences = true)",
+        K.GRU(3, use_bias=False, return_sequences=True), own[:2])
+
+    def both(kind):
+        return [f"{place}/{w}" for place in [kind, "backward"] for w in own]
+
+    for mode in ["concat", "sum", "mul", "ave"]:
+        add(f"Bidirectional(LSTM(3), merge_mode = \"{mode}\")",
+            K.Bidirectional(K.LSTM(3), merge_mode=mode), both("lstm"))
+    add("Bidirectional(GRU(3, return_sequences = true), merge_mode = none)",
+        K.Bidirectional(K.GRU(3, return_sequences=True), merge_mode=None), both("gru"))
+    add("Bidirectional(LSTM(3, return_sequences = true, return_state = true))",
+        K.Bidirectional(K.LSTM(3, return_sequences=True, return_state=True)), both("lstm"),
+        masked=True, states=[h] * 4)
+    add("Bidirectional(SimpleRNN(3))", K.Bidirectional(K.SimpleRNN(3)), both("simple_rnn"),
+        masked=True)
+    add("Bidirectional(GRU(3, return_sequences = true), merge_mode = \"sum\", backward_layer = "
+        "LSTM(3, return_sequences = true, go_backwards = true))",
+        K.Bidirectional(K.GRU(3, return_sequences=True), merge_mode="sum",
+                        backward_layer=K.LSTM(3, return_sequences=True, go_backwards=True)),
+        [f"{place}/{w}" for place in ["gru", "lstm"] for w in own])
+    add("RNN(LSTMCell(3), return_sequences = true, return_state = true)",
+        K.RNN(K.LSTMCell(3), return_sequences=True, return_state=True), own, masked=True)
+    add("RNN(GRUCell(3), return_sequences = true, zero_output_for_mask = true)",
+        K.RNN(K.GRUCell(3), return_sequences=True, zero_output_for_mask=True), own, masked=True)
+    add("RNN(GRUCell(3, reset_after = false), go_backwards = true)",
+        K.RNN(K.GRUCell(3, reset_after=False), go_backwards=True), own)
+    add("RNN([SimpleRNNCell(3), LSTMCell(2)], return_sequences = true)",
+        K.RNN([K.SimpleRNNCell(3), K.LSTMCell(2)], return_sequences=True),
+        [f"{cell}/{w}" for cell in ["simple_rnn_cell", "lstm_cell"] for w in own], masked=True)
+    add("TimeDistributed(Dense(3, activation = tanh))",
+        K.TimeDistributed(K.Dense(3, activation="tanh")), ["kernel", "bias"])
+    add("TimeDistributed(Conv1D(2, 2))", K.TimeDistributed(K.Conv1D(2, 2)), ["kernel", "bias"],
+        shape=(2, 3, 4, 2))
+    write("recurrent.json", cases)
+
+
 # --- penalties and constraints --------------------------------------------------------------------
 
 def weights():
@@ -462,5 +560,5 @@ def weights():
     write("weights.json", cases)
 
 
-for part in [activations, losses, optimizers, schedules, metrics, layers, weights]:
+for part in [activations, losses, optimizers, schedules, metrics, layers, recurrent, weights]:
     part()
