@@ -211,6 +211,18 @@ Value builtin_fresh(BuiltinCall &c) {
   return c.e.freshInstance(*c[0].instance, c.span, c.exprs[0]);
 }
 
+Value builtin_with_mask(BuiltinCall &c) {
+  return c.e.withMask(c[0], c[1], c.spans[1], "`mask` of `with_mask`");
+}
+
+Value builtin_mask_of(BuiltinCall &c) {
+  if (c[0].isPoison()) return {};
+  if (!c[0].isTensor())
+    return c.e.fail(c.spans[0], Diag::ArgumentType,
+                    {"`x` of `mask_of`", "a tensor", c.e.show(c[0])});
+  return c.e.maskOf(c[0]);
+}
+
 Value builtin_add_loss(BuiltinCall &c) {
   ++c.e.effects;
   Value v = c.e.tensor(c[0]);

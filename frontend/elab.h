@@ -11,10 +11,10 @@
 //
 // The parts, by file: elab.cpp entry and driver, elab_files.cpp files and names, elab_stmt.cpp
 // statements, elab_expr.cpp expressions, elab_index.cpp x[...], elab_op.cpp operators,
-// elab_scan.cpp loops over data, elab_tensor.cpp conversions, promotion, broadcasting and node
-// emission, elab_type.cpp types and dimensions, elab_call.cpp calls, elab_instance.cpp instances
-// and weights, elab_train.cpp the training step, elab_data.cpp data and configuration,
-// elab_meta.cpp the summary, and builtin_*.cpp the functions of builtins.def.
+// elab_scan.cpp loops over data, elab_mask.cpp masks, elab_tensor.cpp conversions, promotion,
+// broadcasting and node emission, elab_type.cpp types and dimensions, elab_call.cpp calls,
+// elab_instance.cpp instances and weights, elab_train.cpp the training step, elab_data.cpp data and
+// configuration, elab_meta.cpp the summary, and builtin_*.cpp the functions of builtins.def.
 #pragma once
 #include "frontend/diagnostics.h"
 #include "frontend/elaborate.h"
@@ -86,6 +86,7 @@ struct Pass {
   std::unordered_map<int32_t, ir::ValueId> captured; // value of `outer` -> its stand-in here
   std::unordered_map<int32_t, ir::ValueId> stands;   // parameter -> what it is or is cut from there
   std::vector<std::pair<Weight *, std::pair<ir::ValueId, ir::ValueId>>> weightParams; // there, here
+  std::unordered_map<int32_t, ir::ValueId> masks;          // by value; invalid: said to be none
   std::unordered_map<const Weight *, ir::ValueId> current; // content now
   std::vector<Weight *> written;                           // in order of the first write
   std::unordered_set<const Weight *> writtenSet;
@@ -338,6 +339,16 @@ class Elaborator {
   bool isOutside(const Value &v) const; // a tensor of such a pass
   Value bodyWeight(Weight &w);
   void addLoss(const Instance *owner, const Value &v);
+
+  // --- masks (elab_mask.cpp) ---------------------------------------------------------------------
+  bool hasMasks = false; // one was attached so far
+  ir::ValueId maskId(ir::ValueId v);
+  Value maskOf(const Value &v); // none if it has none
+  Value withMask(const Value &x, const Value &mask, Span span, const std::string &what);
+  void propagateMask(ir::Op op, const std::vector<ir::ValueId> &operands, ir::ValueId y);
+  bool takeMask(const ParamList &list, GivenArgs &args, Value &mask);
+  void keepMask(const Decl &d, const Value &mask, const Value &result);
+  Value meanLoss(const Value &loss, const Value &prediction);
 
   // --- operators (elab_op.cpp) -------------------------------------------------------------------
   Value binary(BinaryOp op, Value a, Value b);

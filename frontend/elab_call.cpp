@@ -207,9 +207,14 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
                                      [&](const Param &p) { return p.name.text == a.name; });
         if (other)
           error(a.nameSpan, Diag::WrongList, {std::string(a.name), "other", callee});
-        else
-          hint(error(a.nameSpan, Diag::UnknownArgument, {callee, std::string(a.name)}),
-               Foreign::Argument, a.name, names);
+        else {
+          auto &d = hint(error(a.nameSpan, Diag::UnknownArgument, {callee, std::string(a.name)}),
+                         Foreign::Argument, a.name, names);
+          bool applies = a.name == "mask" || a.name == "training" || a.name == "weights";
+          if (otherList && applies)
+            d.help("that is said where the layer is applied: `" + callee + "(...)(x, " +
+                   std::string(a.name) + " = ...)`");
+        }
         return out.ok = false, out;
       }
     }

@@ -257,7 +257,7 @@ namespace {
 
 // Names that the language and its library will have: said to be missing rather than misspelt.
 const char *const kLater[] = {
-    "with_mask", "Masking", "StringLookup", "TextVectorization", "CTC", "Circle"};
+    "StringLookup", "TextVectorization", "CTC", "Circle"};
 
 } // namespace
 

@@ -266,6 +266,8 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
   f.ordinal = pass->root->applications[&inst]++;
   f.level = frame->level + 1;
   const ParamList &list = *d.params.back();
+  Value mask;
+  if (!takeMask(list, args, mask)) return {};
   GivenArg weights;
   if (!takeApplicationArgs(*this, list, args, f, weights)) return {};
   Replaced replaced;
@@ -305,6 +307,7 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
       if (const Binding *b = f.scope->find(p.name.text); b && b->value.isTensor())
         inst.given.emplace_back(p.name.text, type(b->value));
   Value v = evalBody(*d.body, d.result, f.name);
+  keepMask(d, mask, v);
   {
     Restore<Frame *> outside2(frame, f.parent);
     Restore<Span> place(at, span);

@@ -69,6 +69,7 @@ std::vector<Value> Elaborator::emitMany(ir::Op op, std::vector<ir::ValueId> oper
   pass->b.loc = loc();
   size_t count = r.types.size();
   ir::ValueId first = pass->b.append(op, std::move(operands), std::move(attr), std::move(r.types));
+  if (hasMasks) propagateMask(op, ir::Node(pass->b.f.nodes.back()).operands, first);
   std::vector<Value> out;
   out.reserve(count);
   for (size_t k = 0; k < count; ++k) out.push_back(wrap({first.i + int32_t(k)}));

@@ -391,7 +391,7 @@ bool Elaborator::buildStep(TrainPlan &plan, bool training) {
     Value l = callWith(plan.outputs[i].loss, {targets[plan.targetOf[i]], outputs[i]}, at);
     l = tensor(l);
     if (plan.sampleWeight) l = weighted(*this, l, targets.back());
-    l = l.isPoison() ? l : meanAll(l);
+    l = meanLoss(l, outputs[i]);
     if (l.isPoison()) return false;
     losses[i] = l;
     if (plan.outputs[i].weight != 1)

@@ -129,7 +129,7 @@ TEST_CASE("every declaration of the library is reached by a test", "[library]") 
   std::string used;
   for (const char *text : kPrograms) used += text;
   for (const char *file : {"activations", "losses", "optimizers", "schedules", "metrics", "layers",
-                           "recurrent", "weights"})
+                           "recurrent", "masks", "weights"})
     for (const ir::Meta &c : cases(std::string(file) + ".json"))
       used += " " + *c.find("nn")->asString();
   used += " MeanMetricWrapper"; // reached through `metrics`

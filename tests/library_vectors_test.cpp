@@ -49,7 +49,8 @@ TEST_CASE("optimizers take Keras' steps", "[library]") {
               "  data = npy(x = \"x.npy\", target = \"y.npy\")\n"
               "  loss = Own()\n"
               "  batch_size = 1\n"
-              "  optimizer = " + textOf(c) + "\n}");
+              "  optimizer = " +
+              textOf(c) + "\n}");
     p.weight("w").data = {1, -2, 3, 0.5, -0.25, 0.125};
     int step = 0;
     for (const ir::Meta &wanted : *c.find("steps")->asList()) {
@@ -77,16 +78,20 @@ TEST_CASE("metrics collect over batches as Keras' do", "[library]") {
     const int64_t width = *c.find("width")->asInt();
     const bool sparse = flag(c, "sparse");
     const std::string loss = sparse ? "SparseCategoricalCrossentropy()" : "MeanSquaredError()";
-    Program p("model M(x: [batch, " + std::to_string(width) + "]) {\n"
+    Program p("model M(x: [batch, " + std::to_string(width) +
+              "]) {\n"
               "  param w: [] = Zeros()\n"
               "  x + w\n"
               "}\n"
               "train M {\n"
               "  data = npy(x = \"x.npy\", target = \"y.npy\")\n"
-              "  loss = " + loss + "\n"
+              "  loss = " +
+              loss +
+              "\n"
               "  batch_size = 2\n"
               "  optimizer = SGD()\n"
-              "  metrics = [" + textOf(c) + "]\n}");
+              "  metrics = [" +
+              textOf(c) + "]\n}");
     const auto y = numbers(*c.find("y_true"));
     const auto x = numbers(*c.find("y_pred"));
     const int64_t rows = int64_t(x.size()) / width;
@@ -143,10 +148,10 @@ TEST_CASE("penalties and constraints give Keras' values", "[library]") {
     const auto wanted = numbers(*c.find("y"));
     // A penalty is a scalar: hand it on once per row.
     const std::string call = textOf(c) + "(w)";
-    Program p("model M(x: [batch, 1]) {\n"
-              "  param w: [3, 4] = Zeros()\n" +
-              (wanted.size() == 1 ? "  x + " + call + "\n}"
-                                  : "  reshape(" + call + ", [1, 12]) * x\n}"));
+    Program p(
+        "model M(x: [batch, 1]) {\n"
+        "  param w: [3, 4] = Zeros()\n" +
+        (wanted.size() == 1 ? "  x + " + call + "\n}" : "  reshape(" + call + ", [1, 12]) * x\n}"));
     p.weight("w").data = wave(12, 0, 1.5);
     checkClose(p.run("predict", 1, {{wanted.size() == 1 ? 0.0 : 1.0}})[0].data, wanted);
   }
@@ -194,16 +199,19 @@ TEST_CASE("recurrent layers give Keras' outputs, states and derivatives", "[libr
     for (size_t i = 0; i < wanted.size(); ++i) checkClose(found[i].data, numbers(wanted[i]));
 
     // SGD at rate 1 subtracts the derivative.
-    Program t("model M(" + params + ") {\n  y = spread(" + call + ")[0]\n"
+    Program t("model M(" + params + ") {\n  y = spread(" + call +
+              ")[0]\n"
               "  reshape(sum(square(y), axis = [i for i in 1..rank(y)]), [batch, 1])\n}\n"
               "fn Own()(y_true: [batch, 1], y_pred: [batch, 1]) = y_pred + 0 * y_true\n"
-              "train M {\n  data = npy(target = \"y.npy\"" + [&] {
+              "train M {\n  data = npy(target = \"y.npy\"" +
+              [&] {
                 std::string columns;
                 for (const char *name : {"x", "keep", "s0", "s1", "s2", "s3"})
                   if (params.find(std::string(name) + ":") != std::string::npos)
                     columns += std::string(", ") + name + " = \"d.npy\"";
                 return columns;
-              }() + ")\n  loss = Own()\n  optimizer = SGD(1.0)\n  batch_size = 3\n}");
+              }() +
+              ")\n  loss = Own()\n  optimizer = SGD(1.0)\n  batch_size = 3\n}");
     assign(t);
     inputs.push_back(std::vector<double>(size_t(n), 0));
     t.run("train_step", n, inputs);
@@ -211,6 +219,41 @@ TEST_CASE("recurrent layers give Keras' outputs, states and derivatives", "[libr
     int k = 0;
     for (const ir::Meta &w : *c.find("weights")->asList()) {
       const ir::Tensor &now = t.weight(*(*w.asList())[0].asString());
+      auto moved = wave(now.count(), k, 0.5);
+      for (size_t i = 0; i < moved.size(); ++i) moved[i] -= now.data[i];
+      checkClose(moved, numbers(gradients[size_t(k++)]));
+    }
+  }
+}
+
+TEST_CASE("masks weigh steps and losses as Keras' do", "[library][mask]") {
+  for (const ir::Meta &c : cases("masks.json")) {
+    INFO(textOf(c));
+    const auto x = numbers(*c.find("x")), target = numbers(*c.find("target"));
+    const auto weight = numbers(*c.find("weight"));
+    Program p(std::string("model M(x: ") + (flag(c, "tokens") ? "i32[batch, 4]" : "[batch, 4, 2]") +
+              ") {\n" + textOf(c) + "\n}\ntrain M {\n  data = npy(x = \"x\", target = \"y\"" +
+              (weight.empty() ? "" : ", sample_weight = \"w\"") + ")\n  loss = " +
+              *c.find("loss")->asString() + "\n  optimizer = SGD(1.0)\n  batch_size = 3\n}");
+    int k = 0;
+    for (const ir::Meta &w : *c.find("weights")->asList()) {
+      ir::Tensor &t = p.weight(*(*w.asList())[0].asString());
+      CHECK(t.dims == integers((*w.asList())[1]));
+      t.data = wave(t.count(), k++, 0.5);
+    }
+    checkClose(p.run("predict", 3, {x})[0].data, numbers(*c.find("predict")));
+    std::vector<std::vector<double>> inputs{x, target};
+    if (!weight.empty()) inputs.push_back(weight);
+    const std::vector<double> value{number(*c.find("value"))};
+    if (!flag(c, "training")) checkClose(p.run("eval_step", 3, inputs)[0].data, value);
+    if (textOf(c).find("dropout") != std::string::npos ||
+        textOf(c).find("Dropout") != std::string::npos)
+      continue; // drops while training
+    checkClose(p.run("train_step", 3, inputs)[0].data, value);
+    const auto &gradients = *c.find("gradients")->asList();
+    k = 0;
+    for (const ir::Meta &w : *c.find("weights")->asList()) {
+      const ir::Tensor &now = p.weight(*(*w.asList())[0].asString());
       auto moved = wave(now.count(), k, 0.5);
       for (size_t i = 0; i < moved.size(); ++i) moved[i] -= now.data[i];
       checkClose(moved, numbers(gradients[size_t(k++)]));

@@ -541,6 +541,121 @@ def recurrent():
     write("recurrent.json", cases)
 
 
+# --- masks ----------------------------------------------------------------------------------------
+
+def masks():
+    """Whole models: the loss of a batch, weighed by masks, and its derivatives by the weights."""
+    import jax
+    K, L = keras.layers, keras.losses
+    cases = []
+    tokens = np.array([[3, 1, 4, 0], [2, 0, 0, 0], [0, 5, 1, 2]])
+    floats = wave((3, 4, 2), phase=.4) * (tokens != 0)[:, :, None]
+    classes = np.array([[0, 1, 2, 0], [1, 2, 0, 1], [2, 2, 1, 0]])
+
+    def add(nn, layers, names, x, target, loss, nn_loss, weight=None, training=False):
+        inputs = keras.Input(x.shape[1:], dtype="int32" if x.dtype == tokens.dtype else "float64")
+        model = keras.Model(inputs, layers(inputs))
+        weights = []
+        for k, v in enumerate(model.trainable_variables):
+            v.assign(wave(v.shape, phase=k, scale=0.5))
+            weights.append([names[k], list(v.shape)])
+        assert len(names) == len(weights), [v.path for v in model.trainable_variables]
+        rest = [v.value for v in model.non_trainable_variables]
+
+        def total(values):
+            y, _ = model.stateless_call(values, rest, keras.ops.array(x), training=training)
+            return loss(target, y, sample_weight=None if weight is None else weight[:, None])
+
+        start = [v.value for v in model.trainable_variables]
+        value, gradients = jax.value_and_grad(total)(start)
+        y = model(x)
+        cases.append({"nn": nn, "x": numbers(x), "tokens": bool(x.dtype == tokens.dtype),
+                      "target": numbers(target), "sparse": target.dtype == classes.dtype,
+                      "loss": nn_loss, "weight": [] if weight is None else numbers(weight),
+                      "training": training, "weights": weights, "predict": numbers(y),
+                      "value": float(value), "gradients": [numbers(g) for g in gradients]})
+
+    def chain(*layers):
+        def run(x):
+            for layer in layers:
+                x = layer(x)
+            return x
+        return run
+
+    def table():
+        return K.Embedding(6, 3, mask_zero=True)
+
+    own = ["kernel", "recurrent_kernel", "bias"]
+    cross, nn_cross = (L.SparseCategoricalCrossentropy(from_logits=True),
+                       "SparseCategoricalCrossentropy(from_logits = true)")
+    square, nn_square = L.MeanSquaredError(), "MeanSquaredError()"
+    real = wave((3, 1), phase=1.3)
+    weight = np.array([.5, 2., 1.])
+    e = "x |> Embedding(6, 3, mask_zero = true)"
+    add(e + " |> LSTM(4, return_sequences = true) |> Dropout(0.5) |> Dense(3)",
+        chain(table(), K.LSTM(4, return_sequences=True), K.Dropout(.5), K.Dense(3)),
+        ["embeddings"] + ["lstm/" + w for w in own] + ["dense/kernel", "dense/bias"],
+        tokens, classes, cross, nn_cross)
+    add(e + " |> GRU(4) |> Dense(1)", chain(table(), K.GRU(4), K.Dense(1)),
+        ["embeddings"] + ["gru/" + w for w in own] + ["dense/kernel", "dense/bias"],
+        tokens, real, square, nn_square)
+    add("x |> Masking() |> Dense(3, activation = tanh) |> LayerNormalization()"
+        " |> SimpleRNN(3, return_sequences = true)",
+        chain(K.Masking(), K.Dense(3, activation="tanh"), K.LayerNormalization(),
+              K.SimpleRNN(3, return_sequences=True)),
+        ["dense/kernel", "dense/bias", "gamma", "beta"] + ["simple_rnn/" + w for w in own],
+        floats, wave((3, 4, 3), phase=2), square, nn_square)
+    add(e + " |> Bidirectional(LSTM(2, return_sequences = true))"
+        " |> Bidirectional(GRU(2, return_sequences = true), merge_mode = \"sum\")"
+        " |> TimeDistributed(Dense(3))",
+        chain(table(), K.Bidirectional(K.LSTM(2, return_sequences=True)),
+              K.Bidirectional(K.GRU(2, return_sequences=True), merge_mode="sum"),
+              K.TimeDistributed(K.Dense(3))),
+        ["embeddings"] + [f"{place}/{w}" for place in
+                          ["lstm", "bidirectional/backward", "gru", "bidirectional_1/backward"]
+                          for w in own] + ["dense/kernel", "dense/bias"],
+        tokens, classes, cross, nn_cross)
+    add(e + " |> Dense(2) |> GlobalAveragePooling1D() |> Dense(1)",
+        chain(table(), K.Dense(2), K.GlobalAveragePooling1D(), K.Dense(1)),
+        ["embeddings", "dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"],
+        tokens, real, square, nn_square)
+
+    def attention(layer):
+        def run(x):
+            y = table()(x)
+            return K.Dense(3)(layer(y))
+        return run
+
+    projections = [f"{name}/{w}" for name in ["query", "key", "value", "attention_output"]
+                   for w in ["kernel", "bias"]]
+    # With a dropout rate Keras takes its own path, in double precision; here it drops nothing.
+    many = K.MultiHeadAttention(2, 3, dropout=0.5)
+    add(f"y = {e}\nDense(3)(MultiHeadAttention(2, 3, dropout = 0.5)(y, y))",
+        attention(lambda y: many(y, y)),
+        ["embeddings"] + projections + ["dense/kernel", "dense/bias"],
+        tokens, classes, cross, nn_cross)
+    causal = K.MultiHeadAttention(2, 3, dropout=0.5)
+    add(f"y = {e}\nDense(3)(MultiHeadAttention(2, 3, dropout = 0.5, use_causal_mask = true)"
+        "(y, y))",
+        attention(lambda y: causal(y, y, use_causal_mask=True)),
+        ["embeddings"] + projections + ["dense/kernel", "dense/bias"],
+        tokens, classes, cross, nn_cross)
+    add(f"y = {e}\nDense(3)(Attention()([y, y]))", attention(lambda y: K.Attention()([y, y])),
+        ["embeddings", "dense/kernel", "dense/bias"], tokens, classes, cross, nn_cross)
+    add(e + " |> LSTM(4, return_sequences = true) |> Dense(3)",
+        chain(table(), K.LSTM(4, return_sequences=True), K.Dense(3)),
+        ["embeddings"] + ["lstm/" + w for w in own] + ["dense/kernel", "dense/bias"],
+        tokens, classes, cross, nn_cross, weight=weight)
+    # As many units as steps: the output of the last step has no mask all the same.
+    add(e + " |> LSTM(4)", chain(table(), K.LSTM(4)), ["embeddings"] + ["lstm/" + w for w in own],
+        tokens, wave((3, 4), phase=2), square, nn_square)
+    add(e + " |> BatchNormalization() |> Dense(3)",
+        chain(table(), K.BatchNormalization(), K.Dense(3)),
+        ["embeddings", "gamma", "beta", "dense/kernel", "dense/bias"],
+        tokens, classes, cross, nn_cross, training=True)
+    write("masks.json", cases)
+
+
 # --- penalties and constraints --------------------------------------------------------------------
 
 def weights():
@@ -560,5 +675,5 @@ def weights():
     write("weights.json", cases)
 
 
-for part in [activations, losses, optimizers, schedules, metrics, layers, recurrent, weights]:
+for part in [activations, losses, optimizers, schedules, metrics, layers, recurrent, masks, weights]:
     part()
