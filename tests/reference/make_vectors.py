@@ -534,6 +534,16 @@ def recurrent():
     add("RNN([SimpleRNNCell(3), LSTMCell(2)], return_sequences = true)",
         K.RNN([K.SimpleRNNCell(3), K.LSTMCell(2)], return_sequences=True),
         [f"{cell}/{w}" for cell in ["simple_rnn_cell", "lstm_cell"] for w in own], masked=True)
+    add("ConvLSTM1D(2, 2, return_sequences = true, return_state = true)",
+        K.ConvLSTM1D(2, 2, return_sequences=True, return_state=True), own, shape=(2, 3, 4, 2))
+    add("ConvLSTM2D(1, [2, 3], strides = [1, 2], padding = \"same\", activation = relu)",
+        K.ConvLSTM2D(1, (2, 3), strides=(1, 2), padding="same", activation="relu"), own,
+        shape=(2, 3, 2, 3, 2))
+    add("ConvLSTM2D(2, 2, data_format = \"channels_first\", return_sequences = true)",
+        K.ConvLSTM2D(2, 2, data_format="channels_first", return_sequences=True), own,
+        shape=(2, 3, 1, 2, 3))
+    add("ConvLSTM3D(1, 2, use_bias = false, go_backwards = true)",
+        K.ConvLSTM3D(1, 2, use_bias=False, go_backwards=True), own[:2], shape=(1, 2, 2, 3, 2, 1))
     add("TimeDistributed(Dense(3, activation = tanh))",
         K.TimeDistributed(K.Dense(3, activation="tanh")), ["kernel", "bias"])
     add("TimeDistributed(Conv1D(2, 2))", K.TimeDistributed(K.Conv1D(2, 2)), ["kernel", "bias"],
