@@ -438,7 +438,8 @@ Value Elaborator::applyOptimizerTo(Instance &opt, GivenArgs &args, Span span) {
 
 Value Elaborator::evalReport(const ReportStmt &stmt) {
   ++effects;
-  if (owner() != &stepOwner || !plan) return fail(stmt.span, Diag::ReportPlace, {"report"});
+  if (owner() != &stepOwner || !plan || pass->outer)
+    return fail(stmt.span, Diag::ReportPlace, {"report"});
   if (pass->isAdapting) return Value::none();
   for (const ReportItem &item : stmt.items) {
     const std::string name(item.name.text);

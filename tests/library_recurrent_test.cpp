@@ -85,3 +85,19 @@ TEST_CASE("a cell of one's own runs in RNN", "[library]") {
   CHECK(y[1].data == D{9, 18});
   CHECK(y[2].data == D{3});
 }
+
+TEST_CASE("recurrent layers compute in the type of their policy", "[library]") {
+  for (const char *layer : {"SimpleRNN(3)", "LSTM(3)", "GRU(3)", "GRU(3, reset_after = false)",
+                            "Bidirectional(LSTM(3, return_sequences = true))", "RNN(LSTMCell(3))"})
+    for (const char *policy : {"mixed_bfloat16", "bfloat16", "float16", "float64"}) {
+      INFO(layer << ", " << policy);
+      Program p(std::string("model M(x: [batch, 4, 2]) {\n  y = Masking()(x) |> ") + layer +
+                    " |> Flatten()\n  y |> Dense(1)\n}\ntrain M {\n  data = npy(x = \"x\", target "
+                    "= \"y\")\n"
+                    "  loss = MeanSquaredError()\n  optimizer = SGD(0.1)\n  precision = \"" +
+                    policy + "\"\n}",
+                ir::Precision::f32);
+      const D loss = p.run("train_step", 2, {wave(16, 0), {1, 2}})[0].data;
+      CHECK((loss[0] > 0 && loss[0] < 100));
+    }
+}

@@ -30,9 +30,6 @@ struct Compiled {
   }
 
   ir::Tensor predict(int64_t n, const std::vector<std::vector<double>> &inputs) {
-    return outputs(n, inputs)[0];
-  }
-  std::vector<ir::Tensor> outputs(int64_t n, const std::vector<std::vector<double>> &inputs) {
     std::vector<ir::Tensor> tensors;
     const ir::Function &f = *module->find("predict");
     for (const ir::Param &p : f.params) {
@@ -44,7 +41,7 @@ struct Compiled {
       t.data = inputs[tensors.size()];
       tensors.push_back(std::move(t));
     }
-    return model->run("predict", tensors);
+    return model->run("predict", tensors)[0];
   }
 };
 
@@ -108,48 +105,5 @@ TEST_CASE("compiled layers give Keras' values", "[sample]") {
       ++k;
     }
     checkClose(p.predict(n, inputs).data, numbers(*c.find("y")), 1e-5, 2e-6);
-  }
-}
-
-TEST_CASE("compiled recurrent layers give Keras' outputs and states", "[sample][scan]") {
-  for (const ir::Meta &c : cases("recurrent.json")) {
-    INFO(textOf(c));
-    const auto shape = integers(*c.find("input"));
-    std::string params = "x: " + typeText(shape), args = "x", states;
-    std::vector<std::vector<double>> inputs{wave(product(shape), 0)};
-    const auto mask = numbers(*c.find("mask"));
-    if (!mask.empty()) {
-      params += ", keep: bool[batch, " + std::to_string(shape[1]) + "]";
-      args += ", mask = keep";
-      inputs.push_back(mask);
-    }
-    int k = 0;
-    for (const ir::Meta &s : *c.find("states")->asList()) {
-      const auto dims = integers(s);
-      const std::string name = "s" + std::to_string(k);
-      params += ", " + name + ": " + typeText(dims);
-      states += (states.empty() ? "" : ", ") + name;
-      inputs.push_back(wave(product(dims), k++ + 0.3));
-    }
-    if (!states.empty()) args += ", initial_state = [" + states + "]";
-    Compiled p("model M(" + params + ") { " + textOf(c) + "(" + args + ") }");
-    k = 0;
-    for (const ir::Meta &w : *c.find("weights")->asList()) {
-      const std::string &name = *(*w.asList())[0].asString();
-      for (const ir::Persistent &v : p.module->persistents) {
-        if (!v.name.ends_with("/" + name)) continue;
-        ir::Tensor t;
-        t.dtype = v.type.dtype;
-        t.dims = integers((*w.asList())[1]);
-        t.data = wave(product(t.dims), k, 0.5);
-        p.model->setPersistent(v.name, t);
-      }
-      ++k;
-    }
-    const auto found = p.outputs(shape[0], inputs);
-    const auto &wanted = *c.find("outputs")->asList();
-    REQUIRE(found.size() == wanted.size());
-    for (size_t i = 0; i < wanted.size(); ++i)
-      checkClose(found[i].data, numbers(wanted[i]), 1e-5, 2e-6);
   }
 }
