@@ -208,8 +208,8 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
         if (other)
           error(a.nameSpan, Diag::WrongList, {std::string(a.name), "other", callee});
         else {
-          auto &d = hint(error(a.nameSpan, Diag::UnknownArgument, {callee, std::string(a.name)}),
-                         Foreign::Argument, a.name, names);
+          auto &d = error(a.nameSpan, Diag::UnknownArgument, {callee, std::string(a.name)});
+          hint(d, Foreign::Argument, a.name, names);
           bool applies = a.name == "mask" || a.name == "training" || a.name == "weights";
           if (otherList && applies)
             d.help("that is said where the layer is applied: `" + callee + "(...)(x, " +
