@@ -109,7 +109,8 @@ bool Elaborator::takeMask(const ParamList &list, GivenArgs &args, Value &mask) {
     if (list.params[i].name.text == "mask") place = i;
   const bool declares = place < list.params.size();
   for (GivenArg &a : args) {
-    if (a.name == "mask" || (a.name.empty() && positional++ == place)) given = &a;
+    const bool isPlace = declares && a.name.empty() && positional++ == place;
+    if (a.name == "mask" || isPlace) given = &a;
     else if (!first && a.value.isTensor()) first = &a;
   }
   if (given) mask = given->value;
