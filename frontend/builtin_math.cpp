@@ -152,10 +152,13 @@ Value builtin_expect_range(BuiltinCall &c) {
   ir::ValueId v = c[0].id;
   Pass *pass = c.e.pass;
   for (;;) {
-    if (const ir::Node *n = pass->b.f.def(v)) {
+    const ir::Function &f = pass->b.f;
+    if (const ir::Node *n = f.def(v)) {
       bool passes = n->op == ir::Op::cast_ || n->op == ir::Op::reshape_ ||
-                    n->op == ir::Op::slice_ || n->op == ir::Op::broadcast_ ||
-                    n->op == ir::Op::transpose_ || n->op == ir::Op::reverse_;
+                    n->op == ir::Op::broadcast_ || n->op == ir::Op::transpose_ ||
+                    n->op == ir::Op::reverse_;
+      if (n->op == ir::Op::slice_) // a part says nothing of the rest
+        passes = f.type(n->operands[0]).dims == f.type(v).dims;
       if (!passes) return c[0];
       v = n->operands[0];
     } else if (auto outside = pass->stands.find(v.i); outside != pass->stands.end()) {

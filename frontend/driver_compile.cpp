@@ -309,9 +309,6 @@ class Road {
         o_.output.empty() ? outputName() + (o_.emit == Stage::Obj ? ".o" : "") : o_.output;
     if (isInput(path))
       return fail("the output would overwrite the model `" + path + "`", "use `-o FILE`");
-    if (module_->meta.find("blocks"))
-      return fail("one program for several `train` blocks is not supported yet",
-                  "`--train=NAME` compiles one of them");
     // A name that the user did not write must not cost a data set.
     std::string other = o_.output.empty() ? obstacle(path, o_.emit == Stage::Obj) : "";
     if (!other.empty())

@@ -14,8 +14,10 @@
 // elab_scan.cpp loops over data, elab_mask.cpp masks, elab_tensor.cpp conversions, promotion,
 // broadcasting and node emission, elab_type.cpp types and dimensions, elab_call.cpp calls,
 // elab_instance.cpp instances and weights, elab_train.cpp the training step, elab_data.cpp data and
-// configuration, elab_meta.cpp the summary, and builtin_*.cpp the functions of builtins.def.
+// configuration, elab_columns.cpp what rewrites data, elab_callbacks.cpp callbacks, elab_meta.cpp
+// the summary, and builtin_*.cpp the functions of builtins.def.
 #pragma once
+#include "frontend/data_header.h"
 #include "frontend/diagnostics.h"
 #include "frontend/elaborate.h"
 #include "frontend/value.h"
@@ -103,6 +105,7 @@ struct Pass {
   std::vector<std::vector<Span>> origins; // by value: where each dimension was fixed; may be short
   std::vector<Span> places;               // by value: the user's line that made it
   std::unordered_map<int32_t, std::string> columns; // data input by value
+  std::map<std::string, Value, std::less<>> fed;    // columns after functions and maps
   std::vector<LayerRow> layers;
   std::vector<Maker> makers;
   std::map<std::string, std::pair<double, double>> ranges; // by data column
@@ -206,6 +209,7 @@ struct WeightPair;
 
 class Elaborator {
  public:
+  struct TrainPlan; // elab_train.h
   Elaborator(Sources &sources, Diagnostics &diags, const ElaborateOptions &options);
   ~Elaborator();
   Elaborator(const Elaborator &) = delete;
@@ -323,6 +327,7 @@ class Elaborator {
   Value evalMember(const MemberExpr &expr);
   Value evalIndex(const IndexExpr &expr);
   Value evalRange(const RangeExpr &expr);
+  Value nameRange(const Value &a, const Value &b, Span span);
   Value evalComprehension(const ComprehensionExpr &expr);
   Value evalTuple(const TupleExpr &expr);
   Value evalList(const ListExpr &expr);
@@ -419,11 +424,34 @@ class Elaborator {
   bool typeElement(const TensorType &type, ir::DType &out, bool &any);
   std::string print(const TypeExpr &type) const;
   bool isOpenType(const TypeExpr *type);
-  /// The type of an input whose value the outside gives: the first dimension is the batch.
-  bool inputType(const TypeExpr *type, std::string_view name, ir::Type &out);
+  /// The type of an input whose value the outside gives: the first dimension is the batch, what is
+  /// open is read from the head of the file that `inputData` binds to it.
+  bool inputType(const TypeExpr *type, std::string_view name, ir::Type &out,
+                 std::vector<Span> &origins);
+  const DataObj *inputData = nullptr;
+  /// Columns that are computed from those of the files, when the data has functions or maps.
+  struct MappedColumn {
+    ir::Type type;
+    std::set<std::string> from; // columns of the files
+  };
+  std::map<std::string, MappedColumn, std::less<>> mapped;
+  bool isMapped(std::string_view name) const;
+  std::vector<std::unique_ptr<ir::Function>> discarded; // tried, and no part of the module
+  bool planMaps(const TrainPlan &plan);
+  bool readColumnType(const DataColumn &column, ir::Type &out);
+  /// The columns of the data after its functions and maps, in the current pass; those of the files
+  /// that `wanted` does not name are left out where a map allows it.
+  bool feed(const std::set<std::string> *wanted, std::map<std::string, Value, std::less<>> &out);
+  Value fitInput(const Value &v, const struct DataInput &in);
+  Value dataStage(const Value &data, const Expr &stage);
+  std::map<const DataColumn *, DataHeader> headers;
+  std::map<std::string, DataHeader, std::less<>> mappedHeaders;
+  std::map<std::string, std::pair<int64_t, std::string>, std::less<>> sizeOf; // name: size, input
 
   // --- calls (elab_call.cpp) ---------------------------------------------------------------------
   Value call(const Value &callee, GivenArgs args, Span span, const void *key);
+  bool appliesToColumns(const Value &callee, const GivenArgs &args, Span span, const void *key,
+                        Value &out);
   Value callWith(const Value &callee, Values args, Span span); // positional, for library hooks
   Value callDecl(const FunctionObj &f, const Value &callee, GivenArgs &args, Span span,
                  const void *key);
@@ -497,7 +525,6 @@ class Elaborator {
   bool replaceWeights(Instance &inst, const Value &given, Span span,
                       const std::function<bool()> &build, Replaced &out);
 
-  struct TrainPlan;
   // --- a written-out step (elab_step.cpp) --------------------------------------------------------
   Value evalMinimize(const MinimizeStmt &stmt);
   Value evalReport(const ReportStmt &stmt);
@@ -527,12 +554,20 @@ class Elaborator {
   bool readPlan(const Train &train, TrainPlan &plan);
   void elaborateModelOnly();
   bool modelInputs(Instance &model, std::vector<struct DataInput> &out);
-  Values addInputs(const std::vector<struct DataInput> &inputs);
+  bool addInputs(const std::vector<struct DataInput> &inputs, Values &out);
+  Value addInput(const std::string &name, const ir::Type &type, const std::vector<Span> &origins,
+                 Span span);
   bool planOutputs(TrainPlan &plan, const Value &y);
   bool planOutput(TrainPlan &plan, size_t i, const Value &y);
   bool planMetrics(TrainPlan &plan);
   bool targetType(const Value &loss, const Value &y, struct DataInput &out);
   bool checkColumns(TrainPlan &plan);
+  bool readCallbacks(TrainPlan &plan);
+  /// Once the metrics are known: the names callbacks mention, and their functions.
+  bool finishCallbacks(TrainPlan &plan, const std::vector<std::string> &metrics);
+  std::vector<std::string> metricNames(const TrainPlan &plan) const;
+  void missingColumn(const DataObj &data, const std::string &what, std::string_view name,
+                     const std::string &by);
   bool buildStep(TrainPlan &plan, bool training);
   bool buildMetrics(TrainPlan &plan, const Value &loss, const Values &losses, const Values &targets,
                     const Values &outputs);

@@ -262,10 +262,33 @@ Value Elaborator::evalCall(const CallExpr &expr, const Value *piped, Span pipedS
   return call(f, GivenArgs{first}, expr.span, &expr);
 }
 
+/// A call with columns of data as a tensor is made in the step, when they are one: what it gives
+/// now are columns that remember it.
+bool Elaborator::appliesToColumns(const Value &callee, const GivenArgs &args, Span span,
+                                  const void *key, Value &out) {
+  size_t hole = args.size();
+  for (size_t i = 0; i < args.size(); ++i)
+    if (args[i].value.kind == Kind::Data && args[i].value.data().isColumns()) hole = i;
+  if (hole == args.size()) return false;
+  bool reader = callee.kind == Kind::Function && callee.function().kind == FunctionKind::Builtin &&
+                std::string_view(builtins()[callee.function().builtin].params) == "*";
+  if (reader) return false;
+  DataObj data = args[hole].value.data();
+  data.span = span;
+  data.functions.push_back([this, callee, args, hole, span, key](const Value &v) {
+    GivenArgs filled = args;
+    filled[hole].value = v;
+    return call(callee, std::move(filled), span, key);
+  });
+  out = Value::of(std::move(data));
+  return true;
+}
+
 Value Elaborator::call(const Value &callee, GivenArgs args, Span span, const void *key) {
   for (const GivenArg &a : args)
     if (a.value.isPoison()) return {};
   Restore<Span> place(at, span);
+  if (Value deferred; appliesToColumns(callee, args, span, key, deferred)) return deferred;
   switch (callee.kind) {
   case Kind::Poison: return {};
   case Kind::Instance: return applyInstance(*callee.instance, std::move(args), span);

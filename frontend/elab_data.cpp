@@ -1,10 +1,10 @@
-// Data readers, callbacks and the keys of a `train` block.
+// Data readers and the keys of a `train` block.
 //
 // Problem. `data = csv("iris.csv", x = columns(0..4), target = "species")` and `epochs = 30`
 // concern the runtime, not the tensors: they must arrive there as metadata, and every misspelt key,
 // column or argument must be an error now.
 //
-// Method. Readers and callbacks are builtin functions whose values are descriptions. The keys are a
+// Method. Readers are builtin functions whose values are descriptions. The keys are a
 // table; each is evaluated as an ordinary expression and checked once.
 #include "frontend/elab_train.h"
 #include "frontend/foreign.h"
@@ -27,6 +27,23 @@ static DataColumn column(Elaborator &e, const char *reader, const GivenArg &a) {
   return col;
 }
 
+/// The first argument, the path of a file or folder, and the columns behind it.
+static bool pathOf(BuiltinCall &c, const char *reader, std::string &path) {
+  for (const GivenArg &a : *c.raw) {
+    if (!a.name.empty()) continue;
+    if (a.value.kind == Kind::String && path.empty()) {
+      path = a.value.string();
+      continue;
+    }
+    c.e.error(
+        a.span, Diag::ArgumentType,
+        {"the first argument of `" + std::string(reader) + "`", "the path", c.e.show(a.value)});
+    return false;
+  }
+  if (path.empty()) c.e.error(c.span, Diag::MissingArgument, {reader, "file"});
+  return !path.empty();
+}
+
 static Value fileReader(BuiltinCall &c, const char *reader) {
   DataObj data;
   data.reader = reader;
@@ -45,121 +62,289 @@ static Value fileReader(BuiltinCall &c, const char *reader) {
 Value builtin_idx(BuiltinCall &c) { return fileReader(c, "idx"); }
 Value builtin_npy(BuiltinCall &c) { return fileReader(c, "npy"); }
 
-Value builtin_columns(BuiltinCall &c) {
+Value builtin_npz(BuiltinCall &c) {
   DataObj data;
-  data.reader = "columns";
+  data.reader = "npz";
   data.span = c.span;
-  data.meta = ir::Meta::list();
+  std::string path;
+  if (!pathOf(c, "npz", path)) return {};
   for (const GivenArg &a : *c.raw) {
-    Values items{a.value};
-    if (a.value.kind == Kind::List) items = a.value.list();
-    for (const Value &v : items) {
-      if (v.isInt() && v.integer() >= 0)
-        data.meta.push(v.integer());
-      else if (v.kind == Kind::String)
-        data.meta.push(v.string());
-      else
-        return c.e.fail(a.span, Diag::ArgumentType,
-                        {"a column", "a number from 0 or a name", c.e.show(v)});
-    }
+    if (a.name.empty()) continue;
+    if (a.value.kind != Kind::String)
+      return c.e.fail(a.span, Diag::ArgumentType,
+                      {"a column of `npz`", "the name of an array of the file", c.e.show(a.value)});
+    DataColumn col = column(c.e, "npz", a);
+    col.meta["file"] = path;
+    col.meta["entry"] = a.value.string();
+    data.columns.push_back(std::move(col));
   }
   return Value::of(std::move(data));
+}
+
+/// {"size": n, "stride": k}: rows that are stretches of consecutive rows.
+static bool windowMeta(BuiltinCall &c, bool stepsByOne, ir::Meta &out) {
+  for (size_t i = 0; i < 2; ++i)
+    if (c.given[i] && (!c[i].isInt() || c[i].integer() < 1)) {
+      c.e.error(c.spans[i], Diag::ArgumentType,
+                {i ? "`stride`" : "the length", "an int of at least 1", c.e.show(c[i])});
+      return false;
+    }
+  out["size"] = c[0].integer();
+  out["stride"] = c.given[1] ? c[1].integer() : stepsByOne ? 1 : c[0].integer();
+  return true;
+}
+
+Value builtin_bytes(BuiltinCall &c) {
+  DataObj data;
+  data.reader = "bytes";
+  return windowMeta(c, false, data.meta) ? Value::of(std::move(data)) : Value{};
+}
+
+Value builtin_text(BuiltinCall &c) {
+  DataObj data;
+  data.reader = "text";
+  data.span = c.span;
+  std::string path;
+  if (!pathOf(c, "text", path)) return {};
+  for (const GivenArg &a : *c.raw) {
+    if (a.name.empty()) continue;
+    if (a.value.kind != Kind::Data || a.value.data().reader != "bytes")
+      return c.e.fail(a.span, Diag::ArgumentType,
+                      {"a column of `text`", "`bytes(n)`", c.e.show(a.value)});
+    DataColumn col = column(c.e, "text", a);
+    col.meta["file"] = path;
+    col.meta["window"] = a.value.data().meta;
+    data.columns.push_back(std::move(col));
+  }
+  if (data.columns.empty()) return c.e.fail(c.span, Diag::MissingArgument, {"text", "window"});
+  return Value::of(std::move(data));
+}
+
+/// Images by class: columns `image` and `target`.
+Value builtin_folder(BuiltinCall &c) {
+  std::vector<int64_t> size, channels{3};
+  if (!c.e.intList(c[1], 2, c.spans[1], size)) return {};
+  if (!c.e.intList(c[2], 1, c.spans[2], channels)) return {};
+  if (size[0] < 1 || size[1] < 1 || size[0] > 65536 || size[1] > 65536)
+    return c.e.fail(c.spans[1], Diag::ArgumentType,
+                    {"`size` of `folder`", "[height, width]", c.e.show(c[1])});
+  if (channels[0] != 1 && channels[0] != 3 && channels[0] != 4)
+    return c.e.fail(c.spans[2], Diag::ArgumentType,
+                    {"`channels` of `folder`", "1, 3 or 4", c.e.show(c[2])});
+  ir::Meta classes;
+  if (!c[3].isNone()) {
+    Values names;
+    if (!c.e.iterate(c[3], c.spans[3], names)) return {};
+    for (const Value &v : names) {
+      if (v.kind != Kind::String)
+        return c.e.fail(c.spans[3], Diag::ArgumentType,
+                        {"`classes` of `folder`", "names of sub-directories", c.e.show(v)});
+      classes.push(v.string());
+    }
+  }
+  DataObj data;
+  data.reader = "folder";
+  data.span = c.span;
+  for (const char *name : {"image", "target"}) {
+    DataColumn col;
+    col.name = name;
+    col.span = c.span;
+    col.meta["name"] = name;
+    col.meta["reader"] = "folder";
+    col.meta["line"] = lineOf(c.e, c.span);
+    col.meta["file"] = c[0].string();
+    if (col.name == "image") {
+      for (int64_t d : {size[0], size[1], channels[0]}) col.meta["size"].push(d);
+    }
+    if (!classes.isNull()) col.meta["classes"] = classes;
+    data.columns.push_back(std::move(col));
+  }
+  return Value::of(std::move(data));
+}
+
+// --- columns of a CSV file -----------------------------------------------------------------------
+
+/// Adds what a value names to a list of columns with their codes.
+static bool addColumns(BuiltinCall &c, const Value &v, Span span, const char *what, DataObj &out) {
+  if (v.kind == Kind::List) {
+    for (const Value &item : v.list())
+      if (!addColumns(c, item, span, what, out)) return false;
+    return true;
+  }
+  if (v.kind == Kind::Data && v.data().isColumns() && v.data().functions.empty()) {
+    const auto &names = *v.data().meta.find("columns")->asList();
+    const auto &codes = *v.data().meta.find("codes")->asList();
+    for (const ir::Meta &m : names) out.meta["columns"].push(m);
+    for (const ir::Meta &m : codes) out.meta["codes"].push(m);
+    return true;
+  }
+  if (v.isInt() && v.integer() >= 0)
+    out.meta["columns"].push(v.integer());
+  else if (v.kind == Kind::String)
+    out.meta["columns"].push(v.string());
+  else {
+    c.e.error(span, Diag::ArgumentType, {what, "a number from 0 or a name", c.e.show(v)});
+    return false;
+  }
+  out.meta["codes"].push(ir::Meta());
+  return true;
+}
+
+static DataObj emptyColumns(Span span) {
+  DataObj data;
+  data.reader = "columns";
+  data.span = span;
+  data.meta["columns"] = ir::Meta::list();
+  data.meta["codes"] = ir::Meta::list();
+  return data;
+}
+
+Value builtin_columns(BuiltinCall &c) {
+  DataObj data = emptyColumns(c.span);
+  for (const GivenArg &a : *c.raw)
+    if (!addColumns(c, a.value, a.span, "a column", data)) return {};
+  return Value::of(std::move(data));
+}
+
+/// One column of words as numbers: by a list of the words, or by a hash.
+Value builtin_category(BuiltinCall &c) {
+  DataObj data = emptyColumns(c.span);
+  if (!addColumns(c, c[0], c.spans[0], "a column", data)) return {};
+  bool words = !c[1].isNone(), hash = !c[2].isNone();
+  if (words == hash)
+    return c.e.fail(
+        c.span, Diag::ArgumentType,
+        {"`category`", "given a list of words or `hash = n`", words ? "both" : "neither"});
+  ir::Meta code;
+  if (hash) {
+    if (!c[2].isInt() || c[2].integer() < 1 || c[2].integer() > INT32_MAX)
+      return c.e.fail(c.spans[2], Diag::ArgumentType,
+                      {"`hash` of `category`", "a number of classes", c.e.show(c[2])});
+    code["hash"] = c[2].integer();
+  } else {
+    Values items;
+    if (!c.e.iterate(c[1], c.spans[1], items)) return {};
+    code["words"] = ir::Meta::list();
+    for (const Value &v : items) {
+      if (v.kind != Kind::String)
+        return c.e.fail(c.spans[1], Diag::ArgumentType,
+                        {"`vocabulary` of `category`", "a list of words", c.e.show(v)});
+      code["words"].push(v.string());
+    }
+  }
+  for (ir::Meta &m : *data.meta["codes"].asList()) m = code;
+  data.meta["one"] = c[0].kind != Kind::List;
+  return Value::of(std::move(data));
+}
+
+Value builtin_names(BuiltinCall &c) {
+  Values out;
+  if (!c[1].isInt() || c[1].integer() < 0 || c[1].integer() > kMaxListLength)
+    return c.e.fail(c.spans[1], Diag::ArgumentType,
+                    {"`count` of `names`", "a number of names", c.e.show(c[1])});
+  for (int64_t i = 1; i <= c[1].integer(); ++i)
+    out.push_back(Value::of(c[0].string() + std::to_string(i)));
+  return Value::list(std::move(out));
 }
 
 Value builtin_csv(BuiltinCall &c) {
   DataObj data;
   data.reader = "csv";
   data.span = c.span;
-  std::string file;
+  std::string path;
+  if (!pathOf(c, "csv", path)) return {};
   for (const GivenArg &a : *c.raw) {
-    if (a.name.empty()) {
-      if (a.value.kind != Kind::String || !file.empty())
-        return c.e.fail(a.span, Diag::ArgumentType,
-                        {"the first argument of `csv`", "the file's path", c.e.show(a.value)});
-      file = a.value.string();
-      continue;
-    }
+    if (a.name.empty()) continue;
     DataColumn col = column(c.e, "csv", a);
-    bool isColumns = a.value.kind == Kind::Data && a.value.data().reader == "columns";
-    if (isColumns)
-      col.meta["columns"] = a.value.data().meta;
-    else if (a.value.kind == Kind::String)
-      col.meta["columns"] = a.value.string();
-    else if (a.value.isInt())
-      col.meta["columns"] = a.value.integer();
-    else
-      return c.e.fail(
-          a.span, Diag::ArgumentType,
-          {"`" + col.name + "` of `csv`", "columns(...), a name or a number", c.e.show(a.value)});
+    std::string what = "`" + col.name + "` of `csv`";
+    DataObj list = emptyColumns(a.span);
+    bool isColumns = a.value.kind == Kind::Data && a.value.data().isColumns();
+    Value plain = a.value;
+    if (isColumns) {
+      DataObj unapplied = a.value.data();
+      unapplied.functions.clear();
+      plain = Value::of(std::move(unapplied));
+      col.functions = a.value.data().functions;
+      col.text = c.e.text(a.span);
+    }
+    if (!addColumns(c, plain, a.span, what.c_str(), list)) return {};
+    const ir::Meta *one = isColumns ? a.value.data().meta.find("one") : nullptr;
+    bool single = one ? *one->asBool() : !isColumns && a.value.kind != Kind::List;
+    auto &names = *list.meta["columns"].asList(), &codes = *list.meta["codes"].asList();
+    bool coded =
+        std::any_of(codes.begin(), codes.end(), [](const ir::Meta &m) { return !m.isNull(); });
+    col.meta["columns"] = single ? names[0] : list.meta["columns"];
+    if (coded) col.meta["codes"] = list.meta["codes"];
     data.columns.push_back(std::move(col));
   }
-  if (file.empty()) return c.e.fail(c.span, Diag::MissingArgument, {"csv", "file"});
-  for (DataColumn &col : data.columns) col.meta["file"] = file;
+  for (DataColumn &col : data.columns) col.meta["file"] = path;
   return Value::of(std::move(data));
 }
 
-// --- callbacks -----------------------------------------------------------------------------------
+// --- stages --------------------------------------------------------------------------------------
 
-static ir::Meta metaOf(const Value &v) {
-  switch (v.kind) {
-  case Kind::Int: return v.integer();
-  case Kind::Float: return v.d;
-  case Kind::Bool: return v.b;
-  case Kind::String: return v.string();
-  default: return {};
+static Value windowsStage(Elaborator &e, const DataObj &data, const CallExpr &call) {
+  GivenArgs args = e.evalArgs(call.args);
+  const Value *size = nullptr, *stride = nullptr;
+  for (const GivenArg &a : args) {
+    if (a.value.isPoison()) return {};
+    const Value *&slot = a.name == "stride" || (a.name.empty() && size) ? stride : size;
+    bool known = a.name.empty() || a.name == "stride" || a.name == "n";
+    if (!known) return e.fail(a.nameSpan, Diag::UnknownArgument, {"windows", std::string(a.name)});
+    if (slot) return e.fail(a.span, Diag::RepeatedArgument, {"windows", std::string(a.name)});
+    if (!a.value.isInt() || a.value.integer() < 1)
+      return e.fail(a.span, Diag::ArgumentType,
+                    {"an argument of `windows`", "an int of at least 1", e.show(a.value)});
+    slot = &a.value;
   }
+  if (!size) return e.fail(call.span, Diag::MissingArgument, {"windows", "n"});
+  DataObj out = data;
+  for (DataColumn &c : out.columns) {
+    if (c.meta.find("window") || c.meta.find("size"))
+      return e.fail(call.span, Diag::ArgumentType,
+                    {"the data of `windows`", "rows of a table or array", "`" + data.reader + "`"});
+    c.meta["window"]["size"] = size->integer();
+    c.meta["window"]["stride"] = stride ? stride->integer() : 1;
+  }
+  return Value::of(std::move(out));
 }
 
-Value builtin_EarlyStopping(BuiltinCall &c) {
-  static const char *const names[] = {
-      "monitor",         "min_delta", "patience", "mode", "baseline", "restore_best_weights",
-      "start_from_epoch"};
-  const std::string &mode = c[3].string();
-  if (mode != "auto" && mode != "min" && mode != "max") {
-    c.e.error(c.spans[3], Diag::ArgumentType,
-              {"`mode` of `EarlyStopping`", "\"auto\" | \"min\" | \"max\"", c.e.show(c[3])})
-        .didYouMean(suggest(mode, {"auto", "min", "max"}));
+Value Elaborator::dataStage(const Value &value, const Expr &stage) {
+  const CallExpr *call = stage.kind == ExprKind::Call ? &as<CallExpr>(stage) : nullptr;
+  const Expr &callee = call ? *call->callee : stage;
+  std::string_view name = callee.kind == ExprKind::Name ? as<NameExpr>(callee).name : "";
+  if (call && name == "windows") {
+    if (value.data().maps.empty()) return windowsStage(*this, value.data(), *call);
+    error(stage.span, Diag::DataStage, {"windows"}).help("`windows` stands before `map`");
     return {};
   }
-  for (int i : {1, 4})
-    if (!c[i].isNumber() && !c[i].isNone())
-      return c.e.fail(
-          c.spans[i], Diag::ArgumentType,
-          {"`" + std::string(names[i]) + "` of `EarlyStopping`", "a number", c.e.show(c[i])});
-  DataObj data;
-  data.reader = "EarlyStopping";
-  data.meta["type"] = "EarlyStopping";
-  for (size_t i = 0; i < std::size(names); ++i) data.meta[names[i]] = metaOf(c[i]);
-  Position p = c.e.sources.position(c.span);
-  std::string file = c.e.sources.name(c.span.file);
-  data.meta["span"] = file.substr(file.rfind('/') + 1) + ":" + std::to_string(p.line);
-  return Value::of(std::move(data));
+  if (!call || name != "map") {
+    error(callee.span, Diag::DataStage, {text(callee.span)})
+        .didYouMean(suggest(name, {"map", "windows"}));
+    return {};
+  }
+  GivenArgs args = evalArgs(call->args);
+  Value f = args.size() == 1 ? toCallable(args[0].value, args[0].span, args[0].expr) : Value{};
+  if (args.size() == 1 && args[0].value.isPoison()) return {};
+  if (f.kind != Kind::Function && f.kind != Kind::Instance)
+    return fail(stage.span, Diag::ArgumentType,
+                {"the argument of `map`", "a function as `fn(a) = (x = a / 255)`",
+                 args.size() == 1 ? show(args[0].value) : std::to_string(args.size())});
+  DataObj out = value.data();
+  out.maps.push_back({f, args[0].span});
+  return Value::of(std::move(out));
 }
 
 /// Callbacks and readers that are known by name but not there yet.
 static bool laterName(const Expr &expr, std::string &name) {
-  static const char *const later[] = {"ModelCheckpoint",
-                                      "ReduceLROnPlateau",
-                                      "CSVLogger",
-                                      "TerminateOnNaN",
-                                      "LambdaCallback",
-                                      "LearningRateScheduler",
-                                      "BackupAndRestore",
-                                      "TensorBoard",
-                                      "RemoteMonitor",
-                                      "SwapEMAWeights",
-                                      "ProgbarLogger",
-                                      "folder",
-                                      "text",
-                                      "npz",
-                                      "windows",
-                                      "category"};
+  static const char *const later[] = {
+      "LambdaCallback", "TensorBoard", "RemoteMonitor", "SwapEMAWeights", "ProgbarLogger",
+  };
   if (expr.kind == ExprKind::List) {
     for (const Item &item : as<ListExpr>(expr).items)
       if (laterName(*item.value, name)) return true;
     return false;
   }
-  if (expr.kind == ExprKind::Pipe) return name = "a stage of a data reader", true;
   const Expr *callee = expr.kind == ExprKind::Call ? as<CallExpr>(expr).callee : &expr;
   if (callee->kind != ExprKind::Name) return false;
   name = std::string(as<NameExpr>(*callee).name);
@@ -182,7 +367,8 @@ static bool positiveInt(Elaborator &e, const Elaborator::TrainPlan &plan, const 
   if (!v || v->isPoison()) return true;
   if (v->isInt() && v->integer() >= low && v->integer() <= high) return out = v->integer(), true;
   std::string want = "an int of at least " + std::to_string(low);
-  if (high != INT64_MAX) want = "an int from " + std::to_string(low) + " to " + std::to_string(high);
+  if (high != INT64_MAX)
+    want = "an int from " + std::to_string(low) + " to " + std::to_string(high);
   e.error(plan.span(key), Diag::KeyValue, {key, want, e.show(*v)});
   return false;
 }
@@ -277,23 +463,6 @@ bool Elaborator::isFrozenHere(const Instance &inst) const {
   return plan && std::find(plan->freeze.begin(), plan->freeze.end(), &inst) != plan->freeze.end();
 }
 
-static bool readCallbacks(Elaborator &e, Elaborator::TrainPlan &plan) {
-  const Value *v = plan.find("callbacks");
-  if (!v) return true;
-  Values items{*v};
-  if (v->kind == Kind::List) items = v->list();
-  for (const Value &item : items) {
-    if (item.isPoison()) return false;
-    if (item.kind != Kind::Data || !item.data().meta.find("type")) {
-      e.error(plan.span("callbacks"), Diag::KeyValue,
-              {"callbacks", "a list of callbacks such as `EarlyStopping(...)`", e.show(item)});
-      return false;
-    }
-    plan.callbacks.push(item.data().meta);
-  }
-  return true;
-}
-
 static void readModel(Elaborator &e, const Train &train, Elaborator::TrainPlan &plan) {
   if (!train.model) {
     if (!train.step) e.fail(train.span, Diag::MissingModel);
@@ -367,7 +536,7 @@ bool Elaborator::readPlan(const Train &train, TrainPlan &plan) {
   const char *validation = plan.find("validation_data") ? "validation_data" : "validation";
   ok &= dataKey(*this, plan, "data", plan.data) && dataKey(*this, plan, "test", plan.test) &&
         dataKey(*this, plan, validation, plan.validation);
-  ok &= readFreeze(*this, plan) && readCallbacks(*this, plan);
+  ok &= readFreeze(*this, plan) && readCallbacks(plan);
   if (train.step) {
     for (const char *key : {"loss", "loss_weights", "metrics", "optimizer"})
       if (plan.find(key)) {

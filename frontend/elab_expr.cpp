@@ -108,9 +108,39 @@ Value Elaborator::evalTuple(const TupleExpr &expr) {
   return Value::tuple(std::move(items), std::move(names));
 }
 
+/// "I1".."I13": names with a number at their end, the last one included.
+Value Elaborator::nameRange(const Value &a, const Value &b, Span span) {
+  auto split = [](const std::string &s) {
+    size_t at = s.find_last_not_of("0123456789");
+    return at == std::string::npos ? size_t(0) : at + 1;
+  };
+  const std::string &first = a.string(), &last = b.string();
+  size_t i = split(first), k = split(last);
+  bool fits = i < first.size() && k < last.size() && first.size() - i < 10 &&
+              last.size() - k < 10 && first.substr(0, i) == last.substr(0, k);
+  int64_t begin = fits ? std::stoll(first.substr(i)) : 0,
+          end = fits ? std::stoll(last.substr(k)) : 0;
+  if (!fits || end < begin)
+    return fail(span, Diag::ArgumentType,
+                {"a range of names", "as `\"I1\"..\"I13\"`", show(a) + ".." + show(b)});
+  if (end - begin > kMaxListLength)
+    return fail(span, Diag::ListTooLong,
+                {std::to_string(end - begin + 1), std::to_string(kMaxListLength)});
+  bool padded = first[i] == '0' && first.size() - i > 1;
+  Values items;
+  for (int64_t n = begin; n <= end; ++n) {
+    std::string digits = std::to_string(n);
+    if (padded && digits.size() < first.size() - i)
+      digits.insert(0, first.size() - i - digits.size(), '0');
+    items.push_back(Value::of(first.substr(0, i) + digits));
+  }
+  return Value::list(std::move(items));
+}
+
 Value Elaborator::evalRange(const RangeExpr &expr) {
   Value a = eval(*expr.begin), b = eval(*expr.end);
   if (a.isPoison() || b.isPoison()) return {};
+  if (a.kind == Kind::String && b.kind == Kind::String) return nameRange(a, b, expr.span);
   std::vector<int64_t> first, last;
   if (!intList(a, 1, expr.begin->span, first) || !intList(b, 1, expr.end->span, last)) return {};
   int64_t length = last[0] > first[0] ? last[0] - first[0] : 0;
@@ -222,7 +252,9 @@ Value Elaborator::evalPipe(const PipeExpr &expr) {
   Span from = expr.first->span;
   for (const Expr *stage : expr.stages) {
     Restore<Span> place(at, stage->span);
-    if (stage->kind == ExprKind::Call) {
+    if (v.kind == Kind::Data && !v.data().columns.empty()) {
+      v = dataStage(v, *stage);
+    } else if (stage->kind == ExprKind::Call) {
       v = evalCall(as<CallExpr>(*stage), &v, from);
     } else {
       Value f = eval(*stage);

@@ -86,7 +86,8 @@ static ir::Meta trainMeta(const Elaborator::TrainPlan &plan) {
   if (plan.validationSplit > 0) t["validation_split"] = plan.validationSplit;
   t["shuffle"] = true;
   t["seed"] = plan.seed;
-  t["callbacks"] = plan.callbacks;
+  t["callbacks"] = ir::Meta::list();
+  for (const DataObj &c : plan.callbacks) t["callbacks"].push(c.meta);
   t["weights"] = plan.weightsFile.empty() ? ir::Meta() : ir::Meta(plan.weightsFile);
   return t;
 }
@@ -95,6 +96,16 @@ static ir::Meta namesMeta(const std::vector<std::string> &names) {
   ir::Meta list = ir::Meta::list();
   for (const std::string &n : names) list.push(n);
   return list;
+}
+
+std::vector<std::string> Elaborator::metricNames(const TrainPlan &plan) const {
+  std::vector<std::string> metrics;
+  for (const Report &r : plan.reports) metrics.push_back(r.name);
+  if (plan.lossTotal) metrics.emplace_back("loss");
+  for (const Output &o : plan.outputs)
+    if (o.total) metrics.push_back(o.name + "_loss");
+  for (const MetricUse &use : plan.metrics) metrics.push_back(use.name);
+  return metrics;
 }
 
 void Elaborator::writeMeta(const TrainPlan *plan, Instance *model, const Pass &summary) {
@@ -115,14 +126,19 @@ void Elaborator::writeMeta(const TrainPlan *plan, Instance *model, const Pass &s
     if (plan->data) m["data"] = columnsMeta(*plan->data, plan->ranges);
     if (plan->validation) m["validation"] = columnsMeta(*plan->validation, plan->ranges);
     if (plan->test) m["test"] = columnsMeta(*plan->test, plan->ranges);
-    std::vector<std::string> metrics;
-    for (const Report &r : plan->reports) metrics.push_back(r.name);
-    if (plan->lossTotal) metrics.emplace_back("loss");
-    for (const Output &o : plan->outputs)
-      if (o.total) metrics.push_back(o.name + "_loss");
-    for (const MetricUse &use : plan->metrics) metrics.push_back(use.name);
-    m["metrics"] = namesMeta(metrics);
+    m["metrics"] = namesMeta(metricNames(*plan));
   }
+  ir::Meta uses = whole.find("uses") ? *whole.find("uses") : ir::Meta::list();
+  for (const char *part : {"npz", "folder"}) {
+    bool used = false;
+    for (const DataObj *data :
+         {plan ? plan->data.get() : nullptr, plan ? plan->test.get() : nullptr,
+          plan ? plan->validation.get() : nullptr})
+      used = used || (data && data->reader == part);
+    for (const ir::Meta &known : *uses.asList()) used = used && known != ir::Meta(part);
+    if (used) uses.push(part);
+  }
+  if (!uses.asList()->empty()) whole["uses"] = std::move(uses);
   m["predict"]["inputs"] = namesMeta(predictInputs);
   m["predict"]["outputs"] = namesMeta(predictOutputs);
   m["layers"] = model ? layersMeta(*model, summary) : ir::Meta::list();

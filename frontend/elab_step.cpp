@@ -83,6 +83,8 @@ Value rateFunction(Elaborator &e, Instance &opt, double initial) {
   FunctionObj f;
   f.kind = FunctionKind::Rate;
   f.rate = opt.rate;
+  if (e.plan && std::find(e.plan->rates.begin(), e.plan->rates.end(), opt.rate) == e.plan->rates.end())
+    e.plan->rates.push_back(opt.rate);
   return Value::function(std::move(f));
 }
 
@@ -496,13 +498,13 @@ bool Elaborator::stepInputs(TrainPlan &plan) {
   const Train &train = *plan.train;
   Frame f = stepFrame(*this, train.span, false);
   Restore<Frame *> inside(frame, &f);
+  sizeOf.clear();
   for (const Param &p : train.step->params->params) {
     DataInput in;
     in.name = std::string(p.name.text);
     in.span = p.span;
     Restore<Span> place(at, p.span);
-    if (!inputType(p.type, in.name, in.type)) return false;
-    in.origins.assign(in.type.dims.size(), p.type ? p.type->span : p.span);
+    if (!inputType(p.type, in.name, in.type, in.origins)) return false;
     plan.inputs.push_back(std::move(in));
   }
   return true;
@@ -515,7 +517,8 @@ bool Elaborator::runStep(TrainPlan &plan) {
   Restore<Frame *> inside(frame, &f);
   Restore<Span> place(at, train.step->span);
   plan.reported.clear();
-  Values values = addInputs(plan.inputs);
+  Values values;
+  if (!addInputs(plan.inputs, values)) return false;
   GivenArgs args;
   for (size_t i = 0; i < values.size(); ++i) {
     GivenArg a;

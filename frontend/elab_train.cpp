@@ -27,6 +27,7 @@ bool Elaborator::modelInputs(Instance &model, std::vector<DataInput> &out) {
     for (size_t i = 0; i < model.statics.size(); ++i)
       f.scope->bind(d.params[0]->params[i].name.text, model.statics[i],
                     d.params[0]->params[i].name.span);
+  sizeOf.clear();
   for (const Param &p : d.params.back()->params) {
     if (p.initial) continue; // optional
     DataInput in;
@@ -39,29 +40,39 @@ bool Elaborator::modelInputs(Instance &model, std::vector<DataInput> &out) {
     if (given && isOpenType(p.type)) {
       in.type = *given;
       in.type.dims[0] = ir::Dim::batch();
-    } else if (!inputType(p.type, in.name, in.type)) {
+      in.origins.assign(in.type.dims.size(), p.type ? p.type->span : p.span);
+    } else if (!inputType(p.type, in.name, in.type, in.origins)) {
       return false;
     }
-    in.origins.assign(in.type.dims.size(), p.type ? p.type->span : p.span);
-    if (p.type && p.type->kind == TypeKind::Tensor &&
-        as<TensorType>(*p.type).dims.size() == in.origins.size())
-      for (size_t i = 0; i < in.origins.size(); ++i)
-        in.origins[i] = as<TensorType>(*p.type).dims[i].value->span;
     out.push_back(std::move(in));
   }
   return true;
 }
 
-Values Elaborator::addInputs(const std::vector<DataInput> &inputs) {
-  Values out;
-  for (const DataInput &in : inputs) {
-    Restore<Span> place(at, in.span);
-    Value v = wrap(pass->b.param(uniqueName(in.name), in.type).id);
-    setOrigins(v, in.origins);
-    pass->columns[v.id.i] = in.name;
-    out.push_back(v);
+Value Elaborator::addInput(const std::string &name, const ir::Type &type,
+                           const std::vector<Span> &origins, Span span) {
+  Restore<Span> place(at, span);
+  Value v = wrap(pass->b.param(uniqueName(name), type).id);
+  setOrigins(v, origins);
+  pass->columns[v.id.i] = name;
+  return v;
+}
+
+bool Elaborator::addInputs(const std::vector<DataInput> &inputs, Values &out) {
+  std::set<std::string> wanted;
+  for (const DataInput &in : inputs)
+    if (isMapped(in.name)) wanted.insert(in.name);
+  if (!wanted.empty() && pass->fed.empty()) {
+    bool all = !pass->b.f.name.ends_with("predict"); // targets come later
+    if (!feed(all ? nullptr : &wanted, pass->fed)) return false;
   }
-  return out;
+  for (const DataInput &in : inputs) {
+    Value v = wanted.contains(in.name) ? fitInput(pass->fed.find(in.name)->second, in)
+                                       : addInput(in.name, in.type, in.origins, in.span);
+    if (v.isPoison()) return false;
+    out.push_back(std::move(v));
+  }
+  return true;
 }
 
 static GivenArgs asArgs(const std::vector<DataInput> &names, const Values &values) {
@@ -227,7 +238,8 @@ bool Elaborator::planOutputs(TrainPlan &plan, const Value &y) {
     if (!namesExist(*this, plan, key)) return false;
   for (size_t i = 0; i < outputs.size(); ++i)
     if (!planOutput(plan, i, outputs[i].second)) return false;
-  if (plan.data)
+  plan.sampleWeight = isMapped("sample_weight");
+  if (plan.data && plan.data->maps.empty())
     for (const DataColumn &c : plan.data->columns) plan.sampleWeight |= c.name == "sample_weight";
   if (plan.sampleWeight) {
     DataInput w;
@@ -293,22 +305,63 @@ bool Elaborator::planMetrics(TrainPlan &plan) {
   return true;
 }
 
+void Elaborator::missingColumn(const DataObj &data, const std::string &what, std::string_view name,
+                               const std::string &by) {
+  std::vector<std::string> given;
+  std::string list;
+  if (!data.maps.empty() && !mapped.empty())
+    for (auto &[n, column] : mapped) given.push_back(n);
+  else
+    for (const DataColumn &c : data.columns) given.push_back(c.name);
+  for (const std::string &n : given) list += (list.empty() ? "`" : ", `") + n + "`";
+  auto &d = error(data.span, Diag::MissingColumn, {what, std::string(name), by});
+  d.didYouMean(suggest(name, given));
+  d.note("it gives " + list);
+}
+
+/// Whether other data is treated as the training data is: the step has its functions and maps.
+static bool sameMaps(Elaborator &e, const Elaborator::TrainPlan &plan,
+                     const std::shared_ptr<DataObj> &other, const char *key) {
+  if (!other) return true;
+  for (const DataColumn &c : other->columns)
+    for (const DataColumn &own : plan.data->columns)
+      if (c.name == own.name && (!c.functions.empty() || !own.functions.empty()) &&
+          c.text != own.text) {
+        e.error(c.span, Diag::OtherMap, {key}).label(own.span, "the training data");
+        return false;
+      }
+  if (other->maps.empty()) return true; // it means the columns before them
+  bool same = other->maps.size() == plan.data->maps.size();
+  for (size_t i = 0; same && i < other->maps.size(); ++i)
+    same = e.text(other->maps[i].span) == e.text(plan.data->maps[i].span);
+  if (same) return true;
+  auto &d = e.error(other->maps.front().span, Diag::OtherMap, {key});
+  if (!plan.data->maps.empty()) d.label(plan.data->maps.front().span, "the training data");
+  return false;
+}
+
 bool Elaborator::checkColumns(TrainPlan &plan) {
   auto check = [&](DataObj &data, const char *what) {
     bool ok = true;
-    std::vector<std::string> given;
-    for (const DataColumn &c : data.columns) given.push_back(c.name);
     auto need = [&](const DataInput &in, const std::string &by) {
+      auto it = mapped.find(in.name);
+      if (it != mapped.end()) { // what it is computed from
+        for (DataColumn &c : data.columns)
+          if (it->second.from.contains(c.name)) c.used = true;
+        for (const std::string &name : it->second.from)
+          if (std::none_of(data.columns.begin(), data.columns.end(),
+                           [&](const DataColumn &c) { return c.name == name; })) {
+            missingColumn(data, what, name, "`map` of the training data");
+            ok = false;
+          }
+        return;
+      }
       for (DataColumn &c : data.columns)
-        if (c.name == in.name) {
+        if (c.name == in.name && plan.data->maps.empty()) {
           c.used = true;
           return;
         }
-      std::string list;
-      for (const std::string &g : given) list += (list.empty() ? "`" : ", `") + g + "`";
-      auto &d = error(data.span, Diag::MissingColumn, {what, in.name, by});
-      d.didYouMean(suggest(in.name, given));
-      d.note("it gives " + list);
+      missingColumn(data, what, in.name, by);
       ok = false;
     };
     const std::string taker = plan.train->step ? "the step" : "the model `" + plan.model->name + "`";
@@ -319,7 +372,8 @@ bool Elaborator::checkColumns(TrainPlan &plan) {
       if (!c.used && ok) diags.report(c.span, Diag::UnusedColumn, {c.name});
     return ok;
   };
-  bool ok = check(*plan.data, "data");
+  bool ok = check(*plan.data, "data") && sameMaps(*this, plan, plan.test, "test") &&
+            sameMaps(*this, plan, plan.validation, "validation_data");
   if (plan.test) ok &= check(*plan.test, "test data");
   if (plan.validation) ok &= check(*plan.validation, "validation data");
   return ok;
@@ -353,7 +407,8 @@ static Value weighted(Elaborator &e, const Value &loss, const Value &weight) {
 }
 
 Value Elaborator::applyModel(TrainPlan &plan) {
-  Values inputs = addInputs(plan.inputs);
+  Values inputs;
+  if (!addInputs(plan.inputs, inputs)) return {};
   return applyInstance(*plan.model, asArgs(plan.inputs, inputs), plan.train->model->span);
 }
 
@@ -366,8 +421,8 @@ bool Elaborator::buildStep(TrainPlan &plan, bool training) {
   Values targets;
   Value y;
   if (plan.planned) { // the inputs of the function come first
-    Values inputs = addInputs(plan.inputs);
-    targets = addInputs(plan.targets);
+    Values inputs;
+    if (!addInputs(plan.inputs, inputs) || !addInputs(plan.targets, targets)) return false;
     y = applyInstance(*plan.model, asArgs(plan.inputs, inputs), train.model->span);
   } else {
     y = applyModel(plan);
@@ -378,7 +433,7 @@ bool Elaborator::buildStep(TrainPlan &plan, bool training) {
     plan.planned = true;
     plan.summary = pass;
     for (auto &[name, value] : outputsOf(y)) plan.values.push_back(value.id);
-    targets = addInputs(plan.targets);
+    if (!addInputs(plan.targets, targets)) return false;
   }
   Values outputs, losses;
   for (auto &[name, value] : outputsOf(y)) outputs.push_back(wide(*this, value));
@@ -502,17 +557,22 @@ bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
     Value m = toCallable(*plan->find("predict"), at2, plan);
     if (m.kind != Kind::Instance)
       return fail(at2, Diag::KeyValue, {"predict", "a model or layer", show(m)}), false;
-    if (!modelInputs(*m.instance, inputs)) return false;
-    y = applyInstance(*m.instance, asArgs(inputs, addInputs(inputs)), at2);
+    Values values;
+    if (!modelInputs(*m.instance, inputs) || !addInputs(inputs, values)) return false;
+    y = applyInstance(*m.instance, asArgs(inputs, values), at2);
   } else {
-    if (!modelInputs(model, inputs)) return false;
+    Values values;
+    if (!modelInputs(model, inputs) || !addInputs(inputs, values)) return false;
     Span at2 = plan ? plan->train->model->span : model.decl->name.span;
-    y = applyInstance(model, asArgs(inputs, addInputs(inputs)), at2);
+    y = applyInstance(model, asArgs(inputs, values), at2);
   }
   if (y.isPoison()) return false;
   predictInputs.clear();
   predictOutputs.clear();
-  for (const DataInput &in : inputs) predictInputs.push_back(in.name);
+  for (const ir::Param &param :
+       p.b.f.params) // columns of the files, after maps others than the inputs
+    if (auto it = p.columns.find(param.value.i); it != p.columns.end())
+      predictInputs.push_back(it->second);
   for (auto &[name, value] : outputsOf(y)) {
     Value v = tensor(value);
     if (v.isPoison()) return false;
@@ -587,6 +647,8 @@ void Elaborator::elaborateTrain(const Train &train, const std::string &name) {
     bool ok = readPlan(train, plan);
     if (!plan.model && !(ok && train.step)) return;
     if (plan.model) ensureNamed(*plan.model);
+    inputData = plan.data.get();
+    if (!planMaps(plan)) return;
     if (train.step ? ok && !stepInputs(plan) : !modelInputs(*plan.model, plan.inputs)) return;
     if (!ok) {
       if (!train.step) buildPredict(nullptr, *plan.model, plan.batchSize); // for its own messages
@@ -604,7 +666,7 @@ void Elaborator::elaborateTrain(const Train &train, const std::string &name) {
   closePass();
   if (asksAdapting) buildAdapt(plan);
   if (!updated.empty()) buildTrainEnd(plan);
-  if (diags.hasErrors()) return;
+  if (!finishCallbacks(plan, metricNames(plan)) || diags.hasErrors()) return;
   if (plan.model && plan.summary) lintModel(*plan.model, *plan.summary);
   lintTraining(plan);
   writeMeta(&plan, plan.model, *plan.summary);

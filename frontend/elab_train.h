@@ -58,7 +58,7 @@ struct Elaborator::TrainPlan {
   int64_t batchSize = 32, epochs = 1, seed = 0;
   Value stepsPerEpoch = Value::none();
   std::string weightsFile;
-  ir::Meta callbacks = ir::Meta::list();
+  std::vector<DataObj> callbacks;
   std::vector<DataInput> inputs, targets; // targets go with `outputs` that have a loss or a metric
   std::vector<Output> outputs;
   std::vector<ir::ValueId> values; // of the outputs, in the pass `summary`
@@ -66,6 +66,7 @@ struct Elaborator::TrainPlan {
   std::vector<MetricUse> metrics;
   bool sampleWeight = false;
   Instance *optimizer = nullptr;
+  std::vector<Weight *> rates; // the learning rates that callbacks may set
   Weight *lossTotal = nullptr, *count = nullptr;
   std::vector<Report> reports; // of a written-out step
   std::vector<std::pair<std::string, Value>> reported; // in the pass being built

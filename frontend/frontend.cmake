@@ -50,7 +50,7 @@ list(REMOVE_ITEM FRONTEND_SOURCES
   ${CMAKE_SOURCE_DIR}/frontend/main.cpp ${CMAKE_SOURCE_DIR}/frontend/parse.cpp)
 add_library(nnc_frontend STATIC
   ${FRONTEND_SOURCES} ${NN_GENERATED}/std_text.cpp ${NN_GENERATED}/doc_text.cpp $<TARGET_OBJECTS:nnc_grammar>)
-target_link_libraries(nnc_frontend PUBLIC ${ANTLR4_LIBRARY})
+target_link_libraries(nnc_frontend PUBLIC ${ANTLR4_LIBRARY} minizip z) # z: the heads of compressed data
 find_path(NLOHMANN_JSON_INCLUDE nlohmann/json.hpp REQUIRED) # headers alone, for the language server
 if(TARGET nnc_ir)
   target_link_libraries(nnc_frontend PUBLIC nnc_ir)

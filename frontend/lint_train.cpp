@@ -154,11 +154,13 @@ class TrainLints {
       if (o.total) names.push_back(o.name + "_loss");
     for (const MetricUse &m : plan_.metrics) names.push_back(m.name);
     for (size_t i = 0, n = names.size(); i < n; ++i) names.push_back("val_" + names[i]);
-    const ir::Meta::List *callbacks = plan_.callbacks.asList();
-    for (size_t i = 0; callbacks && i < callbacks->size(); ++i) {
-      const ir::Meta *monitor = (*callbacks)[i].find("monitor");
-      const std::string *name = monitor ? monitor->asString() : nullptr;
-      if (name) monitored(*name, names, has);
+    for (const DataObj &c : plan_.callbacks) // those that set the rate also log it
+      if (c.meta.find("learning_rate") &&
+          std::find(names.begin(), names.end(), "learning_rate") == names.end())
+        names.push_back("learning_rate");
+    for (const DataObj &c : plan_.callbacks) {
+      const ir::Meta *monitor = c.meta.find("monitor"), *best = c.meta.find("save_best_only");
+      if (monitor && (!best || *best->asBool())) monitored(*monitor->asString(), names, has);
     }
   }
 
@@ -184,7 +186,7 @@ class TrainLints {
     for (const DataInput &in : inputs)
       for (const DataColumn &c : data->columns) {
         const ir::Meta *list = c.meta.find("columns");
-        if (c.name != in.name || !list) continue;
+        if (c.name != in.name || !list || e_.isMapped(in.name) || c.meta.find("window")) continue;
         size_t given = list->asList() ? list->asList()->size() : 1;
         double wanted = 1;
         for (ir::Dim d : in.type.dims)

@@ -11,6 +11,8 @@
 #pragma once
 #include "frontend/ast.h"
 #include "ir/builder.h"
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -216,11 +218,21 @@ struct Instance {
 // --- data
 // ------------------------------------------------------------------------------------------
 
+/// What a program does with a column's tensor before it has a name: `log1p` of `log1p(columns(…))`.
+using DataFunction = std::function<Value(const Value &)>;
+
 struct DataColumn {
   std::string name;
   ir::Meta meta;
   Span span;
   bool used = false;
+  std::vector<DataFunction> functions; // applied in the step, in this order
+  std::string text;                    // of the argument, to compare data sets
+};
+/// `|> map(fn(a, b) = (c = …))`
+struct DataMap {
+  Value function;
+  Span span;
 };
 /// What a reader describes; `columns(...)` and callbacks are data with `meta` alone.
 struct DataObj {
@@ -228,6 +240,11 @@ struct DataObj {
   std::vector<DataColumn> columns;
   ir::Meta meta;
   Span span;
+  std::map<std::string, Span, std::less<>> spans; // callbacks: of their arguments
+  Value function;                                 // LearningRateScheduler: the schedule
+  std::vector<DataFunction> functions;            // columns: what is done with them
+  std::vector<DataMap> maps;                      // readers: what rewrites their batches
+  bool isColumns() const { return reader == "columns"; }
 };
 
 } // namespace nnc::fe

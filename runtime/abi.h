@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-enum { NNC_ABI_VERSION = 2 };
+enum { NNC_ABI_VERSION = 3 };
 
 // Element types, in the order of ir::DType.
 enum NncDType { NNC_F32, NNC_F64, NNC_BF16, NNC_F16, NNC_I64, NNC_I32, NNC_U32, NNC_U8, NNC_BOOL };
@@ -137,7 +137,8 @@ enum NncTensorKind {
 };
 
 // A step program. Known names: "init" (no inputs; writes initial values), "train_step",
-// "eval_step", "predict", "metrics_result" (no inputs; scalars named as they are displayed).
+// "eval_step", "predict", "adapt_step", "train_end", "metrics_result" (no inputs; scalars named as they are
+// displayed); of a train block that has a name, all but "init" begin with it: "auto.train_step".
 struct NncFunction {
   const char *name;
   int64_t batch; // N: n may be 1..N; 0 if the function has no batch dimension
@@ -152,6 +153,14 @@ struct NncFunction {
   const struct NncLoop *loops;
   int64_t loop_count;
   const struct NncAdvance *advances;
+};
+
+// A piece of the runtime that only some models need: a reader with its libraries. A model that
+// names it in its metadata ("uses": ["npz"]) refers to the symbol `nnc_part_npz`, and so the linker
+// takes it out of the archive.
+struct NncPart {
+  const char *name;
+  void (*function)(void); // of a type that both sides know
 };
 
 struct NncModel {
@@ -170,6 +179,8 @@ struct NncModel {
   int64_t required_features; // NNC_CPU_* the code was compiled for; checked at start
   const char *target;        // e.g. "x86-64 sapphirerapids", for --about
   int64_t loop_args;         // arguments of the operations of an outermost loop, maximum over all
+  const struct NncPart *const *parts;
+  int64_t part_count;
 };
 enum { NNC_CPU_AVX2_FMA = 1, NNC_CPU_AVX512 = 2, NNC_CPU_AVX512_BF16 = 4, NNC_CPU_AMX_BF16 = 8 };
 

@@ -10,9 +10,13 @@
 namespace rt {
 
 static void print_about(const Session &s) {
+  Json blocks = s.metadata.get("blocks"), first = blocks.count() ? blocks[0] : s.metadata;
   printf("model    %s\nsource   %s\ntarget   %s\nseed     %lld\nruntime  interface %d\n", s.name,
          s.metadata.text("source", "?"), s.model->target ? s.model->target : "?",
-         static_cast<long long>(s.metadata.get("train").integer("seed", 0)), NNC_ABI_VERSION);
+         static_cast<long long>(first.get("train").integer("seed", 0)), NNC_ABI_VERSION);
+  Builder names;
+  for (Json block : blocks) names.add("%s%s", names.length() ? ", " : "", block.text("name", "?"));
+  if (names.length()) printf("trains   %s\n", names.c_str());
 }
 
 int run_app(const NncModel &model, int argc, char **argv) {
@@ -23,14 +27,13 @@ int run_app(const NncModel &model, int argc, char **argv) {
   } else if (session.options.about) {
     print_about(session);
   } else {
-    bind_data(session);
+    // Training selects its blocks itself, one after the other.
+    if (session.options.command != Command::Train) select_block(session, chosen_blocks(session)[0]);
     switch (session.options.command) {
     case Command::Train: code = train(session); break;
     case Command::Evaluate: code = evaluate(session); break;
     case Command::Predict: code = predict(session); break;
-    case Command::Summary:
-      print_summary(model, session.metadata, session.options.verbose > 1);
-      break;
+    case Command::Summary: print_summary(session, session.options.verbose > 1); break;
     }
   }
   if (fflush(stdout) != 0) fail("cannot write to standard output: %s", strerror(errno));

@@ -20,7 +20,7 @@ void fill_row(const Feed::Slot &slot, const Rows &rows, int64_t row) {
     memset(to, 0, size_t(slot.target_bytes));
     return;
   }
-  const char *from = slot.source + source_row(rows, row) * slot.source_bytes;
+  const char *from = slot.source + source_row(rows, row) * slot.source_step;
   if (slot.widens)
     widen(reinterpret_cast<const unsigned char *>(from), to, slot.source_bytes);
   else
@@ -30,7 +30,7 @@ void fill_row(const Feed::Slot &slot, const Rows &rows, int64_t row) {
 void look_ahead(const Feed::Slot &slot, const Rows &rows, int64_t row, int64_t batch) {
   constexpr int64_t line = 64, most = 64 * line;
   if (rows.first + batch + row >= rows.total) return;
-  const char *from = slot.source + source_row(rows, batch + row) * slot.source_bytes;
+  const char *from = slot.source + source_row(rows, batch + row) * slot.source_step;
   int64_t bytes = slot.source_bytes < most ? slot.source_bytes : most;
   for (int64_t at = 0; at < bytes; at += line) __builtin_prefetch(from + at, 0, 2);
 }
@@ -57,6 +57,7 @@ void gather(void *context, int thread, int threads) {
 Feed::Feed(Program &p, const NncFunction &f, const Dataset &dataset) : program(p), function(f) {
   batch = f.batch;
   partial = f.batch != 0;
+  if (!batch) batch = 1; // without a row of data a function still has one call
   for (int64_t i = 0; i < f.input_count; i++) {
     const NncTensor &input = f.inputs[i];
     const Column *column = dataset.find(input.name);
@@ -72,6 +73,7 @@ Feed::Feed(Program &p, const NncFunction &f, const Dataset &dataset) : program(p
     slot.target = p.address(input);
     slot.widens = column->dtype != input.dtype;
     slot.source_bytes = column->row_elements * dtype_info(column->dtype).bytes;
+    slot.source_step = column->row_step * dtype_info(column->dtype).bytes;
     slot.target_bytes = column->row_elements * dtype_info(input.dtype).bytes;
     if (input.digit_count)
       slot.logical = static_cast<char *>(allocate(size_t(slot.target_bytes * batch)));

@@ -27,6 +27,7 @@ struct Feed {
     char *source, *target; // target: the input region, or `logical` if the input has a layout
     char *logical;
     int64_t source_bytes, target_bytes; // of a row
+    int64_t source_step;                // bytes from a row to the next
     bool widens;                        // u8 rows into f32
   };
   Program &program;
@@ -40,6 +41,7 @@ struct Feed {
   ~Feed();
   // Calls of the function that `total` rows take.
   int64_t call_count(int64_t total) const {
+    if (!slots.count) return 1;
     return partial ? (total + batch - 1) / batch : total / batch;
   }
   void run(const Rows &rows);

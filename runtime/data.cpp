@@ -1,5 +1,6 @@
 // Fits what the readers found to the model's inputs: see data.h.
 #include "runtime/data.h"
+#include "runtime/files.h"
 
 #include <stdio.h>
 
@@ -26,11 +27,15 @@ struct Binding {
     return count;
   }
 
+  int64_t window() const { return spec.window ? spec.window : 1; }
+
   RawArray read() const {
     const char *reader = spec.reader;
     if (spec.replaced) { // a file given on the command line may be of another kind
       if (ends_with(spec.file, ".npy"))
         reader = "npy";
+      else if (ends_with(spec.file, ".npz"))
+        reader = "npz";
       else if (ends_with(spec.file, ".csv") || ends_with(spec.file, ".csv.gz"))
         reader = "csv";
       else if (strstr(spec.file, "-ubyte") || strstr(spec.file, ".idx"))
@@ -38,20 +43,30 @@ struct Binding {
     }
     if (same(reader, "idx")) return read_idx(spec.file, what);
     if (same(reader, "npy")) return read_npy(spec.file, what);
+    if (same(reader, "text")) return read_text(spec.file, what);
+    if (PartReader part = find_part(reader)) return part(spec, what);
     if (same(reader, "csv")) {
       bool floating = dtype_info(input.dtype).floating;
       int64_t dtype = input.dtype == NNC_F64 ? NNC_F64 : floating ? NNC_F32 : NNC_I64;
-      return read_csv(spec, dtype, width());
+      return read_csv(spec, dtype, width() / window());
     }
-    fail("`%s` (%s): there is no reader `%s`", spec.file, what, reader);
+    fail("`%s` (%s): this program was compiled without the reader `%s`, as no data of its model "
+         "needs it",
+         spec.file, what, reader);
   }
 
   void check_shape(const RawArray &raw) const {
     if (raw.flat) return; // a CSV has no shape, only a width, and the reader checked it
     int64_t expected[MaxRank + 1], found[MaxRank + 1], dims[MaxRank];
     for (int64_t d = 0; d < input.rank; d++) dims[d] = d ? input.dims[d].b : raw.dims[0];
+    bool stretches = spec.window > 0; // the first dimension of a row counts rows of the file
+    bool fits = !stretches || (input.rank > 1 && dims[1] == spec.window);
+    if (stretches && fits) dims[1] = 1;
     row_extents(dims, input.rank, expected);
     row_extents(raw.dims, raw.rank, found);
+    if (!fits)
+      fail("`%s` (%s): the model takes rows of %s, a window has %lld rows of the file", spec.file,
+           what, type_text(input.dtype, dims, input.rank, 1), static_cast<long long>(spec.window));
     for (int i = 0;; i++) {
       if (expected[i] != found[i])
         fail("`%s` (%s): the model takes rows of %s, the file has rows of %s", spec.file, what,
@@ -63,7 +78,7 @@ struct Binding {
 
   [[noreturn]] void bad_value(int64_t element, int64_t value, int64_t low, int64_t high) const {
     fail("`%s` (%s): row %lld: expected a value in [%lld, %lld), found %lld", spec.file, what,
-         static_cast<long long>(element / width()), static_cast<long long>(low),
+         static_cast<long long>(element / (width() / window())), static_cast<long long>(low),
          static_cast<long long>(high), static_cast<long long>(value));
   }
 
@@ -133,7 +148,14 @@ struct Binding {
   Column load() const {
     RawArray raw = read();
     check_shape(raw);
-    int64_t count = raw.dims[0] * width();
+    int64_t elements = width() / window(); // of a row of the file
+    int64_t count = raw.dims[0] * elements, rows = raw.dims[0];
+    if (spec.window) {
+      if (rows < spec.window)
+        fail("`%s` (%s): there are %lld rows, a window takes %lld", spec.file, what,
+             static_cast<long long>(rows), static_cast<long long>(spec.window));
+      rows = (rows - spec.window) / spec.stride + 1;
+    }
     bool from_float = dtype_info(raw.dtype).floating, to_float = dtype_info(input.dtype).floating;
     if (from_float && !to_float)
       fail("`%s` (%s): the model takes %s, the file has %s", spec.file, what,
@@ -141,7 +163,8 @@ struct Binding {
     if (!to_float) check_integers(raw, count);
     bool widens_later = raw.dtype == NNC_U8 && input.dtype == NNC_F32;
     if (raw.dtype != input.dtype && !widens_later) convert(raw, count);
-    Column column{spec.name, spec.file, raw.dtype, raw.dims[0], width(), raw.data, raw.owner.data};
+    int64_t step = spec.window ? elements * spec.stride : elements;
+    Column column{spec.name, spec.file, raw.dtype, rows, width(), raw.data, raw.owner.data, step};
     raw.owner.data = nullptr; // the column keeps it
     return column;
   }
@@ -168,10 +191,30 @@ Column unit_weights(const NncTensor &input, int64_t rows) {
   int64_t size = dtype_info(input.dtype).bytes;
   char *data = static_cast<char *>(allocate(size_t(rows * size)));
   for (int64_t i = 0; i < rows; i++) store_float(input.dtype, 1, data + i * size);
-  return {input.name, "none", input.dtype, rows, 1, data, data};
+  return {input.name, "none", input.dtype, rows, 1, data, data, 1};
 }
 
 } // namespace
+
+static const NncModel *parts_of;
+
+void use_parts(const NncModel &model) { parts_of = &model; }
+
+PartReader find_part(const char *name) {
+  for (int64_t i = 0; parts_of && i < parts_of->part_count; i++)
+    if (same(parts_of->parts[i]->name, name))
+      return reinterpret_cast<PartReader>(parts_of->parts[i]->function);
+  return nullptr;
+}
+
+RawArray read_text(const char *path, const char *what) {
+  RawArray raw;
+  raw.owner = read_file(path, what);
+  raw.rank = 1;
+  raw.dims[0] = int64_t(raw.owner.count);
+  raw.data = raw.owner.data;
+  return raw;
+}
 
 Dataset::~Dataset() {
   for (Column &column : columns) free(column.owner);

@@ -19,7 +19,12 @@ namespace rt {
 // What docs/internals.md ("Module metadata") calls a COLUMN, after `--data`.
 struct ColumnSpec {
   const char *name = nullptr, *reader = nullptr, *file = nullptr;
-  Json columns; // CSV: a list or one of names and indices
+  Json columns;                   // CSV: a list or one of names and indices
+  Json codes;                     // CSV: of each of them, null, {"hash": n} or {"words": [..]}
+  const char *entry = nullptr;    // NPZ: the array's name
+  Json size, classes;             // folder: [height, width, channels] of images; names
+  bool mixed = false;             // folder: rows in a mixed order
+  int64_t window = 0, stride = 1; // rows are `window` consecutive rows of the file, if not 0
   bool has_range = false;
   int64_t low = 0, high = 0;
   bool replaced = false; // by --data
@@ -36,6 +41,16 @@ struct RawArray {
 
 RawArray read_idx(const char *path, const char *what);
 RawArray read_npy(const char *path, const char *what);
+RawArray parse_npy(Array<char> &&bytes, const char *path, const char *what);
+RawArray read_text(const char *path, const char *what); // u8[bytes]
+// The readers that are parts of the runtime: null if the model has it not.
+using PartReader = RawArray (*)(const ColumnSpec &spec, const char *what);
+PartReader find_part(const char *name);
+void use_parts(const NncModel &model);
+// Bilinear, between centres of pixels; of each pixel the first `channels` of `from_channels` bytes.
+void resize_picture(const unsigned char *from, int64_t from_height, int64_t from_width,
+                    int64_t from_channels, unsigned char *to, int64_t height, int64_t width,
+                    int64_t channels);
 // A CSV has no element types: the input says whether numbers are wanted as i64, f32 or f64. `width`
 // is the number of values an input row takes.
 RawArray read_csv(const ColumnSpec &spec, int64_t dtype, int64_t width);
@@ -47,6 +62,7 @@ struct Column {
   int64_t dtype; // as stored
   int64_t rows, row_elements;
   char *data, *owner;
+  int64_t row_step; // elements from a row to the next: less than row_elements if they overlap
 };
 
 struct Dataset {

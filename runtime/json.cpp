@@ -43,4 +43,8 @@ json_t *new_json_object() {
   return json_object();
 }
 
+json_t *json_exact(double value) { return json_string(text("%a", value)); }
+
+double exact_of(Json value) { return strtod(value.as_text("0"), nullptr); }
+
 } // namespace rt

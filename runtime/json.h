@@ -59,6 +59,10 @@ Json parse_json(const char *bytes, size_t length, const char **error);
 // An empty object in the arena, to be filled by jansson's own functions.
 json_t *new_json_object();
 
+// A number with all its bits, infinities and NaN included, which JSON's own numbers have not.
+json_t *json_exact(double value);
+double exact_of(Json value); // 0 if it is absent
+
 } // namespace rt
 
 #endif

@@ -196,8 +196,11 @@ Options parse_options(int argc, char **argv) {
   opterr = 0;
   optind = 0; // glibc: forget an earlier scan
   auto take_command = [&](const char *word) {
-    if (command_given) usage_fail("unexpected argument `%s`", word);
-    options.command = find_command(word);
+    if (command_given && options.block) usage_fail("unexpected argument `%s`", word);
+    if (command_given)
+      options.block = word;
+    else
+      options.command = find_command(word);
     command_given = true;
   };
   // `-`: words that are no options come in their place, as code 1; `:`: a missing value is told
@@ -227,7 +230,8 @@ Options parse_options(int argc, char **argv) {
 }
 
 void print_help(const char *program, const char *model_name) {
-  printf("%s: a neural network and its training\n\nusage: %s [COMMAND] [OPTIONS]\n\ncommands:\n",
+  printf("%s: a neural network and its training\n\nusage: %s [COMMAND [BLOCK]] "
+         "[OPTIONS]\n\ncommands:\n",
          model_name, program);
   for (const Name &command : commands) printf("  %-24s%s\n", command.name, command.help);
   printf("\noptions:\n");

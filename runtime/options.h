@@ -16,6 +16,7 @@ struct DataOption {
 
 struct Options {
   Command command = Command::Train;
+  const char *block = nullptr;                 // of a model with several train blocks
   int64_t epochs = -1, steps = -1, limit = -1; // -1: not given
   uint64_t seed = 0;
   bool seed_given = false;

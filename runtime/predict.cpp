@@ -152,7 +152,7 @@ Show prepare_show(const NncFunction &function, const Dataset &data) {
 
 void show_row(const Show &show, const Output &output, int64_t row, int64_t row_in_batch) {
   const Column &c = *show.pixels;
-  int64_t bytes = c.row_elements * dtype_info(c.dtype).bytes;
+  int64_t bytes = c.row_step * dtype_info(c.dtype).bytes;
   draw_picture(*show.picture, c.dtype, c.data + row * bytes, show.terminal);
   printf("row %lld: ", static_cast<long long>(row));
   if (output.row_elements > 1) {
@@ -169,7 +169,8 @@ void show_row(const Show &show, const Output &output, int64_t row, int64_t row_i
   }
   if (show.target) {
     const Column &t = *show.target;
-    printf(", target %.9g", element_as_double(t.dtype, t.data + row * dtype_info(t.dtype).bytes));
+    printf(", target %.9g",
+           element_as_double(t.dtype, t.data + row * t.row_step * dtype_info(t.dtype).bytes));
   }
   puts("\n");
 }
@@ -183,7 +184,7 @@ Dataset load_rows(Session &s, const NncFunction &function) {
   for (int64_t i = 0; i < function.input_count; i++)
     for (const ColumnSpec &spec : group.specs)
       inputs_replaced |= spec.replaced && same(spec.name, function.inputs[i].name);
-  const NncFunction *eval = s.options.show ? s.program.find("eval_step") : nullptr;
+  const NncFunction *eval = s.options.show ? find_function(s, "eval_step") : nullptr;
   for (int64_t i = 0; eval && i < eval->input_count; i++)
     for (const ColumnSpec &spec : group.specs)
       if (same(spec.name, eval->inputs[i].name) && spec.replaced == inputs_replaced)

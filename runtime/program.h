@@ -39,10 +39,10 @@ struct Prologue {
 //
 // A long step would pay for a trial with that many times its duration on one thread, so all threads
 // begin: if a step keeps one of them busy for long, they stay and one thread is never tried. (Time
-// asleep while others get no core does not make a step long; time spinning at barriers does, so the limit
-// is generous.) What lies between ends with the first run that one thread clearly loses.
+// asleep while others get no core does not make a step long; time spinning at barriers does, so the
+// limit is generous.) What lies between ends with the first run that one thread clearly loses.
 struct Trial {
-  static constexpr int Runs = 16, Warm = 2;               // runs; those of them that begin
+  static constexpr int Runs = 16, Warm = 2;                // runs; those of them that begin
   static constexpr double Long = 50e-3, Noticeable = 1e-3; // seconds
   int runs;
   double fastest[2];   // all threads, one thread
@@ -65,6 +65,9 @@ struct Program {
   int64_t scratch_bytes;  // of each thread; behind them, room for the arguments that loops move
   int64_t scratch_stride;
   uint64_t step = 0; // training steps done
+  // The train blocks whose statistics of the data (`adapt_step`) the weights hold; or all of them.
+  Array<const char *> adapted;
+  bool all_adapted = false;
 
   // The arguments of each function as addresses, resolved at the first run.
   Array<char **> arguments;

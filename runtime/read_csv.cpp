@@ -211,10 +211,39 @@ bool parse_integer(Field field, int64_t &value) {
   return stop == field.end;
 }
 
+// FNV-1a: a category's number does not depend on which others there are.
+uint64_t hash_of(Field field) {
+  uint64_t hash = 0xCBF29CE484222325;
+  for (const char *c = field.begin; c < field.end; c++) {
+    hash = (hash ^ uint64_t(static_cast<unsigned char>(*c))) * 0x100000001B3;
+    if (field.quoted && *c == '"') c++;
+  }
+  return hash;
+}
+
+bool is_word(Field field, const char *word) {
+  const char *c = field.begin;
+  for (; c < field.end && *word == *c; c++, word++)
+    if (field.quoted && *c == '"') c++;
+  return c >= field.end && !*word;
+}
+
 struct Target {
   const ColumnSpec &spec;
   const Array<const char *> &names;
   int64_t dtype;
+
+  // The number of a word, by {"hash": n} or {"words": [..]}.
+  int64_t code(const Scanner &scanner, Field field, int64_t column, Json how) const {
+    if (how.get("hash").present())
+      return int64_t(hash_of(field) % uint64_t(how.integer("hash", 1)));
+    int64_t at = 0;
+    for (Json known : how.get("words")) {
+      if (is_word(field, known.as_text(""))) return at;
+      at++;
+    }
+    bad(scanner, column, "one of the category's words", shown(field));
+  }
 
   [[noreturn]] void bad(const Scanner &scanner, int64_t column, const char *expected,
                         const char *found) const {
@@ -223,7 +252,15 @@ struct Target {
          names[size_t(column)], expected, found);
   }
 
-  void store(const Scanner &scanner, Field field, int64_t column, char *out) const {
+  void store(const Scanner &scanner, Field field, int64_t column, Json how, char *out) const {
+    if (how.present()) {
+      int64_t number = code(scanner, field, column, how);
+      if (dtype == NNC_I64)
+        memcpy(out, &number, 8);
+      else
+        store_float(dtype, double(number), out);
+      return;
+    }
     if (field.begin == field.end) bad(scanner, column, "a number", "an empty field");
     if (dtype == NNC_F32) {
       float value;
@@ -280,7 +317,7 @@ RawArray read_csv(const ColumnSpec &spec, int64_t dtype, int64_t width) {
     size_t start = raw.owner.count;
     raw.owner.resize(start + size_t(width * size));
     for (size_t i = 0; i < chosen.count; i++)
-      target.store(line, fields[size_t(chosen[i])], chosen[i],
+      target.store(line, fields[size_t(chosen[i])], chosen[i], spec.codes[i],
                    raw.owner.data + start + i * size_t(size));
     rows++;
   }

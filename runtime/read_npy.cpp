@@ -64,8 +64,12 @@ void parse_shape(const Header &header, RawArray &raw) {
 } // namespace
 
 RawArray read_npy(const char *path, const char *what) {
+  return parse_npy(read_file(path, what), path, what);
+}
+
+RawArray parse_npy(Array<char> &&content, const char *path, const char *what) {
   RawArray raw;
-  raw.owner = read_file(path, what);
+  raw.owner = static_cast<Array<char> &&>(content);
   const Array<char> &bytes = raw.owner;
   if (bytes.count < 12 || memcmp(bytes.data, "\x93NUMPY", 6) != 0)
     fail("`%s` (%s): not an NPY file: it should begin with \\x93NUMPY", path, what);

@@ -18,7 +18,7 @@ endif()
 set(RUNTIME_TESTABLE ${RUNTIME_SOURCES})
 list(FILTER RUNTIME_TESTABLE EXCLUDE REGEX "/main\\.cpp$")
 add_library(nnc_runtime_testable STATIC EXCLUDE_FROM_ALL ${RUNTIME_TESTABLE})
-target_link_libraries(nnc_runtime_testable PUBLIC z jansson pthread)
+target_link_libraries(nnc_runtime_testable PUBLIC z jansson minizip png turbojpeg pthread)
 
 # --- the bundle ----------------------------------------------------------------------------------
 set(NNC_BUNDLE ${CMAKE_BINARY_DIR}/lib/nnc/x86_64-linux-gnu)
@@ -29,13 +29,14 @@ function(bundle_file NAME)
   execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=${NAME}
                   OUTPUT_VARIABLE FOUND OUTPUT_STRIP_TRAILING_WHITESPACE)
   if(NOT IS_ABSOLUTE "${FOUND}")
-    message(FATAL_ERROR "runtime bundle: ${NAME} not found (Debian: libc6-dev, zlib1g-dev, libjansson-dev, gcc)")
+    message(FATAL_ERROR "runtime bundle: ${NAME} not found (Debian: libc6-dev, zlib1g-dev, libjansson-dev, libminizip-dev, libpng-dev, libturbojpeg0-dev, gcc)")
   endif()
   get_filename_component(REAL "${FOUND}" REALPATH)
   file(COPY_FILE "${REAL}" ${NNC_BUNDLE}/${NAME} ONLY_IF_DIFFERENT)
 endfunction()
 
-foreach(NAME crt1.o crti.o crtbeginT.o crtend.o crtn.o libc.a libgcc.a libgcc_eh.a libz.a libjansson.a)
+foreach(NAME crt1.o crti.o crtbeginT.o crtend.o crtn.o libc.a libgcc.a libgcc_eh.a libz.a libjansson.a
+        libminizip.a libpng16.a libturbojpeg.a)
   bundle_file(${NAME})
 endforeach()
 
@@ -53,7 +54,8 @@ endforeach()
 
 set(LINK_TXT "ld.lld" "-static" "-m" "elf_x86_64" "--gc-sections" "-s" "--build-id=none" "-z" "noexecstack"
     "-o" "@OUTPUT@" "@BUNDLE@/crt1.o" "@BUNDLE@/crti.o" "@BUNDLE@/crtbeginT.o" "@OBJECT@" "--start-group"
-    "@BUNDLE@/libnncrt.a" "@BUNDLE@/libz.a" "@BUNDLE@/libjansson.a")
+    "@BUNDLE@/libnncrt.a" "@BUNDLE@/libz.a" "@BUNDLE@/libjansson.a"
+    "@BUNDLE@/libminizip.a" "@BUNDLE@/libpng16.a" "@BUNDLE@/libturbojpeg.a") # for parts of the runtime (abi.h)
 foreach(NAME ${LIBM_NAMES})
   list(APPEND LINK_TXT "@BUNDLE@/${NAME}")
 endforeach()

@@ -38,6 +38,14 @@ DataGroup read_group(Json metadata, const char *name, const char *what) {
     spec.reader = c.text("reader", "");
     spec.file = c.text("file", "");
     spec.columns = c.get("columns");
+    spec.codes = c.get("codes");
+    spec.entry = c.text("entry", nullptr);
+    spec.size = c.get("size");
+    spec.classes = c.get("classes");
+    spec.window = c.get("window").integer("size", 0);
+    spec.stride = c.get("window").integer("stride", 1);
+    // Of a folder the last class would be held out, were the rows in order.
+    spec.mixed = same(name, "data") && metadata.get("train").real("validation_split", 0) > 0;
     Json range = c.get("range");
     spec.has_range = range.count() == 2;
     if (spec.has_range) spec.low = range[0].as_integer(0), spec.high = range[1].as_integer(0);
@@ -99,6 +107,7 @@ int interrupted() { return signal_seen; }
 
 Session make_session(const NncModel &model, Options &&options) {
   const char *error = nullptr;
+  use_parts(model);
   Json metadata = parse_json(model.metadata, size_t(model.metadata_bytes), &error);
   if (!metadata.present()) fail("internal: malformed metadata: %s", error);
   Session session{&model,
@@ -106,25 +115,73 @@ Session make_session(const NncModel &model, Options &&options) {
                   metadata.text("name", "model"),
                   static_cast<Options &&>(options),
                   {},
-                  read_group(metadata, "data", "training data"),
-                  read_group(metadata, "validation", "validation data"),
-                  read_group(metadata, "test", "test data")};
+                  {},
+                  "",
+                  0,
+                  {},
+                  {},
+                  {}};
   return session;
+}
+
+Array<Json> chosen_blocks(const Session &s) {
+  Array<Json> chosen;
+  Json blocks = s.metadata.get("blocks");
+  const char *wanted = s.options.block;
+  if (wanted && !blocks.count())
+    usage_fail("unexpected argument `%s`: there is one train block, without a name", wanted);
+  if (!blocks.count()) {
+    chosen.push(s.metadata);
+    return chosen;
+  }
+  Builder names;
+  const char *guess = nullptr;
+  int least = 3;
+  for (Json block : blocks) {
+    const char *name = block.text("name", "");
+    bool all = !wanted && s.options.command == Command::Train;
+    if (all || (wanted && same(wanted, name))) chosen.push(block);
+    names.add("%s`%s`", names.length() ? ", " : "", name);
+    int distance = wanted ? edit_distance(wanted, name) : 3;
+    if (distance < least) least = distance, guess = name;
+  }
+  if (!wanted && !chosen.count) chosen.push(blocks[blocks.count() - 1]);
+  if (chosen.count) return chosen;
+  if (guess) usage_fail("there is no train block `%s`: did you mean `%s`?", wanted, guess);
+  usage_fail("there is no train block `%s`: there are %s", wanted, names.c_str());
+}
+
+static void bind_data(Session &s);
+
+void select_block(Session &s, Json block) {
+  s.block = block;
+  s.block_name = s.metadata.get("blocks").count() ? block.text("name", "") : "";
+  s.training = read_group(block, "data", "training data");
+  s.validation = read_group(block, "validation", "validation data");
+  s.test = read_group(block, "test", "test data");
+  bind_data(s);
 }
 
 DataGroup &evaluation_group(Session &s) {
   return s.test.present ? s.test : s.validation.present ? s.validation : s.training;
 }
 
-void bind_data(Session &s) {
+static void bind_data(Session &s) {
   bool trains = s.options.command == Command::Train;
   DataGroup &primary = trains ? s.training : evaluation_group(s);
   for (DataOption &option : s.options.data) {
     bool bound = replace(primary, option.name, option.path);
     for (DataGroup *group : {&s.training, &s.validation, &s.test})
       bound = bound || bind_group(*group, option) || replace(*group, option.name, option.path);
-    if (!bound) unknown_data(s, option);
+    option.used |= bound;
+    // Data of another block, whose turn comes or was: what no block knows is reported by the last.
+    if (!option.used && s.options.command != Command::Train) unknown_data(s, option);
   }
+}
+
+void check_data_options(const Session &s) {
+  for (const DataOption &option : s.options.data)
+    if (!option.used) unknown_data(s, option);
 }
 
 const char *default_weights(const Session &s) {
@@ -135,10 +192,17 @@ const char *default_weights(const Session &s) {
   return path;
 }
 
-const NncFunction &need_function(const Session &s, const char *name, const char *command) {
+const NncFunction *find_function(const Session &s, const char *name) {
+  const char *full = *s.block_name ? text("%s.%s", s.block_name, name) : name;
   for (int64_t i = 0; i < s.model->function_count; i++)
-    if (same(s.model->functions[i].name, name)) return s.model->functions[i];
-  fail("`%s` cannot %s: it was compiled without a function `%s`", s.name, command, name);
+    if (same(s.model->functions[i].name, full)) return &s.model->functions[i];
+  return nullptr;
+}
+
+const NncFunction &need_function(const Session &s, const char *name, const char *command) {
+  if (const NncFunction *f = find_function(s, name)) return *f;
+  fail("`%s` cannot %s: it was compiled without a function `%s`",
+       *s.block_name ? s.block_name : s.name, command, name);
 }
 
 void start(Session &s, const char *weights) {
@@ -146,7 +210,7 @@ void start(Session &s, const char *weights) {
   ProgramOptions options;
   options.threads = o.threads ? int(o.threads) : usable_cores();
   options.adaptive = !o.threads && options.threads > 1;
-  options.seed = o.seed_given ? o.seed : uint64_t(s.metadata.get("train").integer("seed", 0));
+  options.seed = o.seed_given ? o.seed : uint64_t(s.block.get("train").integer("seed", 0));
   options.order = o.shuffle_items   ? Order::Shuffled
                   : o.reverse_items ? Order::Reversed
                                     : Order::Forward;
@@ -168,10 +232,10 @@ void zero_metrics(Program &program) {
 
 Array<Metric> read_metrics(Session &s, const char *prefix) {
   Array<Metric> metrics;
-  const NncFunction *function = s.program.find("metrics_result");
+  const NncFunction *function = find_function(s, "metrics_result");
   if (!function) return metrics;
   s.program.run(*function, 1);
-  Json order = s.metadata.get("metrics");
+  Json order = s.block.get("metrics");
   auto add = [&](const NncTensor &t) {
     double value = element_as_double(t.dtype, s.program.address(t));
     if (value != value) value = __builtin_nan(""); // prints without a sign
@@ -188,6 +252,7 @@ Array<Metric> read_metrics(Session &s, const char *prefix) {
 bool evaluate_rows(Session &s, Feed &feed, int64_t first, int64_t count, Progress *progress) {
   zero_metrics(s.program);
   int64_t calls = feed.call_count(count);
+  if (!feed.slots.count) count = feed.batch;
   for (int64_t call = 0; call < calls; call++) {
     int64_t done = call * feed.batch;
     int64_t n = count - done < feed.batch ? count - done : feed.batch;

@@ -18,18 +18,29 @@ struct DataGroup {
   bool replaced = false; // some column, by --data
 };
 
+// A model has one train block or several, which train parts of one set of weights. A session is
+// about one of them at a time.
 struct Session {
   const NncModel *model;
   Json metadata;
   const char *name; // of the model
   Options options;
   Program program;
+  Json block;             // the metadata of the current block: of the whole, if there is only one
+  const char *block_name; // "" if there is only one
+  int64_t blocks_before = 0; // that this run has trained
   DataGroup training, validation, test;
 };
 
 Session make_session(const NncModel &model, Options &&options);
-// Binds --data options to columns. A bare column name means the group the command reads.
-void bind_data(Session &session);
+// The blocks a command is about, in order: the one the command line names; else all of them for
+// `train`, the last one for other commands.
+Array<Json> chosen_blocks(const Session &session);
+// Makes a block the current one and binds --data options to its columns. A bare column name means
+// the group the command reads.
+void select_block(Session &session, Json block);
+// Fails if an option --data names what no selected block has.
+void check_data_options(const Session &session);
 // The data that evaluate and predict read: test, else validation, else training data.
 DataGroup &evaluation_group(Session &session);
 
@@ -37,6 +48,8 @@ DataGroup &evaluation_group(Session &session);
 void start(Session &session, const char *weights);
 // The default name of the weights file, which must exist unless --weights names another.
 const char *default_weights(const Session &session);
+// A function of the current block, null or an error if it was not compiled.
+const NncFunction *find_function(const Session &session, const char *name);
 const NncFunction &need_function(const Session &session, const char *name, const char *command);
 
 void zero_metrics(Program &program);
@@ -48,7 +61,7 @@ bool evaluate_rows(Session &session, Feed &feed, int64_t first, int64_t count, P
 void catch_interrupts();
 int interrupted();
 
-int train(Session &session);
+int train(Session &session); // the blocks of the command line; the others the current one
 int evaluate(Session &session);
 int predict(Session &session);
 

@@ -1,16 +1,11 @@
 // EarlyStopping: see stopping.h.
 #include "runtime/stopping.h"
+#include "runtime/fit.h"
 
-#include <initializer_list>
+#include <new>
 #include <stdio.h>
 
 namespace rt {
-
-static bool grows_better(const char *monitor) {
-  for (const char *word : {"accuracy", "auc", "AUC", "precision", "recall", "f1", "r2", "iou"})
-    if (strstr(monitor, word)) return true;
-  return false;
-}
 
 EarlyStopping make_early_stopping(Json a) {
   EarlyStopping s{};
@@ -49,26 +44,21 @@ bool EarlyStopping::improves(double value, double reference) const {
 
 void EarlyStopping::keep(const Program &program) {
   if (!restore_best_weights) return;
-  if (!copy) copy = static_cast<char *>(allocate(size_t(copy_weights(program, nullptr, false))));
+  if (!copy) {
+    copy_bytes = copy_weights(program, nullptr, false);
+    copy = static_cast<char *>(allocate(size_t(copy_bytes)));
+  }
   copy_weights(program, copy, false);
   has_copy = true;
 }
 
-static const Metric *find_metric(const Array<Metric> &metrics, const char *name) {
-  for (const Metric &m : metrics)
-    if (same(m.name, name)) return &m;
-  return nullptr;
-}
-
 bool EarlyStopping::epoch_end(const Program &program, int64_t epoch, const Array<Metric> &metrics) {
-  const Metric *metric = find_metric(metrics, monitor);
-  if (!metric) {
-    Builder names;
-    for (const Metric &m : metrics) names.add("%s%s", names.length() ? "," : "", m.name);
+  const double *value = Monitor::find(metrics, monitor);
+  if (!value) {
     if (!warned)
       warn("Early stopping conditioned on metric `%s` which is not available. Available metrics "
            "are: %s",
-           monitor, names.c_str());
+           monitor, metric_names(metrics));
     warned = true;
     return false;
   }
@@ -78,12 +68,12 @@ bool EarlyStopping::epoch_end(const Program &program, int64_t epoch, const Array
     best_epoch = epoch;
   }
   wait++;
-  if (!has_best || improves(metric->value, best)) {
-    best = metric->value;
+  if (!has_best || improves(*value, best)) {
+    best = *value;
     has_best = true;
     best_epoch = epoch;
     keep(program);
-    if (!has_baseline || improves(metric->value, baseline)) wait = 0;
+    if (!has_baseline || improves(*value, baseline)) wait = 0;
     return false;
   }
   if (wait < patience || epoch == 0) return false;
@@ -101,6 +91,46 @@ void EarlyStopping::train_end(Program &program, bool quiet) {
   copy_weights(program, copy, true);
   free(copy);
   copy = nullptr;
+}
+
+namespace {
+
+struct StoppingCallback : Callback {
+  EarlyStopping stopping;
+
+  explicit StoppingCallback(Json a) : stopping(make_early_stopping(a)) {}
+  const char *copy_name() const { return text("nnc/%s/best", id); }
+
+  void epoch_end(Fit &fit, Array<Metric> &logs) override {
+    if (stopping.epoch_end(fit.program, fit.epoch, logs)) fit.stop = true;
+  }
+  void train_end(Fit &fit) override { stopping.train_end(fit.program, fit.quiet); }
+  void save(json_t *state, Array<Extra> &extras) const override {
+    json_object_set_new(state, "wait", json_integer(stopping.wait));
+    json_object_set_new(state, "stopped_epoch", json_integer(stopping.stopped_epoch));
+    json_object_set_new(state, "best_epoch", json_integer(stopping.best_epoch));
+    if (stopping.has_best) json_object_set_new(state, "best", json_exact(stopping.best));
+    if (stopping.has_copy) extras.push({copy_name(), stopping.copy, stopping.copy_bytes});
+  }
+  void load(Json state, const WeightsFile &file) override {
+    stopping.wait = state.integer("wait", 0);
+    stopping.stopped_epoch = state.integer("stopped_epoch", 0);
+    stopping.best_epoch = state.integer("best_epoch", 0);
+    stopping.has_best = state.get("best").present();
+    stopping.best = exact_of(state.get("best"));
+    if (!file.has(copy_name())) return;
+    stopping.copy_bytes = file.bytes_of(copy_name());
+    const char *kept = file.extra(copy_name(), stopping.copy_bytes);
+    stopping.copy = static_cast<char *>(allocate(size_t(stopping.copy_bytes)));
+    memcpy(stopping.copy, kept, size_t(stopping.copy_bytes));
+    stopping.has_copy = true;
+  }
+};
+
+} // namespace
+
+Callback *make_stopping(Json arguments) {
+  return new (arena_allocate(sizeof(StoppingCallback))) StoppingCallback(arguments);
 }
 
 } // namespace rt

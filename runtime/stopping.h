@@ -26,6 +26,7 @@ struct EarlyStopping {
   bool has_best = false, has_copy = false, warned = false;
   double best = 0;
   char *copy = nullptr; // of parameters and state
+  int64_t copy_bytes = 0;
 
   // epoch counts from 0. True: stop.
   bool epoch_end(const Program &program, int64_t epoch, const Array<Metric> &metrics);

@@ -191,12 +191,12 @@ void print_memory(const NncModel &model, Json memory) {
 
 } // namespace
 
-void print_summary(const NncModel &model, Json metadata, bool nested) {
-  printf("Model: \"%s\"\n", metadata.text("name", "model"));
-  print_layers(metadata.get("layers"), nested);
-  print_totals(model);
-  print_flops(metadata.get("layers"));
-  print_memory(model, metadata.get("memory"));
+void print_summary(const Session &s, bool nested) {
+  printf("Model: \"%s\"\n", *s.block_name ? s.block_name : s.name);
+  print_layers(s.block.get("layers"), nested);
+  print_totals(*s.model);
+  print_flops(s.block.get("layers"));
+  print_memory(*s.model, s.metadata.get("memory"));
 }
 
 } // namespace rt

@@ -11,13 +11,12 @@
 #ifndef NNC_RUNTIME_SUMMARY_H
 #define NNC_RUNTIME_SUMMARY_H
 
-#include "runtime/abi.h"
-#include "runtime/json.h"
+#include "runtime/session.h"
 
 namespace rt {
 
 // `nested` also lists layers inside layers.
-void print_summary(const NncModel &model, Json metadata, bool nested);
+void print_summary(const Session &session, bool nested);
 
 } // namespace rt
 

@@ -1,17 +1,17 @@
-// The `train` and `evaluate` commands: Keras' fit loop.
+// The `train` and `evaluate` commands.
 //
-// An epoch takes the training rows in a new order, counts its metrics from zero, then validates.
-// The order is a function of the seed and of the number of passes made since the first step, so
-// training 2 + 2 epochs gives the bits of training 4. With `validation_split` the last rows, before
-// shuffling, are held out.
+// A train block is data, a fit over it (fit.h) and weights at the end. With `validation_split` the
+// last rows, before shuffling, are held out. A model with several blocks trains them one after the
+// other on one set of weights, which is saved after each.
+//
+// A block with a function `adapt_step` begins by running it once over its training rows, in order:
+// what learns statistics of the data without gradients (a normalization's mean) learns them there.
+// Weights that hold them already are not adapted again.
 #include "runtime/files.h"
+#include "runtime/fit.h"
 #include "runtime/memory.h"
-#include "runtime/random.h"
-#include "runtime/session.h"
-#include "runtime/stopping.h"
 #include "runtime/weights.h"
 
-#include <errno.h>
 #include <math.h>
 #include <new>
 #include <stdio.h>
@@ -21,232 +21,11 @@ namespace rt {
 
 namespace {
 
-// A log that grows while training runs: `epoch,accuracy,loss`.
-struct CsvLog {
-  FILE *stream = nullptr;
-  const char *path = nullptr;
-  bool header = false;
-
-  void open(const char *where) {
-    if (!where) return;
-    path = where;
-    stream = fopen(where, "we");
-    if (!stream) fail("cannot write `%s`: %s", where, strerror(errno));
-  }
-  void write(const char *first, int64_t count, const Array<Metric> &metrics) {
-    if (!stream) return;
-    if (!header) {
-      fputs(first, stream);
-      for (const Metric &m : metrics) fprintf(stream, ",%s", m.name);
-      fputc('\n', stream);
-      header = true;
-    }
-    fprintf(stream, "%lld", static_cast<long long>(count));
-    for (const Metric &m : metrics) fprintf(stream, ",%.9g", m.value);
-    fputc('\n', stream);
-    if (fflush(stream) != 0) fail("cannot write `%s`: %s", path, strerror(errno));
-  }
-};
-
-// Keras' CSVLogger sorts its columns.
-Array<Metric> sorted(const Array<Metric> &metrics) {
-  Array<Metric> result;
-  for (const Metric &m : metrics) {
-    size_t at = result.count;
-    result.push(m);
-    for (; at > 0 && strcmp(result[at - 1].name, m.name) > 0; at--) result[at] = result[at - 1];
-    result[at] = m;
-  }
-  return result;
-}
-
-// Mean over rows of what each step reported, for --log-steps, which zeroes the running metrics.
-struct StepMeans {
-  Array<Metric> sums;
-  double rows = 0;
-
-  void add(const Array<Metric> &metrics, int64_t n) {
-    for (size_t i = 0; i < metrics.count; i++) {
-      if (i == sums.count) sums.push({metrics[i].name, 0});
-      sums[i].value += metrics[i].value * double(n);
-    }
-    rows += double(n);
-  }
-  Array<Metric> means() const {
-    Array<Metric> result;
-    for (const Metric &m : sums) result.push({m.name, m.value / rows});
-    return result;
-  }
-};
-
-struct Fit {
-  Session &session;
-  Program &program;
-  Feed feed;
-  Feed *validation_feed;
-  int64_t rows, validation_first, validation_rows; // training rows are [0, rows)
-  int64_t epochs, steps_per_epoch, steps_per_pass, step_limit;
-  bool shuffles, terminal;
-  Array<uint32_t> order;
-  int64_t pass = -1, next_call = 0; // where the data cursor stands
-  int64_t steps_run = 0;
-  bool warned = false;
-  Array<const NncTensor *> sums; // small float metrics, whose values tell of a loss gone wrong
-  Array<EarlyStopping> stoppings;
-  CsvLog epoch_log, step_log;
-  StepMeans means;
-
-  Fit(Session &s, const Dataset &data, Feed *validation)
-      : session(s), program(s.program), feed(s.program, *s.program.find("train_step"), data),
-        validation_feed(validation) {}
-
-  void configure();
-  void run();
-
- private:
-  void start_pass(int64_t which);
-  int64_t one_step();
-  void check_finite(int64_t epoch);
-  bool done() const { return steps_run == step_limit || interrupted(); }
-  Array<Metric> epoch_metrics();
-  bool one_epoch(int64_t epoch);
-  void validate(Array<Metric> &metrics);
-};
-
-void Fit::configure() {
-  Json train = session.metadata.get("train");
-  const Options &options = session.options;
-  epochs = options.epochs > 0 ? options.epochs : train.integer("epochs", 1);
-  steps_per_pass = feed.slots.count ? feed.call_count(rows) : 1;
-  if (steps_per_pass == 0)
-    fail("training data: a step takes %lld rows, there are %lld",
-         static_cast<long long>(feed.batch), static_cast<long long>(rows));
-  steps_per_epoch = train.integer("steps_per_epoch", steps_per_pass);
-  step_limit = options.steps;
-  shuffles = train.flag("shuffle", true) && !options.no_shuffle && feed.slots.count;
-  if (shuffles) order.resize(size_t(rows));
-  terminal = isatty(STDOUT_FILENO);
-  epoch_log.open(options.log);
-  step_log.open(options.log_steps);
-  for (Json c : train.get("callbacks")) {
-    if (!same(c.text("type", ""), "EarlyStopping"))
-      fail("internal: the callback %s is not known at run time", c.text("type", "?"));
-    stoppings.push(make_early_stopping(c));
-  }
-  for (int64_t i = 0; i < program.model->tensor_count; i++) {
-    const NncTensor &t = program.model->tensors[i];
-    if (t.kind == NNC_TENSOR_METRIC && dtype_info(t.dtype).floating && element_count(t, 0) == 1)
-      sums.push(&t);
-  }
-}
-
-void Fit::start_pass(int64_t which) {
-  pass = which;
-  next_call = 0;
-  if (shuffles) shuffle(order.data, uint64_t(rows), program.options.seed, uint64_t(which));
-}
-
-// Returns the number of rows.
-int64_t Fit::one_step() {
-  if (next_call == steps_per_pass) start_pass(pass + 1);
-  int64_t first = next_call * feed.batch;
-  int64_t n = rows - first < feed.batch ? rows - first : feed.batch;
-  if (!feed.slots.count) first = 0, n = 1;
-  feed.run({shuffles ? order.data : nullptr, first, n, rows});
-  program.step++;
-  next_call++;
-  steps_run++;
-  return n;
-}
-
-void Fit::check_finite(int64_t epoch) {
-  if (warned) return;
-  for (const NncTensor *t : sums) {
-    double value = element_as_double(t->dtype, program.address(*t));
-    if (isfinite(value)) continue;
-    warned = true;
-    // On a terminal the bar stands on this line.
-    if (terminal && session.options.verbose == 1) puts("");
-    warn("the loss or a metric became %s at step %llu (epoch %lld)",
-         isnan(value) ? "NaN" : "infinite", static_cast<unsigned long long>(program.step),
-         static_cast<long long>(epoch + 1));
-  }
-}
-
-Array<Metric> Fit::epoch_metrics() {
-  return step_log.stream ? means.means() : read_metrics(session, "");
-}
-
-void Fit::validate(Array<Metric> &metrics) {
-  if (!validation_feed) return;
-  if (!evaluate_rows(session, *validation_feed, validation_first, validation_rows, nullptr)) return;
-  for (const Metric &m : read_metrics(session, "val_")) metrics.push(m);
-}
-
-// True: training goes on.
-bool Fit::one_epoch(int64_t epoch) {
-  Progress progress{int(session.options.verbose), terminal, epoch + 1, epochs, steps_per_epoch};
-  progress.begin();
-  zero_metrics(program);
-  means = StepMeans();
-  int64_t step = 0;
-  while (step < steps_per_epoch && !done()) {
-    if (step_log.stream) zero_metrics(program);
-    int64_t n = one_step();
-    step++;
-    check_finite(epoch);
-    if (step_log.stream) {
-      Array<Metric> metrics = read_metrics(session, "");
-      step_log.write("step", int64_t(program.step), metrics);
-      means.add(metrics, n);
-    }
-    if (progress.due(step)) progress.redraw(step, epoch_metrics());
-  }
-  if (step == 0) return false;
-  Array<Metric> metrics = epoch_metrics();
-  if (!interrupted()) validate(metrics);
-  if (interrupted()) {
-    if (terminal && session.options.verbose == 1) puts("");
-    return false;
-  }
-  progress.finish(step, metrics);
-  epoch_log.write("epoch", epoch, sorted(metrics));
-  bool stop = false;
-  for (EarlyStopping &s : stoppings) stop |= s.epoch_end(program, epoch, metrics);
-  return !stop && !done();
-}
-
-void Fit::run() {
-  // Weights that come with a step count continue where they stopped.
-  start_pass(int64_t(program.step) / steps_per_pass);
-  bool whole_passes = steps_per_epoch == steps_per_pass;
-  for (int64_t epoch = 0; epoch < epochs; epoch++) {
-    if (epoch && whole_passes) start_pass(pass + 1);
-    if (!one_epoch(epoch)) break;
-  }
-  // After an interruption the weights stay as they are: they are where training can go on.
-  if (interrupted()) return;
-  for (EarlyStopping &s : stoppings) s.train_end(program, session.options.verbose == 0);
-  // Averages of weights take their place.
-  if (const NncFunction *end = program.find("train_end")) program.run(*end, 1);
-}
-
-// Layers that adapt see the training rows once, in their order, before the first step.
-void adapt(Program &program, const Dataset &data, int64_t rows) {
-  const NncFunction *function = program.find("adapt_step");
-  if (!function) return;
-  Feed feed(program, *function, data);
-  for (int64_t done = 0; done < rows; done += feed.batch) {
-    int64_t n = rows - done < feed.batch ? rows - done : feed.batch;
-    if (n == feed.batch || feed.partial) feed.run({nullptr, done, n, rows});
-  }
-}
-
 // --- data ----------------------------------------------------------------------------------------
 
 // As Keras: floor(rows * (1 - split)) rows train, the last ones validate.
 int64_t split_rows(const Session &s, int64_t rows) {
-  double split = s.metadata.get("train").real("validation_split", 0);
+  double split = s.block.get("train").real("validation_split", 0);
   if (split <= 0) return rows;
   int64_t first = int64_t(floor(double(rows) * (1.0 - split)));
   if (first <= 0 || first >= rows)
@@ -289,11 +68,6 @@ int finish_training(Session &s, const char *path, const NncFunction *eval_step,
   return interrupted() ? 128 + interrupted() : 0;
 }
 
-bool is_learning_rate(const NncTensor &t) {
-  return t.kind == NNC_TENSOR_HOST && dtype_info(t.dtype).floating && element_count(t, 0) == 1 &&
-         ends_with(t.name, "learning_rate");
-}
-
 // Before anything is read, because it is a mistake on the command line.
 void check_learning_rate(const Session &s) {
   if (!s.options.learning_rate_given) return;
@@ -304,7 +78,7 @@ void check_learning_rate(const Session &s) {
 }
 
 // Over what the model says and what weights to start from remember.
-void set_learning_rate(Session &s) {
+void set_given_rate(Session &s) {
   if (!s.options.learning_rate_given) return;
   for (int64_t i = 0; i < s.model->tensor_count; i++) {
     const NncTensor &t = s.model->tensors[i];
@@ -314,7 +88,7 @@ void set_learning_rate(Session &s) {
 
 int64_t bytes_of(const Dataset &data) {
   int64_t bytes = 0;
-  for (const Column &c : data.columns) bytes += c.rows * c.row_elements * dtype_info(c.dtype).bytes;
+  for (const Column &c : data.columns) bytes += c.rows * c.row_step * dtype_info(c.dtype).bytes;
   return bytes;
 }
 
@@ -332,21 +106,35 @@ void check_memory(const NncModel &model, const NncFunction &step, int64_t rows, 
 
 } // namespace
 
-int train(Session &s) {
-  check_learning_rate(s);
-  if (!s.metadata.get("train").present())
-    fail("`%s` has no `train` block: its commands are predict and summary", s.name);
-  const NncFunction &step = need_function(s, "train_step", "train");
-  const char *path = s.options.save ? s.options.save : text("%s.safetensors", s.name);
-  check_writable(path);
+namespace {
 
-  const NncFunction *eval_step = nullptr;
-  for (int64_t i = 0; i < s.model->function_count; i++)
-    if (same(s.model->functions[i].name, "eval_step")) eval_step = &s.model->functions[i];
+// Statistics of the training data, once.
+void adapt(Session &s, const Dataset &data, int64_t rows) {
+  const NncFunction *function = find_function(s, "adapt_step");
+  const char *block = *s.block_name ? s.block_name : s.name;
+  bool known = s.program.all_adapted;
+  for (const char *name : s.program.adapted) known = known || same(name, block);
+  if (!function || known) return;
+  Feed feed(s.program, *function, data);
+  if (!feed.slots.count) fail("internal: `%s` takes no data", function->name);
+  for (int64_t call = 0; call < feed.call_count(rows) && !interrupted(); call++) {
+    int64_t first = call * feed.batch, n = rows - first < feed.batch ? rows - first : feed.batch;
+    feed.run({nullptr, first, n, rows});
+  }
+  s.program.adapted.push(block);
+}
+
+int train_block(Session &s, const char *path, bool starts) {
+  const NncFunction &step = need_function(s, "train_step", "train");
+  const NncFunction *eval_step = find_function(s, "eval_step");
+  const NncFunction *adapt_step = find_function(s, "adapt_step");
   Dataset data, validation, test;
   load_columns(data, s.training.specs, step.inputs, step.input_count, s.training.what);
+  if (adapt_step)
+    load_columns(data, s.training.specs, adapt_step->inputs, adapt_step->input_count,
+                 s.training.what);
   if (data.rows > int64_t{UINT32_MAX}) fail("training data: more than 2^32 rows");
-  int64_t rows = split_rows(s, data.rows);
+  int64_t rows = data.columns.count ? split_rows(s, data.rows) : 0;
   bool splits = rows < data.rows && eval_step && !s.validation.present;
   if (s.validation.present) rows = data.rows;
   if (splits)
@@ -359,24 +147,49 @@ int train(Session &s) {
     load_columns(test, s.test.specs, eval_step->inputs, eval_step->input_count, s.test.what);
   check_memory(*s.model, step, rows, bytes_of(data) + bytes_of(validation) + bytes_of(test));
 
-  const char *weights =
-      s.options.weights ? s.options.weights : s.metadata.get("train").text("weights", nullptr);
-  start(s, weights);
-  if (!weights) adapt(s.program, data, rows);
-  set_learning_rate(s);
+  const char *given = s.options.weights;
+  const char *own = s.block.get("train").text("weights", nullptr);
+  if (starts)
+    start(s, given ? given : own);
+  else if (own && !given)
+    load_weights(s.program, own);
+  set_given_rate(s);
   const Dataset &held_out = splits ? data : validation;
   bool validates = splits || validation.columns.count;
   alignas(Feed) char place[sizeof(Feed)];
   Feed *validation_feed = validates ? new (place) Feed(s.program, *eval_step, held_out) : nullptr;
-  Fit fit(s, data, validation_feed);
+  catch_interrupts();
+  adapt(s, data, rows);
+  Fit fit(s, step, data, validation_feed);
   fit.rows = rows;
   fit.validation_first = splits ? rows : 0;
   fit.validation_rows = splits ? data.rows - rows : validation.rows;
   fit.configure();
-  catch_interrupts();
-  fit.run();
+  if (!interrupted()) fit.run();
   if (validation_feed) validation_feed->~Feed();
   return finish_training(s, path, eval_step, test);
+}
+
+} // namespace
+
+int train(Session &s) {
+  Array<Json> blocks = chosen_blocks(s);
+  for (Json block : blocks) select_block(s, block);
+  check_data_options(s);
+  check_learning_rate(s);
+  const char *path = s.options.save ? s.options.save : text("%s.safetensors", s.name);
+  for (Json block : blocks)
+    if (!block.get("train").present())
+      fail("`%s` has no `train` block: its commands are predict and summary", s.name);
+  check_writable(path);
+  int code = 0;
+  for (size_t i = 0; i < blocks.count && code == 0; i++) {
+    select_block(s, blocks[i]);
+    if (blocks.count > 1 && s.options.verbose) printf("Training `%s`\n", s.block_name);
+    code = train_block(s, path, i == 0);
+    s.blocks_before++;
+  }
+  return code;
 }
 
 int evaluate(Session &s) {
@@ -388,9 +201,10 @@ int evaluate(Session &s) {
   // Rows that were trained on say little; those cut off for validation are what comes nearest to
   // test data. Data from the command line is meant as a whole.
   bool asked_for = &group == &s.test || group.replaced;
-  int64_t trained = &group == &s.training && !asked_for ? split_rows(s, data.rows) : data.rows;
+  bool splits = &group == &s.training && !asked_for && data.columns.count;
+  int64_t trained = splits ? split_rows(s, data.rows) : data.rows;
   int64_t first = trained < data.rows ? trained : 0;
-  if (!asked_for && s.options.verbose)
+  if (!asked_for && s.options.verbose && data.columns.count)
     warn("the model names no test data: evaluating on the %s",
          first ? text("last %lld rows of the training data, the validation split",
                       static_cast<long long>(data.rows - first))

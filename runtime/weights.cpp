@@ -13,6 +13,20 @@ namespace {
 
 constexpr const char *StepName = "nnc/step";
 
+const char *join_names(const Array<const char *> &names) {
+  Builder out;
+  for (const char *name : names) out.add("%s%s", out.length() ? "," : "", name);
+  return text_copy(out.c_str(), out.length());
+}
+
+void split_names(const char *list, Array<const char *> &names) {
+  while (*list) {
+    size_t length = strcspn(list, ",");
+    names.push(text_copy(list, length));
+    list += length + (list[length] == ',');
+  }
+}
+
 bool is_saved(const NncTensor &t) { return t.kind != NNC_TENSOR_METRIC && t.kind != NNC_TENSOR_IO; }
 bool is_required(const NncTensor &t) {
   return t.kind == NNC_TENSOR_PARAM || t.kind == NNC_TENSOR_STATE;
@@ -35,57 +49,44 @@ void add_entry(json_t *header, const char *name, const char *dtype, const NncTen
                        json_int_t{begin}, json_int_t{end}));
 }
 
-void build_header(Builder &text, const NncModel &model, const char *model_name) {
+bool is_written(const NncTensor &t, const SaveOptions &options) {
+  return options.weights_only ? is_required(t) : is_saved(t);
+}
+
+void build_header(Builder &text, const Program &program, const char *model_name,
+                  const SaveOptions &options) {
+  const NncModel &model = *program.model;
   json_t *header = new_json_object();
-  add_member(header, "__metadata__", json_pack("{s:s, s:s}", "format", "nnc", "name", model_name));
+  json_t *notes = json_pack("{s:s, s:s}", "format", "nnc", "name", model_name);
+  if (program.adapted.count) // values of this object are strings
+    add_member(notes, "adapted", json_string(join_names(program.adapted)));
+  if (options.state)
+    add_member(notes, "state", json_string(json_dumps(options.state, JSON_COMPACT)));
+  add_member(header, "__metadata__", notes);
   int64_t offset = 0;
   for (int64_t i = 0; i < model.tensor_count; i++) {
     const NncTensor &t = model.tensors[i];
-    if (!is_saved(t)) continue;
+    if (!is_written(t, options)) continue;
     add_entry(header, t.name, dtype_info(t.dtype).stored, &t, offset, offset + file_bytes(t));
     offset += file_bytes(t);
   }
-  add_entry(header, StepName, "I64", nullptr, offset, offset + 8);
+  if (!options.weights_only) {
+    add_entry(header, StepName, "I64", nullptr, offset, offset + 8);
+    offset += 8;
+  }
+  if (options.extras)
+    for (const Extra &e : *options.extras) {
+      json_t *entry =
+          json_pack("{s:s, s:[I], s:[I, I]}", "dtype", "U8", "shape", json_int_t{e.bytes},
+                    "data_offsets", json_int_t{offset}, json_int_t{offset + e.bytes});
+      add_member(header, e.name, entry);
+      offset += e.bytes;
+    }
   text.add("%s", json_dumps(header, JSON_COMPACT));
   while (text.length() % 8) text.add(" "); // the tensors begin aligned
 }
 
 // --- reading -------------------------------------------------------------------------------------
-
-struct WeightsFile {
-  const char *path;
-  Array<char> bytes;
-  Json header;
-  const char *content; // after the header
-  int64_t content_bytes;
-
-  // A tensor in the file; checks that it has this many bytes, all of them inside the file.
-  const char *locate(const char *name, int64_t bytes) const {
-    Json range = header.get(name).get("data_offsets");
-    for (size_t i = 0; i < 2; i++)
-      if (range.count() != 2 || !json_is_integer(range[i].node))
-        fail("`%s`: tensor `%s`: `data_offsets` should be two whole numbers", path, name);
-    int64_t begin = range[0].as_integer(-1), end = range[1].as_integer(-1);
-    if (begin < 0 || end < begin || end > content_bytes || end - begin != bytes)
-      fail("`%s`: tensor `%s`: its place in the file is wrong or the file is truncated", path,
-           name);
-    return content + begin;
-  }
-};
-
-WeightsFile open_weights(const char *path) {
-  WeightsFile file{path, read_file(path, "weights"), {}, nullptr, 0};
-  uint64_t length = 0;
-  if (file.bytes.count >= 8) memcpy(&length, file.bytes.data, 8);
-  if (file.bytes.count < 8 || length > file.bytes.count - 8 || length < 2 || file.bytes[8] != '{')
-    fail("`%s`: not a safetensors file, or truncated", path);
-  const char *error = nullptr;
-  file.header = parse_json(file.bytes.data + 8, length, &error);
-  if (!file.header.present()) fail("`%s`: malformed safetensors header: %s", path, error);
-  file.content = file.bytes.data + 8 + length;
-  file.content_bytes = int64_t(file.bytes.count - 8 - length);
-  return file;
-}
 
 const char *stored_type(Json entry) {
   Builder out;
@@ -135,10 +136,49 @@ const char *prefix_in(const WeightsFile &file, Json names) {
 
 } // namespace
 
-void save_weights(const Program &program, const char *path, const char *model_name) {
+const char *WeightsFile::locate(const char *name, int64_t count) const {
+  Json range = header.get(name).get("data_offsets");
+  for (size_t i = 0; i < 2; i++)
+    if (range.count() != 2 || !json_is_integer(range[i].node))
+      fail("`%s`: tensor `%s`: `data_offsets` should be two whole numbers", path, name);
+  int64_t begin = range[0].as_integer(-1), end = range[1].as_integer(-1);
+  if (begin < 0 || end < begin || end > content_bytes || end - begin != count)
+    fail("`%s`: tensor `%s`: its place in the file is wrong or the file is truncated", path, name);
+  return content + begin;
+}
+
+int64_t WeightsFile::bytes_of(const char *name) const {
+  return header.get(name).get("shape")[0].as_integer(-1);
+}
+
+Json WeightsFile::state() const {
+  const char *written = header.get("__metadata__").text("state", nullptr);
+  if (!written) return {};
+  const char *error = nullptr;
+  Json state = parse_json(written, strlen(written), &error);
+  if (!state.present()) fail("`%s`: malformed state of a training: %s", path, error);
+  return state;
+}
+
+WeightsFile open_weights(const char *path) {
+  WeightsFile file{path, read_file(path, "weights"), {}, nullptr, 0};
+  uint64_t length = 0;
+  if (file.bytes.count >= 8) memcpy(&length, file.bytes.data, 8);
+  if (file.bytes.count < 8 || length > file.bytes.count - 8 || length < 2 || file.bytes[8] != '{')
+    fail("`%s`: not a safetensors file, or truncated", path);
+  const char *error = nullptr;
+  file.header = parse_json(file.bytes.data + 8, length, &error);
+  if (!file.header.present()) fail("`%s`: malformed safetensors header: %s", path, error);
+  file.content = file.bytes.data + 8 + length;
+  file.content_bytes = int64_t(file.bytes.count - 8 - length);
+  return file;
+}
+
+void save_weights(const Program &program, const char *path, const char *model_name,
+                  const SaveOptions &options) {
   const NncModel &model = *program.model;
   Builder header;
-  build_header(header, model, model_name);
+  build_header(header, program, model_name, options);
   OutputFile file = begin_file(path);
   uint64_t length = header.length();
   write_bytes(file, &length, 8);
@@ -146,12 +186,14 @@ void save_weights(const Program &program, const char *path, const char *model_na
   Array<char> logical;
   for (int64_t i = 0; i < model.tensor_count; i++) {
     const NncTensor &tensor = model.tensors[i];
-    if (!is_saved(tensor)) continue;
+    if (!is_written(tensor, options)) continue;
     logical.resize(size_t(file_bytes(tensor)));
     unpack(tensor, 0, program.address(tensor), logical.data);
     write_bytes(file, logical.data, size_t(file_bytes(tensor)));
   }
-  write_bytes(file, &program.step, 8);
+  if (!options.weights_only) write_bytes(file, &program.step, 8);
+  if (options.extras)
+    for (const Extra &e : *options.extras) write_bytes(file, e.data, size_t(e.bytes));
   finish_file(file);
 }
 
@@ -173,9 +215,8 @@ void load_initial(Program &program, Json initial) {
   }
 }
 
-void load_weights(Program &program, const char *path) {
+void load_weights(Program &program, const WeightsFile &file) {
   const NncModel &model = *program.model;
-  WeightsFile file = open_weights(path);
   for (int64_t i = 0; i < model.tensor_count; i++)
     if (is_saved(model.tensors[i])) check_entry(file, model.tensors[i], model.tensors[i].name);
   Json step = file.header.get(StepName);
@@ -186,6 +227,13 @@ void load_weights(Program &program, const char *path) {
     if (is_saved(tensor) && file.header.get(tensor.name).present())
       pack(tensor, 0, file.locate(tensor.name, file_bytes(tensor)), program.address(tensor));
   }
+  Json notes = file.header.get("__metadata__");
+  bool own = same(notes.text("format", ""), "nnc");
+  program.adapted.count = 0;
+  program.all_adapted = !own; // what comes from elsewhere has its statistics
+  if (own) split_names(notes.text("adapted", ""), program.adapted);
 }
+
+void load_weights(Program &program, const char *path) { load_weights(program, open_weights(path)); }
 
 } // namespace rt

@@ -16,11 +16,41 @@
 
 namespace rt {
 
-void save_weights(const Program &program, const char *path, const char *model_name);
+// Bytes that go along with the weights, for a backup.
+struct Extra {
+  const char *name;
+  char *data;
+  int64_t bytes;
+};
+struct SaveOptions {
+  bool weights_only = false; // without optimizer slots, learning rates and the count of steps
+  json_t *state = nullptr;   // of a training that can go on from this file
+  const Array<Extra> *extras = nullptr;
+};
+void save_weights(const Program &program, const char *path, const char *model_name,
+                  const SaveOptions &options = {});
+
+// A file of weights in memory, its header parsed.
+struct WeightsFile {
+  const char *path;
+  Array<char> bytes;
+  Json header;
+  const char *content; // after the header
+  int64_t content_bytes;
+
+  // A tensor in the file; checks that it has this many bytes, all of them inside the file.
+  const char *locate(const char *name, int64_t bytes) const;
+  Json state() const; // what SaveOptions.state was; absent without
+  bool has(const char *name) const { return header.get(name).present(); }
+  int64_t bytes_of(const char *name) const; // of an Extra
+  const char *extra(const char *name, int64_t bytes) const { return locate(name, bytes); }
+};
+WeightsFile open_weights(const char *path);
 // The weights that the text takes from files, `load("teacher.safetensors", m)`: metadata `initial`.
 // The names in a file may have any common prefix, as the network there may be part of another.
 void load_initial(Program &program, Json initial);
 // Checks the whole file before it changes any tensor. Also sets program.step if the file has it.
+void load_weights(Program &program, const WeightsFile &file);
 void load_weights(Program &program, const char *path);
 
 } // namespace rt

@@ -240,6 +240,20 @@ class TableEmitter {
     return ir::toJson(meta);
   }
 
+  /// References to the parts of the runtime that the metadata names.
+  llvm::Constant *parts(int64_t &count) {
+    Fields list;
+    const ir::Meta *uses = tables_.module->meta.find("uses");
+    const auto *names = uses ? uses->asList() : nullptr;
+    for (const ir::Meta &name : names ? *names : ir::Meta::List{}) {
+      if (!name.asString()) continue;
+      list.push_back(module_.getOrInsertGlobal("nnc_part_" + ir::sanitized(*name.asString()),
+                                               llvm::Type::getInt8Ty(context_)));
+    }
+    count = int64_t(list.size());
+    return array(list, "parts");
+  }
+
   llvm::Constant *model() {
     Fields functions;
     int64_t transient = 0, input = 0, scratch = 0, loopArgs = 0, tensorCount;
@@ -252,6 +266,8 @@ class TableEmitter {
     }
     std::string meta = metadata();
     llvm::Constant *tensors = persistents(tensorCount);
+    int64_t partCount;
+    llvm::Constant *partList = parts(partCount);
     llvm::Constant *constants =
         tables_.constants.empty() ? null() : bytes(tables_.constants, false, "constants", 64);
     std::string cpu = target_.cpu == "native" ? target_.llvmCpu : target_.cpu;
@@ -259,7 +275,8 @@ class TableEmitter {
         {number(NNC_ABI_VERSION), bytes(meta, true, "metadata", 1), number(int64_t(meta.size())),
          array(functions, "functions"), number(int64_t(functions.size())), tensors,
          number(tensorCount), number(tables_.persistent->bytes), number(transient), number(input),
-         number(scratch), constants, number(target_.requiredFeatures), string("x86-64 " + cpu), number(loopArgs)});
+         number(scratch), constants, number(target_.requiredFeatures), string("x86-64 " + cpu),
+         number(loopArgs), partList, number(partCount)});
   }
 };
 
@@ -267,7 +284,7 @@ class TableEmitter {
 static_assert(sizeof(NncOp) == 11 * 8 && sizeof(NncTensor) == 10 * 8 &&
               sizeof(NncFunction) == 13 * 8);
 static_assert(sizeof(NncLoop) == 6 * 8 && sizeof(NncAdvance) == 3 * 8);
-static_assert(sizeof(NncModel) == 15 * 8 && sizeof(NncArg) == 2 * 8 && sizeof(NncDim) == 2 * 8);
+static_assert(sizeof(NncModel) == 17 * 8 && sizeof(NncArg) == 2 * 8 && sizeof(NncDim) == 2 * 8);
 
 } // namespace
 
