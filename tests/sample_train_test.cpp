@@ -183,6 +183,16 @@ TEST_CASE("a GPT learns to sort", "[sample]") {
   CHECK(last(text, "whole") >= 0.6);
 }
 
+TEST_CASE("a recurrent network finds structure in time", "[sample]") {
+  const std::string text = train("rnn", kSamples, "--epochs 2 --threads 1");
+  CHECK(last(text, "third") >= 0.98);
+  CHECK(last(text, "other") == Approx(0.5).margin(0.03)); // nobody can say more
+}
+
+TEST_CASE("an LSTM remembers two numbers of twenty", "[sample]") {
+  CHECK(last(train("lstm", kSamples, "--epochs 2 --threads 1"), "loss") < 0.01);
+}
+
 // The data is a package that script/setup installs; without it there is nothing to learn from.
 TEST_CASE("Fashion-MNIST begins to be learnt by a perceptron", "[sample]") {
   REQUIRE(std::filesystem::exists(kFashion));
