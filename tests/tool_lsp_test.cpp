@@ -678,7 +678,7 @@ TEST_CASE("lsp: Neovim as the client", "[tool][lsp]") {
   std::ofstream(w.dir / "m.nn") << kModel;
   std::string command = "cd '" + w.dir.string() + "' && HOME='" + w.dir.string() +
                         "' XDG_CACHE_HOME='" + w.dir.string() +
-                        "' NNC='" NNC_BINARY_DIR "/nnc' NVIM_LOG_FILE=/dev/null timeout 100 "
+                        "' NNC='" NNC_BINARY_DIR "/nnc' NVIM_LOG_FILE=/dev/null timeout 600 "
                         "nvim --headless --clean -n -l '" NNC_SOURCE_DIR
                         "/tests/lsp_neovim.lua' > out 2>&1";
   // Neovim before 0.9 has no -l.
