@@ -129,9 +129,10 @@ TEST_CASE("every declaration of the library is reached by a test", "[library]") 
   std::string used;
   for (const char *text : kPrograms) used += text;
   for (const char *file : {"activations", "losses", "optimizers", "schedules", "metrics", "layers",
-                           "recurrent", "masks", "weights"})
+                           "recurrent", "masks", "weights", "ops"})
     for (const ir::Meta &c : cases(std::string(file) + ".json"))
       used += " " + *c.find("nn")->asString();
+  used += " isinf isfinite nan_to_num"; // library_ops_test.cpp
   used += " MeanMetricWrapper"; // reached through `metrics`
   used += " optimizer_loss optimizer_accumulate optimizer_gradients optimizer_base "
           "optimizer_average unscaled_gradients next_loss_scale"; // and every optimizer
