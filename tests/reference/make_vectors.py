@@ -138,6 +138,11 @@ def losses():
     cases.append({"nn": "SparseCategoricalCrossentropy(from_logits = true, ignore_class = 9)",
                   "sparse": True, "y_true": numbers(ignored), "y_pred": numbers(z),
                   "value": numbers(rows)})
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    add("Circle()", L.Circle(reduction=None), np.array([1, 1, 0]), unit)
+    add("Circle(gamma = 4.0, margin = 0.2, remove_diagonal = false)",
+        L.Circle(gamma=4, margin=.2, remove_diagonal=False, reduction=None), np.array([1, 0, 1]),
+        unit)
     write("losses.json", cases)
 
 
@@ -171,7 +176,9 @@ def optimizers():
              lambda: O.Ftrl(learning_rate=.1, l1_regularization_strength=.01,
                             l2_regularization_strength=.02,
                             l2_shrinkage_regularization_strength=.03, beta=.04)),
-            ("Lion()", O.Lion), ("Lamb()", O.Lamb)]:
+            ("Lion()", O.Lion), ("Lamb()", O.Lamb),
+            ("Adafactor(0.1)", lambda: O.Adafactor(0.1)),
+            ("Muon(0.01)", lambda: O.Muon(0.01))]:
         w = keras.Variable(w0)
         optimizer = make()
         optimizer.build([w])
@@ -243,6 +250,11 @@ def metrics():
             ("AUC(num_thresholds = 7, curve = \"PR\", summation_method = \"majoring\")",
              M.AUC(num_thresholds=7, curve="PR", summation_method="majoring")),
             ("F1Score(threshold = 0.5)", M.F1Score(threshold=.5)),
+            ("SensitivityAtSpecificity(0.6)", M.SensitivityAtSpecificity(.6)),
+            ("SpecificityAtSensitivity(0.6, num_thresholds = 7)",
+             M.SpecificityAtSensitivity(.6, num_thresholds=7)),
+            ("PrecisionAtRecall(0.9)", M.PrecisionAtRecall(.9)),
+            ("RecallAtPrecision(0.8)", M.RecallAtPrecision(.8)),
             ("BinaryIoU()", M.BinaryIoU()), ("BinaryCrossentropy()", M.BinaryCrossentropy())]:
         add(nn, m, y2, p2)
     for nn, m in [
@@ -266,6 +278,8 @@ def metrics():
             ("MeanSquaredError()", M.MeanSquaredError()),
             ("RootMeanSquaredError()", M.RootMeanSquaredError()),
             ("MeanAbsoluteError()", M.MeanAbsoluteError()), ("LogCoshError()", M.LogCoshError()),
+            ("PearsonCorrelation(axis = 0)", M.PearsonCorrelation(axis=0)),
+            ("ConcordanceCorrelation(axis = 0)", M.ConcordanceCorrelation(axis=0)),
             ("R2Score()", M.R2Score()), ("R2Score(\"variance_weighted_average\")",
              M.R2Score(class_aggregation="variance_weighted_average"))]:
         add(nn, m, real, near)
