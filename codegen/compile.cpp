@@ -212,6 +212,9 @@ CompiledFunction lower(const ir::Module &m, const ir::Function &f,
   timer("plan " + f.name);
   if (!o.check) return c;
   checkKernels(c.program);
+  // The replay keeps a record per element: twelve times the memory of the program.
+  constexpr int64_t kReplayed = 64 << 20;
+  if (persistent.bytes + c.plan.transientBytes > kReplayed) return c;
   for (int64_t n : {c.program.batch, int64_t(1)}) {
     std::string hazard = checkHazards(c.program, c.plan, n);
     NNC_CHECK(hazard.empty(), f.name + ": " + hazard);
