@@ -5,7 +5,7 @@
 #   parse_ diagnostics_ elaborate_ language_ library_   nnc_frontend
 #   codegen_ kernel_ plan_                          nnc_codegen
 #   runtime_                                        nnc_runtime_testable
-#   tool_ sample_                                   all of them
+#   tool_ sample_ programs_                         all of them
 find_package(Catch2 2 REQUIRED)
 
 set(NNC_TEST_LIBRARIES "")
@@ -24,7 +24,7 @@ function(nnc_missing_stage name out)
     set(needs nnc_codegen)
   elseif(name MATCHES "^runtime_")
     set(needs nnc_runtime_testable)
-  elseif(name MATCHES "^(tool|sample)_")
+  elseif(name MATCHES "^(tool|sample|programs)_")
     set(needs nnc_frontend nnc_codegen nnc_runtime_testable)
   elseif(NOT name MATCHES "^ir_")
     message(FATAL_ERROR "tests/${name}: the prefix names no stage, see tests/tests.cmake")
