@@ -447,6 +447,10 @@ class Elaborator {
   std::map<const DataColumn *, DataHeader> headers;
   std::map<std::string, DataHeader, std::less<>> mappedHeaders;
   std::map<std::string, std::pair<int64_t, std::string>, std::less<>> sizeOf; // name: size, input
+  /// The sizes by name of the inputs of the trained model, where another model predicts: they hold
+  /// for inputs of it that the data does not give.
+  const std::map<std::string, std::pair<int64_t, std::string>, std::less<>> *trainedSizes = nullptr;
+  bool dataGives(std::string_view name) const;
 
   // --- calls (elab_call.cpp) ---------------------------------------------------------------------
   Value call(const Value &callee, GivenArgs args, Span span, const void *key);

@@ -179,12 +179,13 @@ void Elaborator::nameInstance(Instance &inst, std::string_view hint) {
                      : !hint.empty()         ? std::string(hint)
                                              : inst.kindName;
   inst.namedByKind = inst.givenName.empty() && hint.empty();
-  int &used = in.taken[base];
+  auto &taken = (&in == &stepOwner ? fileOwner : in).taken; // neither has a path: one set of names
+  int &used = taken[base];
   inst.name = base;
   if (used > 0 && !inst.givenName.empty()) error(inst.span, Diag::NameClash, {base});
   while (used > 0) {
     inst.name = base + "_" + std::to_string(used++);
-    if (in.taken.emplace(inst.name, 1).second) break;
+    if (taken.emplace(inst.name, 1).second) break;
   }
   if (used == 0) used = 1;
   inst.path = in.path.empty() ? inst.name : in.path + "/" + inst.name;

@@ -53,6 +53,12 @@ Value Elaborator::addInput(const std::string &name, const ir::Type &type,
                            const std::vector<Span> &origins, Span span) {
   Restore<Span> place(at, span);
   Value v = wrap(pass->b.param(uniqueName(name), type).id);
+  // Columns are found by the names of parameters, so another value of that name gives way.
+  std::string &own = pass->b.f.values[size_t(v.id.i)].name;
+  for (size_t i = 0; own != name && i < pass->b.f.values.size(); ++i)
+    if (ir::ValueInfo &other = pass->b.f.values[i];
+        other.name == name && !pass->columns.contains(int32_t(i)))
+      std::swap(other.name, own);
   setOrigins(v, origins);
   pass->columns[v.id.i] = name;
   return v;
@@ -558,6 +564,8 @@ bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
     if (m.kind != Kind::Instance)
       return fail(at2, Diag::KeyValue, {"predict", "a model or layer", show(m)}), false;
     Values values;
+    const auto sizes = std::move(sizeOf);
+    Restore<const decltype(sizeOf) *> lent(trainedSizes, &sizes);
     if (!modelInputs(*m.instance, inputs) || !addInputs(inputs, values)) return false;
     y = applyInstance(*m.instance, asArgs(inputs, values), at2);
   } else {

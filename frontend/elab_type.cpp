@@ -592,6 +592,14 @@ static std::string showRow(const std::vector<int64_t> &row) {
   return s.empty() ? "single values" : s + "]";
 }
 
+/// Whether an input gets its rows from the data, or from a map of it.
+bool Elaborator::dataGives(std::string_view name) const {
+  if (!inputData || isMapped(name)) return inputData != nullptr;
+  return inputData->maps.empty() &&
+         std::any_of(inputData->columns.begin(), inputData->columns.end(),
+                     [&](const DataColumn &c) { return c.name == name; });
+}
+
 /// What the head of the file says that the data binds to an input, or a message: what was not known
 /// and why the file does not tell.
 static const DataHeader *headerFor(Elaborator &e, std::string_view name, const std::string &unknown,
@@ -750,6 +758,15 @@ bool InputDims::shapes(const Item &item) {
 }
 
 bool InputDims::run() {
+  if (e.trainedSizes && !e.dataGives(input)) // given when the program runs: as the model's
+    for (size_t i = 1; i < t.dims.size(); ++i) {
+      const auto it = e.trainedSizes->find(nameOf(t.dims[i]));
+      if (it == e.trainedSizes->end() || t.dims[i].spread || !open(t.dims[i])) continue;
+      const Span span = t.dims[i].value->span;
+      Binding &b = e.frame->scope->bind(it->first, Value::of(it->second.first, span), span);
+      b.isDim = true;
+      b.axis = int(i);
+    }
   for (size_t i = 1; i < t.dims.size() && !header; ++i)
     if (open(t.dims[i]) && !readFile(t.dims[i])) return false;
   size_t at = 0; // in the file's row

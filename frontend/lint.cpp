@@ -11,6 +11,7 @@
 // tensor (Maker), which instances were made and applied. The lints read these, the text and the IR
 // when all is done; they change nothing. Those about a `train` block are in lint_train.cpp.
 #include "frontend/lint.h"
+#include "frontend/elab_train.h"
 #include <algorithm>
 #include <cctype>
 
@@ -237,7 +238,8 @@ static void lintTwice(Elaborator &e, const Pass &pass, const Facts &facts) {
   }
 }
 
-/// Two linear layers of which the first does not narrow are one.
+/// Two linear layers of which the first does not narrow are one, unless its result is used
+/// elsewhere or its weights stay as they are.
 static void lintLinearStack(Elaborator &e, const Pass &pass, const Facts &facts) {
   auto isDense = [&](const Maker &m) {
     return m.isLibrary && m.instance && Facts::nameOf(m) == "Dense" && m.input.valid();
@@ -246,11 +248,20 @@ static void lintLinearStack(Elaborator &e, const Pass &pass, const Facts &facts)
     const auto &dims = pass.b.f.type(v).dims;
     return !dims.empty() && dims.back().isConst() ? dims.back().b : 0;
   };
+  std::vector<int> uses(pass.b.f.values.size());
+  for (const ir::Node &n : pass.b.f.nodes)
+    for (ir::ValueId v : n.operands) ++uses[size_t(v.i)];
+  for (const ir::Result &r : pass.b.f.results) ++uses[size_t(r.value.i)];
+  std::vector<Instance *> frozen;
+  if (e.plan)
+    for (Instance *i : e.plan->freeze) e.collect(*i, frozen);
   for (const Maker &m : pass.makers) {
     if (!isDense(m) || e.isLibrary(m.span)) continue;
     for (const Maker *below : facts.makers(m.input)) {
       if (!isDense(*below) || !isLinear(staticOf(*below->instance, "activation"))) continue;
       if (width(below->value) < std::min(width(below->input), width(m.value))) continue;
+      if (uses[size_t(below->value.i)] > 1 || !below->instance->trainable) continue;
+      if (std::find(frozen.begin(), frozen.end(), below->instance) != frozen.end()) continue;
       e.diags.report(m.span, Diag::LinearStack, {})
           .label(below->span, "nothing but a linear map comes from here")
           .help("give the first one an activation, such as `activation = relu`");

@@ -31,16 +31,8 @@ struct Binding {
 
   RawArray read() const {
     const char *reader = spec.reader;
-    if (spec.replaced) { // a file given on the command line may be of another kind
-      if (ends_with(spec.file, ".npy"))
-        reader = "npy";
-      else if (ends_with(spec.file, ".npz"))
-        reader = "npz";
-      else if (ends_with(spec.file, ".csv") || ends_with(spec.file, ".csv.gz"))
-        reader = "csv";
-      else if (strstr(spec.file, "-ubyte") || strstr(spec.file, ".idx"))
-        reader = "idx";
-    }
+    if (spec.replaced) // a file given on the command line may be of another kind
+      if (const char *other = names_reader(spec.file)) reader = other;
     if (same(reader, "idx")) return read_idx(spec.file, what);
     if (same(reader, "npy")) return read_npy(spec.file, what);
     if (same(reader, "text")) return read_text(spec.file, what);
@@ -195,6 +187,13 @@ Column unit_weights(const NncTensor &input, int64_t rows) {
 }
 
 } // namespace
+
+const char *names_reader(const char *path) {
+  if (ends_with(path, ".npy")) return "npy";
+  if (ends_with(path, ".npz")) return "npz";
+  if (ends_with(path, ".csv") || ends_with(path, ".csv.gz")) return "csv";
+  return strstr(path, "-ubyte") || strstr(path, ".idx") ? "idx" : nullptr;
+}
 
 static const NncModel *parts_of;
 

@@ -43,6 +43,8 @@ RawArray read_idx(const char *path, const char *what);
 RawArray read_npy(const char *path, const char *what);
 RawArray parse_npy(Array<char> &&bytes, const char *path, const char *what);
 RawArray read_text(const char *path, const char *what); // u8[bytes]
+// The reader of a file that the command line names, by its name; null if that says nothing.
+const char *names_reader(const char *path);
 // The readers that are parts of the runtime: null if the model has it not.
 using PartReader = RawArray (*)(const ColumnSpec &spec, const char *what);
 PartReader find_part(const char *name);

@@ -166,6 +166,29 @@ DataGroup &evaluation_group(Session &s) {
   return s.test.present ? s.test : s.validation.present ? s.validation : s.training;
 }
 
+// An input of `predict` that the model's data does not give is read from the file that --data
+// names for it: bytes as rows of a text, other elements by the name of the file.
+static bool bind_input(Session &s, DataGroup &group, const DataOption &option) {
+  const NncFunction *predict =
+      s.options.command == Command::Predict ? find_function(s, "predict") : nullptr;
+  for (int64_t i = 0; predict && i < predict->input_count; i++) {
+    const NncTensor &input = predict->inputs[i];
+    if (!same(input.name, option.name)) continue;
+    ColumnSpec spec;
+    spec.name = input.name;
+    spec.reader = "csv";
+    spec.file = option.path;
+    spec.replaced = group.replaced = group.present = true;
+    if (input.dtype == NNC_U8 && input.rank == 2 && !names_reader(option.path)) {
+      spec.reader = "text";
+      spec.window = spec.stride = input.dims[1].b;
+    }
+    group.specs.push(spec);
+    return true;
+  }
+  return false;
+}
+
 static void bind_data(Session &s) {
   bool trains = s.options.command == Command::Train;
   DataGroup &primary = trains ? s.training : evaluation_group(s);
@@ -173,6 +196,7 @@ static void bind_data(Session &s) {
     bool bound = replace(primary, option.name, option.path);
     for (DataGroup *group : {&s.training, &s.validation, &s.test})
       bound = bound || bind_group(*group, option) || replace(*group, option.name, option.path);
+    bound = bound || bind_input(s, primary, option);
     option.used |= bound;
     // Data of another block, whose turn comes or was: what no block knows is reported by the last.
     if (!option.used && s.options.command != Command::Train) unknown_data(s, option);
