@@ -585,6 +585,7 @@ class Elaborator {
   ir::Meta layersMeta(Instance &model, const Pass &summary);
   std::vector<std::pair<std::string, Value>> outputsOf(const Value &y);
   std::vector<std::string> predictInputs, predictOutputs;
+  std::map<std::string, std::pair<double, double>> predictRanges; // of what the data does not give
 
  private:
   std::unordered_map<uint64_t, ir::Loc> locCache_;

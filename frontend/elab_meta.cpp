@@ -14,17 +14,19 @@ static ir::Meta number(double v) {
   return v == double(int64_t(v)) ? ir::Meta(int64_t(v)) : ir::Meta(v);
 }
 
+static ir::Meta rangeMeta(const std::pair<double, double> &range) {
+  ir::Meta list = ir::Meta::list();
+  list.push(number(range.first));
+  list.push(number(range.second));
+  return list;
+}
+
 static ir::Meta columnsMeta(const DataObj &data,
                             const std::map<std::string, std::pair<double, double>> &ranges) {
   ir::Meta list = ir::Meta::list();
   for (const DataColumn &c : data.columns) {
     ir::Meta col = c.meta;
-    if (auto it = ranges.find(c.name); it != ranges.end()) {
-      ir::Meta range = ir::Meta::list();
-      range.push(number(it->second.first));
-      range.push(number(it->second.second));
-      col["range"] = std::move(range);
-    }
+    if (auto it = ranges.find(c.name); it != ranges.end()) col["range"] = rangeMeta(it->second);
     list.push(std::move(col));
   }
   return list;
@@ -141,6 +143,7 @@ void Elaborator::writeMeta(const TrainPlan *plan, Instance *model, const Pass &s
   if (!uses.asList()->empty()) whole["uses"] = std::move(uses);
   m["predict"]["inputs"] = namesMeta(predictInputs);
   m["predict"]["outputs"] = namesMeta(predictOutputs);
+  for (auto &[name, range] : predictRanges) m["predict"]["ranges"][name] = rangeMeta(range);
   m["layers"] = model ? layersMeta(*model, summary) : ir::Meta::list();
   if (several) whole["blocks"].push(std::move(block));
 }

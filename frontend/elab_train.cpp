@@ -323,6 +323,10 @@ void Elaborator::missingColumn(const DataObj &data, const std::string &what, std
   auto &d = error(data.span, Diag::MissingColumn, {what, std::string(name), by});
   d.didYouMean(suggest(name, given));
   d.note("it gives " + list);
+  if (trainedSizes)
+    d.help("write the sizes of `" + std::string(name) +
+           "`: `predict` reads what the data does not give from `--data " + std::string(name) +
+           "=PATH`");
 }
 
 /// Whether other data is treated as the training data is: the step has its functions and maps.
@@ -577,10 +581,13 @@ bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
   if (y.isPoison()) return false;
   predictInputs.clear();
   predictOutputs.clear();
+  predictRanges.clear();
   for (const ir::Param &param :
        p.b.f.params) // columns of the files, after maps others than the inputs
     if (auto it = p.columns.find(param.value.i); it != p.columns.end())
       predictInputs.push_back(it->second);
+  for (auto &[name, range] : p.ranges)
+    if (!dataGives(name)) predictRanges[name] = range;
   for (auto &[name, value] : outputsOf(y)) {
     Value v = tensor(value);
     if (v.isPoison()) return false;

@@ -657,8 +657,10 @@ struct InputDims {
   const DataHeader *header = nullptr;
   std::vector<int64_t> row = {}; // of the file
 
+  /// Given when the program runs: its sizes are those of the other inputs and of the trained model.
+  bool isLent() const { return e.trainedSizes && !e.dataGives(input); }
   bool readsFile(std::string_view name) const {
-    return e.sizeOf.contains(std::string(name)); // its first place had to read one
+    return !isLent() && e.sizeOf.contains(std::string(name)); // its first place had to read one
   }
   bool isKnown(std::string_view name) const {
     if (const Binding *b = e.findBinding(name)) return b && !readsFile(name);
@@ -758,7 +760,7 @@ bool InputDims::shapes(const Item &item) {
 }
 
 bool InputDims::run() {
-  if (e.trainedSizes && !e.dataGives(input)) // given when the program runs: as the model's
+  if (isLent())
     for (size_t i = 1; i < t.dims.size(); ++i) {
       const auto it = e.trainedSizes->find(nameOf(t.dims[i]));
       if (it == e.trainedSizes->end() || t.dims[i].spread || !open(t.dims[i])) continue;

@@ -179,6 +179,9 @@ static bool bind_input(Session &s, DataGroup &group, const DataOption &option) {
     spec.reader = "csv";
     spec.file = option.path;
     spec.replaced = group.replaced = group.present = true;
+    Json range = s.block.get("predict").get("ranges").get(input.name);
+    spec.has_range = range.count() == 2;
+    if (spec.has_range) spec.low = range[0].as_integer(0), spec.high = range[1].as_integer(0);
     if (input.dtype == NNC_U8 && input.rank == 2 && !names_reader(option.path)) {
       spec.reader = "text";
       spec.window = spec.stride = input.dims[1].b;

@@ -352,6 +352,34 @@ TEST_CASE("programs: a trained transformer continues its prompt", "[programs]") 
   CHECK(p.table(p.run("./generate predict --data prompt=prompt.npy"))[0] == rows[0]);
   CHECK_THAT(p.run("./generate predict --data promt=prompt.txt", true),
              Contains("no data `promt`"));
+  p.write("open.nn", program("generate", {{"prompt: u8[batch, time]", "prompt: u8[batch, len]"}}));
+  CHECK_THAT(p.run(NNC_BINARY_DIR "/nnc check open.nn", true),
+             Contains("reads what the data does not give from `--data prompt=PATH`"));
+}
+
+TEST_CASE("programs: what predicts takes other inputs than what is trained", "[programs]") {
+  Place p;
+  p.write("tokens.npy", npy("<i4", {4, 3}, {0, 1, 2, 1, 2, 0, 2, 0, 1, 0, 1, 2}));
+  p.write("wrong.npy", npy("<i4", {4, 3}, {0, 1, 2, 1, 2, 3, 2, 0, 1, 0, 1, 2}));
+  p.write("scale.csv", "scale\n1\n2\n3\n4\n");
+  p.compile("own",
+            "model M(tokens: i32[batch, time]) -> [batch, 1] {\n"
+            "  tokens |> Embedding(3, 2) |> Flatten() |> Dense(1)\n}\n"
+            "m = M()\n"
+            "model Both(m: M)(tokens: i32[batch, time], again: i32[batch, time], scale: [batch, 1])"
+            " -> (a: [batch, 1], b: [batch, 1]) {\n"
+            "  a = m(tokens)\n  b = scale * m(again)\n}\n"
+            "train m {\n"
+            "  data = npy(tokens = \"tokens.npy\", target = \"tokens.npy\")\n"
+            "         |> map(fn(tokens, target) = (tokens = tokens, target = target[:, 0] / 1))\n"
+            "  loss = MeanSquaredError()\n  optimizer = SGD()\n  predict = Both(m)\n}\n");
+  p.run("./own");
+  const auto y = p.table(p.run("./own predict --data again=tokens.npy --data scale=scale.csv"));
+  REQUIRE(y.size() == 4);
+  for (size_t i = 0; i < 4; ++i)
+    CHECK(y[i].at(1) == Approx(double(i + 1) * y[i].at(0)).epsilon(1e-5));
+  CHECK_THAT(p.run("./own predict --data again=wrong.npy --data scale=scale.csv", true),
+             Contains("expected a value in [0, 3), found 3"));
 }
 
 TEST_CASE("programs: the step is clipped, has two optimizers and an average", "[programs]") {
