@@ -146,7 +146,30 @@ Value builtin_cast(BuiltinCall &c) {
   return c.e.cast(c.e.tensor(c[0]), t);
 }
 
-/// x; what its data column may hold is noted for the runtime, which checks it at load.
+/// Fails if a node's values are known and one of them is not in [low, high).
+static bool inRange(BuiltinCall &c, const ir::Node &n, double low, double high) {
+  auto shown = [&](double x) {
+    const bool whole = x == std::floor(x) && std::abs(x) < 1e15;
+    return c.e.show(whole ? Value::of(int64_t(x)) : Value::of(x));
+  };
+  auto fits = [&](double x) {
+    if (x >= low && x < high) return true;
+    c.e.error(c.spans[0], Diag::ArgumentType,
+              {"`x`", "in [" + shown(low) + ", " + shown(high) + ")", shown(x)});
+    return false;
+  };
+  if (n.op == ir::Op::constant_) {
+    const auto &data = std::get<ir::ConstantAttr>(n.attr).data;
+    return std::all_of(data.begin(), data.end(), fits);
+  }
+  if (n.op != ir::Op::iota_) return true;
+  const auto &iota = std::get<ir::IotaAttr>(n.attr);
+  const ir::Dim size = iota.type.dims[size_t(iota.dim)];
+  return !size.isConst() || size.b == 0 || (fits(0) && fits(double(size.b - 1)));
+}
+
+/// x; what its data column may hold is noted for the runtime, which checks it at load. Values that
+/// are known already are checked here.
 Value builtin_expect_range(BuiltinCall &c) {
   if (!c[1].isNumber() || !c[2].isNumber() || !c[0].isTensor()) return c[0];
   ir::ValueId v = c[0].id;
@@ -159,7 +182,7 @@ Value builtin_expect_range(BuiltinCall &c) {
                     n->op == ir::Op::reverse_;
       if (n->op == ir::Op::slice_) // a part says nothing of the rest
         passes = f.type(n->operands[0]).dims == f.type(v).dims;
-      if (!passes) return c[0];
+      if (!passes) return inRange(c, *n, c[1].number(), c[2].number()) ? c[0] : Value{};
       v = n->operands[0];
     } else if (auto outside = pass->stands.find(v.i); outside != pass->stands.end()) {
       v = outside->second; // in a scan's body: what the parameter is, or is a slice of

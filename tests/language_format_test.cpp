@@ -32,7 +32,7 @@ std::string readText(const fs::path &path) {
 std::vector<std::pair<std::string, std::string>> programs() {
   std::vector<std::pair<std::string, std::string>> out;
   for (const char *folder : {"frontend/std", "samples", "tests/golden/parse",
-                             "tests/golden/elaborate", "tests/golden/format"})
+                             "tests/golden/elaborate", "tests/golden/format", "tests/programs"})
     for (auto &entry : fs::directory_iterator(kRoot / folder)) {
       if (entry.path().extension() != ".nn") continue;
       Sources sources;

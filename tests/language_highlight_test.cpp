@@ -135,7 +135,7 @@ TEST_CASE("the editor's grammar covers every token of every program", "[highligh
   Grammar grammar;
   std::set<int> kinds;
   for (const char *folder :
-       {"frontend/std", "samples", "tests/golden/parse", "tests/golden/format"})
+       {"frontend/std", "samples", "tests/programs", "tests/golden/parse", "tests/golden/format"})
     for (auto &entry : fs::directory_iterator(kRoot / folder)) {
       if (entry.path().extension() != ".nn") continue;
       INFO(entry.path());

@@ -562,7 +562,7 @@ TEST_CASE("contrastive training reads a folder of images", "[programs]") {
     const std::string path = w.path("images/all/" + std::to_string(i) + ".png");
     REQUIRE(png_image_write_to_file(&image, path.c_str(), 0, rgb.data(), 0, nullptr));
   }
-  w.build("contrastive", {{"  step(", "  batch_size = 4\n  step("}});
+  w.build("contrastive", {{"  step(", "  batch_size = 5\n  step("}});
   w.run("./contrastive --epochs 3 --verbose 2 --save=weights");
   const auto kernel = w.weight("weights", "dense/kernel");
   REQUIRE(kernel.size() == 32 * 64);
@@ -611,6 +611,9 @@ TEST_CASE("checks of the programs speak", "[programs]") {
   CHECK_THAT(
       message(importing({"gpt.nn"}, "model M(x: i32[batch, 4]) { GPT(10, 7, 1, 2, 8)(x) }\n")),
       Contains("width must divide by heads"));
+  CHECK_THAT(
+      message(importing({"gpt.nn"}, "model M(x: i32[batch, 6]) { GPT(10, 8, 1, 2, 5)(x) }\n")),
+      Contains("must be in [0, 5), found 5"));
   CHECK_THAT(message(importing({"conv.nn"},
                                "model M(x: [batch, 4, 5]) { x |> Conv(1, 6, 2, groups = 2) }\n")),
              Contains("channels must divide by groups"));

@@ -252,6 +252,18 @@ cases.append(of_keras(
     keras.Model([x, h, c], y), below("m/lstm", LSTM),
     [Input((2, 5, 3), "wave", 0.9), Input((2, 4), "wave", 0.2), Input((2, 4), "wave", 1.2)]))
 
+x, z = keras.Input((5, 3)), keras.Input((4, 2))
+_, h, c = L.LSTM(4, return_state=True)(x)
+y = L.LSTM(4, return_sequences=True)(z, initial_state=[h, c])
+data = [Input((2, 5, 3), "wave", 0.9), Input((2, 4, 2), "wave", 1.7)]
+cases.append(of_keras(
+    "LSTM: encoder and decoder", ["lstm.nn"],
+    "model M(x: [batch, 5, 3], z: [batch, 4, 2]) {\n  _, h, c = LSTM(4, return_state = true)(x)\n"
+    "  LSTM(4, return_sequences = true)(z, initial_state = (h, c))\n}\n"
+    + train("MeanSquaredError()").replace('x = "x.npy"', 'x = "x.npy", z = "z.npy"'),
+    keras.Model([x, z], y), below("m/lstm", LSTM) + below("m/lstm_1", LSTM), data,
+    [[*data, Input((2, 4, 4), "wave", 0.2)]]))
+
 # --- tagger.nn ------------------------------------------------------------------------------------
 
 for mode in ("concat", "sum", "mul", "ave", None):
