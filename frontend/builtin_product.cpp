@@ -240,8 +240,9 @@ static bool padSpace(BuiltinCall &c, const Value &padding, Span span, std::vecto
   for (size_t i = 0; i < space.size(); ++i) {
     Space &s = space[i];
     if (!isValid(s)) {
+      const std::string name(c.e.text(c.span));
       c.e.error(Diag::TensorRule,
-                {c.e.text(c.span).substr(0, 30), "sizes, strides and dilations are at least 1"});
+                {name.substr(0, name.find('(')), "sizes, strides and dilations are at least 1"});
       return false;
     }
     if (padding.kind == Kind::String && padding.string() == "same") {
@@ -310,9 +311,9 @@ static bool twoOperands(BuiltinCall &c, Value &x, Value &w) {
   if (x.isPoison() || w.isPoison()) return false;
   int n = c.e.rank(x) - 2;
   if (n >= 1 && c.e.rank(w) == n + 2) return true;
-  c.e.error(
-      Diag::ShapeMismatch,
-      {"the kernel", std::to_string(std::max(n, 1) + 2) + " axes for " + c.e.show(x), c.e.show(w)});
+  c.e.error(Diag::ShapeMismatch,
+            {"the kernel for " + c.e.show(x),
+             "a tensor of " + std::to_string(std::max(n, 1) + 2) + " axes", c.e.show(w)});
   return false;
 }
 

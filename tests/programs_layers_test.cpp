@@ -314,6 +314,30 @@ TEST_CASE("the dropout of an LSTM is one draw for all steps", "[programs]") {
   CHECK(r["size"] == Approx(most * std::tanh(most * std::tanh(4.0))));
 }
 
+TEST_CASE("the recurrent dropout of an LSTM is one draw for all steps", "[programs]") {
+  // Gates all open but that of forgetting: h = tanh(tanh(1 + f h)) with f = 0 or 2 in a unit.
+  Runner p(importing({"lstm.nn"},
+                     "lstm = LSTM(8, recurrent_dropout = 0.5)\n"
+                     "train {\n  data = npy(x = \"x.npy\")\n"
+                     "  step(x: [batch, 6, 2]) {\n    y = lstm(x)\n"
+                     "    report low = min(y), high = max(y),\n"
+                     "           between = max(minimum(y - min(y), max(y) - y))\n  }\n}\n"),
+           false);
+  p.set("lstm/kernel", D(64, 0.0));
+  D recurrent(256, 0.0), bias(32, 1e3);
+  for (size_t u = 0; u < 8; ++u) recurrent[u * 32 + 16 + u] = 1;
+  for (size_t u = 0; u < 8; ++u) bias[8 + u] = -1e3, bias[16 + u] = 1;
+  p.set("lstm/recurrent_kernel", recurrent);
+  p.set("lstm/bias", bias);
+  double kept = 0;
+  for (int t = 0; t < 6; ++t) kept = std::tanh(std::tanh(1 + 2 * kept));
+  auto r = p.step(16, {D(16 * 6 * 2, 1.0)});
+  CHECK(r["low"] == Approx(std::tanh(std::tanh(1.0))).epsilon(1e-12));
+  CHECK(r["high"] == Approx(kept).epsilon(1e-12));
+  CHECK(r["high"] > r["low"] + 0.01);
+  CHECK(r["between"] < 1e-12);
+}
+
 TEST_CASE("what is masked does not matter to a recurrence in both directions", "[programs]") {
   Runner p(importing({"lstm.nn", "tagger.nn"},
                      "model M(x: [batch, 4, 3], keep: bool[batch, 4]) {\n"
@@ -617,6 +641,15 @@ TEST_CASE("checks of the programs speak", "[programs]") {
   CHECK_THAT(message(importing({"conv.nn"},
                                "model M(x: [batch, 4, 5]) { x |> Conv(1, 6, 2, groups = 2) }\n")),
              Contains("channels must divide by groups"));
+  CHECK_THAT(
+      message(importing({"conv.nn"}, "model M(x: [batch, 4, 5]) { x |> Conv2D(6, 2) }\n")),
+      Contains("the kernel for f32[batch, 4, 5] must be a tensor of 3 axes, found f32[2, 2"));
+  CHECK_THAT(message(importing(
+                 {"conv.nn"}, "model M(x: [batch, 4, 4, 5]) { x |> Conv2D(6, 2, strides = 0) }\n")),
+             Contains("`conv`: sizes, strides and dilations are at least 1"));
+  CHECK_THAT(message(importing({"lstm.nn"}, "model M(x: [batch, 4, 5], h: [batch, 3]) {\n"
+                                            "  LSTM(2)(x, initial_state = (h, h))\n}\n")),
+             Contains("f32[batch, 3]") && Contains("f32[batch, 2]"));
   CHECK_THAT(message(importing(
                  {"conv.nn"},
                  "model M(x: [batch, 4, 4, 5]) { x |> Conv2D(6, 2, padding = \"causal\") }\n")),
