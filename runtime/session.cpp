@@ -166,8 +166,23 @@ DataGroup &evaluation_group(Session &s) {
   return s.test.present ? s.test : s.validation.present ? s.validation : s.training;
 }
 
-// An input of `predict` that the model's data does not give is read from the file that --data
-// names for it: bytes as rows of a text, other elements by the name of the file.
+// The size that a folder's images get for an input of images: [height, width, channels]. Absent if
+// the input is none, or the path no folder.
+static Json folder_size(const NncTensor &input, const char *path) {
+  struct stat info;
+  if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) return {};
+  int64_t channels = input.rank == 4 ? input.dims[3].b : 1;
+  if (input.rank < 3 || input.rank > 4 || (channels != 1 && channels != 3 && channels != 4))
+    return {};
+  Builder text;
+  text.add("[%lld, %lld, %lld]", static_cast<long long>(input.dims[1].b),
+           static_cast<long long>(input.dims[2].b), static_cast<long long>(channels));
+  const char *error;
+  return parse_json(text.c_str(), text.length(), &error);
+}
+
+// An input of `predict` that the model's data does not give is read from what --data names for it:
+// bytes are rows of a text, images may be those of a folder, else the name of the file tells.
 static bool bind_input(Session &s, DataGroup &group, const DataOption &option) {
   const NncFunction *predict =
       s.options.command == Command::Predict ? find_function(s, "predict") : nullptr;
@@ -186,6 +201,8 @@ static bool bind_input(Session &s, DataGroup &group, const DataOption &option) {
       spec.reader = "text";
       spec.window = spec.stride = input.dims[1].b;
     }
+    spec.size = folder_size(input, option.path);
+    if (spec.size.present()) spec.reader = "folder";
     group.specs.push(spec);
     return true;
   }

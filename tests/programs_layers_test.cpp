@@ -591,6 +591,14 @@ TEST_CASE("contrastive training reads a folder of images", "[programs]") {
   const auto kernel = w.weight("weights", "dense/kernel");
   REQUIRE(kernel.size() == 32 * 64);
   for (float v : kernel) REQUIRE(std::isfinite(v));
+  // What the encoder makes of the images, in the size of the crops that it was trained on.
+  w.run("./contrastive predict --weights=weights --data x=images --output=codes.csv");
+  const std::string codes = readText(w.path("codes.csv"));
+  CHECK(std::count(codes.begin(), codes.end(), '\n') == 13);
+  CHECK(std::count(codes.begin(), codes.end(), ',') == 13 * 63);
+  fs::create_directories(w.path("empty"));
+  CHECK_THAT(w.run("./contrastive predict --weights=weights --data x=empty", true),
+             Contains("empty"));
 }
 
 TEST_CASE("two views of an image differ in what is drawn for them", "[programs]") {
