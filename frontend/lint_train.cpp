@@ -213,7 +213,11 @@ class TrainLints {
           near = n;
       for (const std::string &n : names) list += (list.empty() ? "`" : ", `") + n + "`";
       if (!near.empty()) d.help("did you mean `" + near + "`?");
-      d.note("measured are " + list);
+      if (names.empty())
+        d.help("`report " + (name.starts_with("val_") ? name.substr(4) : name) +
+               " = ...` in the step measures it");
+      else
+        d.note("measured are " + list);
     } else if (name.starts_with("val_") && !validated) {
       report(at, Diag::MonitorNoValidation, {name})
           .help("`validation = split(0.1)` keeps a tenth of the data for it");

@@ -217,6 +217,7 @@ int predict(Session &s) {
   for (int64_t first = 0; first < rows; first += feed.batch) {
     int64_t n = rows - first < feed.batch ? rows - first : feed.batch;
     feed.run({nullptr, first, n, rows});
+    s.program.step++; // other random numbers in each batch
     for (Output &o : outputs)
       unpack(*o.tensor, function.batch ? function.batch : 1, s.program.address(*o.tensor),
              o.logical);

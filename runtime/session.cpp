@@ -297,10 +297,13 @@ bool evaluate_rows(Session &s, Feed &feed, int64_t first, int64_t count, Progres
   zero_metrics(s.program);
   int64_t calls = feed.call_count(count);
   if (!feed.slots.count) count = feed.batch;
+  const uint64_t step = s.program.step;
   for (int64_t call = 0; call < calls; call++) {
+    s.program.step = step + uint64_t(call); // other random numbers in each batch
     int64_t done = call * feed.batch;
     int64_t n = count - done < feed.batch ? count - done : feed.batch;
     feed.run({nullptr, first + done, n, first + count});
+    s.program.step = step;
     if (interrupted()) return false;
     if (progress && progress->due(call + 1)) progress->redraw(call + 1, read_metrics(s, ""));
   }

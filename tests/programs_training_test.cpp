@@ -15,6 +15,7 @@
 #include <map>
 #include <minizip/zip.h>
 #include <png.h>
+#include <set>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -397,6 +398,24 @@ TEST_CASE("programs: the step is clipped, has two optimizers and an average", "[
   checkTrained(c, start(c), p.weights("after"), 1e-4);
 }
 
+TEST_CASE("programs: predictions draw other numbers in each batch, the same in each run",
+          "[programs]") {
+  Place p;
+  p.write("x.npy", npy("<f4", {70, 1}, std::vector<double>(70, 0)));
+  p.compile("draws",
+            "model M(x: [batch, 1]) -> [batch, 1] { x |> Dense(1) }\nm = M()\n"
+            "model Noisy(m: M)(x: [batch, 1]) -> [batch, 1] { m(x) + random_uniform([batch, 1]) }\n"
+            "train m {\n  data = npy(x = \"x.npy\", target = \"x.npy\")\n"
+            "  loss = MeanSquaredError()\n  optimizer = SGD()\n  predict = Noisy(m)\n}\n");
+  p.run("./draws");
+  const std::string first = p.run("./draws predict");
+  std::set<double> different;
+  for (const auto &row : p.table(first)) different.insert(row.at(0));
+  CHECK(different.size() > 65);
+  CHECK(p.run("./draws predict") == first);
+  CHECK(p.run("./draws predict --seed 1") != first);
+}
+
 // --- tables --------------------------------------------------------------------------------------
 
 TEST_CASE("programs: categories are hashed, tables looked up, areas measured", "[programs]") {
@@ -752,6 +771,21 @@ TEST_CASE("programs: gradients pass where the program says", "[programs]") {
   checkClose(q.run("predict", 4, {unit(12, 91)})[0].data, numbers(*c.find("y")));
   q.run("train_step", 4, {unit(12, 91)});
   checkTrained(c, start(c), weightsOf(q, c), 1e-9);
+}
+
+TEST_CASE("programs: quantized layers train from their own start", "[programs]") {
+  Place p;
+  std::string csv = "a,b,y\n";
+  const auto x = unit(200, 97);
+  for (size_t i = 0; i < 200; i += 2)
+    csv += std::to_string(x[i]) + "," + std::to_string(x[i + 1]) + "," +
+           std::to_string(x[i] * x[i + 1]) + "\n";
+  p.write("points.csv", csv);
+  p.compile("qat", "import \"" NNC_SOURCE_DIR "/tests/programs/rosenblatt.nn\"\n"
+                   "net = Sequential([QAT(Dense(16, activation = tanh)), QAT(Dense(1))])\n"
+                   "train net {\n  data = csv(\"points.csv\", x = columns(0..2), target = \"y\")\n"
+                   "  loss = MeanSquaredError()\n  optimizer = Adam(0.02)\n  epochs = 60\n}\n");
+  CHECK(last(p.run("./qat"), "loss") < 0.03); // the targets' variance is 0.11
 }
 
 TEST_CASE("programs: traps for the parser", "[programs]") {
