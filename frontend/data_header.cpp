@@ -1,7 +1,9 @@
 // Heads of data files: see data_header.h.
 #include "frontend/data_header.h"
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <minizip/unzip.h>
 #include <regex>
 #include <sys/stat.h>
@@ -16,8 +18,9 @@ constexpr size_t kMostBytes = 1 << 16; // of a head
 /// The first bytes of a file, through gzip if it is compressed.
 bool readStart(DataHeader &h, std::string &bytes) {
   struct stat info;
-  if (stat(h.file.c_str(), &info) == 0 && S_ISDIR(info.st_mode))
-    return h.error = "it is a directory", false;
+  const bool exists = stat(h.file.c_str(), &info) == 0;
+  if (exists && S_ISDIR(info.st_mode)) return h.error = "it is a directory", false;
+  if (exists && !S_ISREG(info.st_mode)) return h.error = "it is no regular file", false;
   gzFile in = gzopen(h.file.c_str(), "rb");
   if (!in) return h.error = errno == ENOENT ? "there is no such file" : std::strerror(errno), false;
   bytes.resize(kMostBytes);
@@ -108,7 +111,9 @@ void parseCsv(DataHeader &h, const ir::Meta &column) {
 
 /// One array of an archive, by minizip.
 bool readEntry(DataHeader &h, const std::string &entry, std::string &bytes) {
-  unzFile zip = unzOpen64(h.file.c_str());
+  struct stat info;
+  const bool isFile = stat(h.file.c_str(), &info) == 0 && S_ISREG(info.st_mode);
+  unzFile zip = isFile ? unzOpen64(h.file.c_str()) : nullptr;
   if (!zip) return h.error = "there is no such file, or it is no zip file", false;
   bool found = unzLocateFile(zip, (entry + ".npy").c_str(), 1) == UNZ_OK;
   int got = -1;
@@ -129,6 +134,50 @@ void addWindow(DataHeader &h, const ir::Meta &column) {
 }
 
 } // namespace
+
+std::vector<std::string> csvFields(const std::string &path) {
+  DataHeader h;
+  h.file = path;
+  std::string bytes;
+  if (!readStart(h, bytes)) return {};
+  size_t at = bytes.starts_with("\xEF\xBB\xBF") ? 3 : 0;
+  while (at < bytes.size() && (bytes[at] == '\n' || bytes[at] == '\r')) ++at;
+  std::vector<std::string> fields;
+  std::string field;
+  bool quoted = false;
+  auto end = [&] {
+    size_t from = field.find_first_not_of(" \t\r"), to = field.find_last_not_of(" \t\r");
+    fields.push_back(from == field.npos ? "" : field.substr(from, to + 1 - from));
+    field.clear();
+  };
+  for (; at < bytes.size() && (quoted || bytes[at] != '\n'); ++at) {
+    if (bytes[at] == '"') {
+      if (quoted && at + 1 < bytes.size() && bytes[at + 1] == '"')
+        field += bytes[++at];
+      else
+        quoted = !quoted;
+    } else if (bytes[at] == ',' && !quoted) {
+      end();
+    } else {
+      field += bytes[at];
+    }
+  }
+  if (at == bytes.size() && bytes.size() == kMostBytes) return {}; // longer than a head
+  if (!fields.empty() || !field.empty()) end();
+  return fields;
+}
+
+std::optional<std::vector<std::string>> subdirectories(const std::string &path) {
+  std::error_code none;
+  if (!std::filesystem::is_directory(path, none)) return {};
+  std::vector<std::string> names;
+  for (const auto &entry : std::filesystem::directory_iterator(path, none)) {
+    std::string name = entry.path().filename().string();
+    if (name[0] != '.' && entry.is_directory(none)) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 DataHeader readHeader(const ir::Meta &column) {
   DataHeader h;

@@ -25,4 +25,9 @@ struct DataHeader {
 /// `column` is an entry of a module's metadata: reader, file, columns.
 DataHeader readHeader(const ir::Meta &column);
 
+/// The fields of the first line of a CSV file; none if there is no such file, or no line in it.
+std::vector<std::string> csvFields(const std::string &path);
+/// The names of the directories in a directory; no value if there is no such directory.
+std::optional<std::vector<std::string>> subdirectories(const std::string &path);
+
 } // namespace nnc::fe

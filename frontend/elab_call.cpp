@@ -193,6 +193,10 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
                          (!isStatic || (params[0].type && params[0].type->kind == TypeKind::List));
         if (takesList && found > 1)
           e.help("several values are one list: `" + callee + (isStatic ? "([a, b])`" : "(...)([a, b])`"));
+        else if (otherList && isStatic &&
+                 std::any_of(args.begin(), args.end(),
+                             [](const GivenArg &g) { return g.value.isTensor(); }))
+          e.help("hyper-parameters come first and tensors second: `" + callee + "(...)(x)`");
         else if (a.value.isTensor() && otherList && isStatic)
           e.help("tensors go into the second list: `" + callee + "(...)(" + text(a.span) + ")`");
         return out.ok = false, out;
@@ -228,7 +232,11 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
   }
   for (size_t i = 0; i < params.size(); ++i)
     if (params[i].required && !out.given[i]) {
-      error(span, Diag::MissingArgument, {callee, names[i]});
+      auto &d = error(span, Diag::MissingArgument, {callee, names[i]});
+      const bool isTensor = !params[i].isStatic && !params[i].rest && otherList && !args.empty();
+      if (isTensor)
+        d.help("it takes more than one tensor: `" + callee + "(...)(" + names[0] + ", " + names[i] +
+               ")`");
       return out.ok = false, out;
     }
   return out;

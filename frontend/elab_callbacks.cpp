@@ -88,6 +88,10 @@ Value builtin_EarlyStopping(BuiltinCall &c) {
                    {"start_from_epoch"}});
 }
 Value builtin_ModelCheckpoint(BuiltinCall &c) {
+  if (isForeignWeights(c[0].string()))
+    return c.e.fail(c.spans[0], Diag::ArgumentType,
+                    {"`filepath` of `ModelCheckpoint`",
+                     "a file of weights such as \"best.safetensors\"", c.e.show(c[0])});
   return callback(c, "ModelCheckpoint",
                   {{"filepath"},
                    {"monitor"},
@@ -129,6 +133,10 @@ Value builtin_BackupAndRestore(BuiltinCall &c) {
                    {"delete_checkpoint"}});
 }
 Value builtin_LearningRateScheduler(BuiltinCall &c) {
+  if (c[0].kind != Kind::Function && c[0].kind != Kind::Instance)
+    return c.e.fail(c.spans[0], Diag::ArgumentType,
+                    {"`schedule` of `LearningRateScheduler`",
+                     "a function as `fn(epoch, rate) = rate * 0.9`", c.e.show(c[0])});
   DataObj data;
   data.reader = "LearningRateScheduler";
   data.span = c.span;
@@ -149,13 +157,27 @@ bool Elaborator::readCallbacks(TrainPlan &plan) {
   for (const Value &item : items) {
     if (item.isPoison()) return false;
     if (item.kind != Kind::Data || !item.data().meta.find("type")) {
-      error(plan.span("callbacks"), Diag::KeyValue,
-            {"callbacks", "a list of callbacks such as `EarlyStopping(...)`", show(item)});
+      auto &d =
+          error(plan.span("callbacks"), Diag::KeyValue,
+                {"callbacks", "a list of callbacks such as `EarlyStopping(...)`", show(item)});
+      if (item.kind == Kind::String) hintText(d, item.string());
+      if (item.kind == Kind::Function && item.function().kind == FunctionKind::Builtin)
+        d.help("it is called: `" + calleeName(item) + "(...)`");
+      else if (item.kind == Kind::Function)
+        d.help("a schedule stands in the optimizer: `Adam(learning_rate = " + calleeName(item) +
+               "(...))`");
       return false;
     }
     plan.callbacks.push_back(item.data());
   }
   return true;
+}
+
+/// Endings of files that other frameworks write: what stands in one of ours is safetensors.
+bool isForeignWeights(const std::string &path) {
+  for (const char *ending : {".h5", ".hdf5", ".keras", ".ckpt", ".pt", ".pth", ".pkl", ".onnx"})
+    if (path.ends_with(ending)) return true;
+  return false;
 }
 
 /// The names in a pattern like "best-{epoch:02d}-{val_loss:.3f}".
@@ -228,7 +250,8 @@ bool Elaborator::finishCallbacks(TrainPlan &plan, const std::vector<std::string>
     bool setsRate = c.reader == "ReduceLROnPlateau" || c.reader == "LearningRateScheduler";
     if (setsRate) {
       if (plan.rates.empty()) {
-        error(c.span, Diag::RateNeeded, {c.reader});
+        error(c.span, Diag::RateNeeded, {c.reader})
+            .help("a schedule, which is a function of the steps, sets it already");
         ok = false;
         continue;
       }

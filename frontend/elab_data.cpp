@@ -44,19 +44,40 @@ static bool pathOf(BuiltinCall &c, const char *reader, std::string &path) {
   return !path.empty();
 }
 
+/// A column that is not as the reader wants it.
+static Value noColumn(BuiltinCall &c, const GivenArg &a, const std::string &reader,
+                      const std::string &want) {
+  if (a.value.isPoison()) return {};
+  auto &d = c.e.error(a.span, Diag::ArgumentType,
+                      {"a column of `" + reader + "`", want, c.e.show(a.value)});
+  if (a.name.empty() && a.value.kind == Kind::String)
+    d.help("columns have the names of the model's inputs, the truth is `target`: `" + reader +
+           "(x = \"" + a.value.string() + "\", ...)`");
+  return {};
+}
+
+/// Readers without columns give nothing.
+static bool hasColumns(BuiltinCall &c, const DataObj &data, const char *reader,
+                       const char *example) {
+  if (!data.columns.empty()) return true;
+  c.e.error(c.span, Diag::MissingArgument, {reader, "name = ..."})
+      .help(std::string("columns have the names of the model's inputs, the truth is `target`: `") +
+            example + "`");
+  return false;
+}
+
 static Value fileReader(BuiltinCall &c, const char *reader) {
   DataObj data;
   data.reader = reader;
   data.span = c.span;
   for (const GivenArg &a : *c.raw) {
     if (a.name.empty() || a.value.kind != Kind::String)
-      return c.e.fail(
-          a.span, Diag::ArgumentType,
-          {"a column of `" + std::string(reader) + "`", "`name = \"file\"`", c.e.show(a.value)});
+      return noColumn(c, a, reader, "`name = \"file\"`");
     DataColumn col = column(c.e, reader, a);
     col.meta["file"] = a.value.string();
     data.columns.push_back(std::move(col));
   }
+  if (!hasColumns(c, data, reader, "x = \"x.npy\", target = \"y.npy\"")) return {};
   return Value::of(std::move(data));
 }
 Value builtin_idx(BuiltinCall &c) { return fileReader(c, "idx"); }
@@ -78,6 +99,8 @@ Value builtin_npz(BuiltinCall &c) {
     col.meta["entry"] = a.value.string();
     data.columns.push_back(std::move(col));
   }
+  if (!hasColumns(c, data, "npz", "npz(\"data.npz\", x = \"x_train\", target = \"y_train\")"))
+    return {};
   return Value::of(std::move(data));
 }
 
@@ -277,6 +300,8 @@ Value builtin_csv(BuiltinCall &c) {
     if (coded) col.meta["codes"] = list.meta["codes"];
     data.columns.push_back(std::move(col));
   }
+  if (!hasColumns(c, data, "csv", "csv(\"data.csv\", x = columns(0..4), target = \"price\")"))
+    return {};
   for (DataColumn &col : data.columns) col.meta["file"] = path;
   return Value::of(std::move(data));
 }
@@ -319,8 +344,8 @@ Value Elaborator::dataStage(const Value &value, const Expr &stage) {
     return {};
   }
   if (!call || name != "map") {
-    error(callee.span, Diag::DataStage, {text(callee.span)})
-        .didYouMean(suggest(name, {"map", "windows"}));
+    auto &d = error(callee.span, Diag::DataStage, {text(callee.span)});
+    hint(d, Foreign::Stage, name, {"map", "windows"});
     return {};
   }
   GivenArgs args = evalArgs(call->args);
@@ -428,7 +453,9 @@ static bool evalKeys(Elaborator &e, const Train &train, Elaborator::TrainPlan &p
     bool mayBeLater =
         key == "data" || key == "test" || key == "callbacks" || key.starts_with("validation");
     if (mayBeLater && laterName(*item.value, later)) {
-      e.error(item.value->span, Diag::NotYet, {later});
+      auto &d = e.error(item.value->span, Diag::NotYet, {later});
+      if (const ForeignRow *row = foreign(Foreign::Stage, later.substr(1, later.size() - 2)))
+        d.help(row->advice);
       ok = false;
       continue;
     }
@@ -451,7 +478,10 @@ static bool readFreeze(Elaborator &e, Elaborator::TrainPlan &plan) {
   for (const Value &item : items) {
     if (item.isPoison()) return false;
     if (item.kind != Kind::Instance) {
-      e.error(plan.span("freeze"), Diag::KeyValue, {"freeze", "a list of instances", e.show(item)});
+      auto &d = e.error(plan.span("freeze"), Diag::KeyValue,
+                        {"freeze", "a list of instances", e.show(item)});
+      if (item.kind == Kind::String)
+        d.help("an instance is a name of the file: `encoder = Dense(8)`, `freeze = [encoder]`");
       return false;
     }
     plan.freeze.push_back(item.instance);
@@ -502,6 +532,26 @@ static void readOptimizer(Elaborator &e, Elaborator::TrainPlan &plan) {
   }
 }
 
+/// Losses and metrics are no strings; said early, so that other keys' mistakes do not hide it.
+static bool noStrings(Elaborator &e, const Elaborator::TrainPlan &plan, const std::string &key) {
+  const Value *v = plan.find(key);
+  if (!v) return true;
+  Values items{*v};
+  if (v->kind == Kind::List) items = v->list();
+  for (const Value &item : items) {
+    if (item.kind != Kind::String) continue;
+    const bool isLoss = key == "loss";
+    auto &d = e.error(plan.span(key), Diag::KeyValue,
+                      {key,
+                       isLoss ? "a function such as `MeanSquaredError()`"
+                              : "a list of metrics such as `SparseCategoricalAccuracy()`",
+                       e.show(item)});
+    e.hintText(d, item.string());
+    return false;
+  }
+  return true;
+}
+
 /// The module's float, and what layers compute in where that is another.
 static void readPrecision(Elaborator &e, Elaborator::TrainPlan &plan) {
   const Value *v = plan.find("precision");
@@ -521,10 +571,11 @@ static void readNumbers(Elaborator &e, Elaborator::TrainPlan &plan) {
   if (const Value *v = plan.find("steps_per_epoch")) plan.stepsPerEpoch = *v;
   readPrecision(e, plan);
   if (const Value *v = plan.find("weights")) {
-    if (v->kind == Kind::String)
+    if (v->kind == Kind::String && !isForeignWeights(v->string()))
       plan.weightsFile = v->string();
     else
-      e.fail(plan.span("weights"), Diag::KeyValue, {"weights", "a file's path", e.show(*v)});
+      e.fail(plan.span("weights"), Diag::KeyValue,
+             {"weights", "a file that training saved, such as \"m.safetensors\"", e.show(*v)});
   }
 }
 
@@ -554,6 +605,7 @@ bool Elaborator::readPlan(const Train &train, TrainPlan &plan) {
       ok = false;
     }
   readOptimizer(*this, plan);
+  for (const char *key : {"loss", "metrics"}) ok &= noStrings(*this, plan, key);
   return ok && plan.model && plan.optimizer && !diags.hasErrors();
 }
 

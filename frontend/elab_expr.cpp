@@ -309,8 +309,11 @@ Value Elaborator::evalMember(const MemberExpr &expr) {
       return {};
     }
     if (!everApplied.contains(&inst)) {
-      error(expr.span, Diag::ShapeNotKnown, {name, text(expr.base->span)})
-          .help("`_ = " + text(expr.base->span) + "(x)` builds it");
+      auto &d = error(expr.span, Diag::ShapeNotKnown, {name, text(expr.base->span)});
+      if (pass)
+        d.help("`_ = " + text(expr.base->span) + "(x)` builds it");
+      else
+        d.help("bind it outside of the model: `" + name + " = ...` at the top of the file");
       return {};
     }
     for (Weight *w : inst.weights) known.push_back(w->name);

@@ -104,6 +104,7 @@ bool Elaborator::policyFrom(const Value &v, Span span, const std::string &what, 
     out = {v.element, v.element};
     return true;
   }
+  if (v.isPoison()) return false;
   std::vector<std::string> names;
   for (const auto &[name, policy] : known) {
     if (v.kind == Kind::String && v.string() == name) return out = policy, true;
@@ -113,7 +114,11 @@ bool Elaborator::policyFrom(const Value &v, Span span, const std::string &what, 
                   {what, "\"float32\", \"float64\", \"bfloat16\", \"float16\", "
                          "\"mixed_bfloat16\", \"mixed_float16\" or an element type such as `f32`",
                    show(v)});
-  if (v.kind == Kind::String) d.didYouMean(suggest('"' + v.string() + '"', names));
+  ir::DType element;
+  if (v.kind == Kind::String && ir::parseDType(v.string(), element))
+    d.help("an element type stands without quotes: `" + v.string() + "`").fix(v.string());
+  else if (v.kind == Kind::String)
+    d.didYouMean(suggest('"' + v.string() + '"', names));
   return false;
 }
 

@@ -154,6 +154,7 @@ class Loop {
   bool body();
   bool finish();
   bool carried(const Carry &c);
+  void explain(Diagnostic &d, const Carry &c, const Value &now);
   bool conform(const Value &start, const Value &now, std::vector<ir::ValueId> &out);
   bool effects();
   bool yielded();
@@ -165,7 +166,7 @@ class Loop {
   Pass &outer_;
   Pass *pass_ = nullptr; // the body's
   int64_t length_ = -1;
-  int before_ = 0;           // messages before the body
+  int before_ = 0;           // errors before the body
   std::optional<int> stack_; // the axis of the first `along` as it was written
   std::vector<Slices> slices_;
   std::vector<Carry> carries_;
@@ -284,7 +285,7 @@ bool Loop::open() {
 
 bool Loop::body() {
   Restore<ScanBody *> inside(e_.frame->scan, &yields_);
-  before_ = e_.reports;
+  before_ = e_.diags.errorCount();
   for (const Stmt *stmt : expr_.body->stmts) {
     if (!e_.step(stmt->span)) return false;
     e_.evalStmt(*stmt, false);
@@ -319,6 +320,27 @@ bool Loop::conform(const Value &start, const Value &now, std::vector<ir::ValueId
   return true;
 }
 
+/// Why a carried value does not fit: where its sizes were fixed, and how it would start right.
+void Loop::explain(Diagnostic &d, const Carry &c, const Value &now) {
+  if (c.isNumber && now.isTensor() && e_.rank(now) > 0) {
+    d.help("`zeros(" + e_.show(e_.type(now).dims) + ")` starts it with that shape");
+    return;
+  }
+  if (isStructure(c.param) && itemsOf(c.param).empty() && isStructure(now))
+    d.help("a round does not lengthen a list: `yield` collects a value per round");
+  if (!c.param.isTensor() || !now.isTensor()) return;
+  const ir::Type start = e_.type(c.param), end = e_.type(now);
+  if (start.rank() == end.rank())
+    for (int axis = 0; axis < start.rank(); ++axis) {
+      if (start.dims[axis] == end.dims[axis]) continue;
+      e_.labelSize(d, c.param, axis);
+      e_.labelSize(d, now, axis);
+    }
+  if (start.dims == end.dims)
+    d.help("start it as " + std::string(ir::dtypeName(end.dtype)) +
+           ", or end the round with `cast(..., " + std::string(ir::dtypeName(start.dtype)) + ")`");
+}
+
 bool Loop::carried(const Carry &c) {
   const Binding *b = scope_->find(c.bind->name.text);
   if (c.bind->name.text == "_" || !b) return conform(c.param, c.param, results_);
@@ -328,8 +350,7 @@ bool Loop::carried(const Carry &c) {
   auto &d = e_.error(b->span, Diag::CarryType,
                      {std::string(c.bind->name.text), e_.show(c.start), e_.show(now)});
   d.label(c.bind->span, "starts here");
-  if (c.isNumber && now.isTensor() && e_.rank(now) > 0)
-    d.help("`zeros(" + e_.show(e_.type(now).dims) + ")` starts it with that shape");
+  explain(d, c, now);
   return false;
 }
 
@@ -385,7 +406,9 @@ bool Loop::finish() {
   for (const Carry &c : carries_) ok &= carried(c);
   if (!ok || !effects() || !yielded()) return false;
   if (results_.empty()) {
-    if (e_.reports == before_) e_.error(expr_.span, Diag::ScanNothing);
+    if (e_.diags.errorCount() == before_)
+      e_.error(expr_.span, Diag::ScanNothing)
+          .help("`yield e` collects a value per round, `h = ...` carries one to the next");
     return false;
   }
   arrange();

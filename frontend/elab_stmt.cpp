@@ -148,9 +148,18 @@ void Elaborator::bindNames(const std::vector<Name> &names,
 
 bool Elaborator::unpack(const std::vector<Name> &names, const Value &value, Span span,
                         Values &out) {
+  if (value.isTensor()) {
+    auto &d = error(span, Diag::UnpackCount, {std::to_string(names.size()), show(value)});
+    d.help(sources.text(span).starts_with("scan")
+               ? "this `scan` gives one value: what it carries; `yield` collects one per round"
+               : "`split` takes a tensor apart, several tensors are written `[a, b]`");
+    return false;
+  }
   if (!iterate(value, span, out)) return false;
   if (out.size() == names.size()) return true;
-  error(span, Diag::UnpackCount, {std::to_string(names.size()), std::to_string(out.size())});
+  auto &d =
+      error(span, Diag::UnpackCount, {std::to_string(names.size()), std::to_string(out.size())});
+  if (std::string found = show(value); found.size() < 100) d.note("it is " + found);
   return false;
 }
 
@@ -201,7 +210,15 @@ bool Elaborator::iterate(const Value &value, Span span, Values &out) {
 
 void Elaborator::evalFor(const ForStmt &stmt) {
   Values items;
-  if (!iterate(eval(*stmt.iterable), stmt.iterable->span, items)) {
+  const Value over = eval(*stmt.iterable);
+  if (over.isTensor()) {
+    auto &d = error(stmt.iterable->span, Diag::NotIterable, {show(over)});
+    const std::string of = text(stmt.iterable->span);
+    d.help("`scan " + std::string(stmt.names[0].text) + " in " + (of.size() < 30 ? of : "x") +
+           (rank(over) > 1 ? " along 1" : "") + ", ... { ... }` goes over the slices of a tensor");
+    return;
+  }
+  if (!iterate(over, stmt.iterable->span, items)) {
     // What the body would have bound is unknown, not missing.
     return;
   }

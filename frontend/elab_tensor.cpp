@@ -412,6 +412,12 @@ void Elaborator::labelSize(Diagnostic &d, const Value &v, int axis) const {
   constexpr int kMaxWay = 4;
   Value at = v;
   for (int way = 0; way < kMaxWay; ++way) {
+    // In the body of a scan: what a parameter stands for, unless it is a slice of that.
+    for (auto out = at.pass->stands.find(at.id.i);
+         at.pass->outer && out != at.pass->stands.end() &&
+         at.pass->outer->b.f.type(out->second) == type(at);
+         out = at.pass->stands.find(at.id.i))
+      at = Value::of(at.pass->outer, out->second);
     Span p = originOf(at, axis);
     if (!p.valid()) return;
     const Maker *m = changeAt(*this, at, axis, p);

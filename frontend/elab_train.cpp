@@ -12,6 +12,7 @@
 // keep their state in persistents; the value of the last batch is one more, which metrics_result
 // reads.
 #include "frontend/elab_train.h"
+#include "frontend/foreign.h"
 #include <algorithm>
 
 namespace nnc::fe {
@@ -327,6 +328,10 @@ void Elaborator::missingColumn(const DataObj &data, const std::string &what, std
     d.help("write the sizes of `" + std::string(name) +
            "`: `predict` reads what the data does not give from `--data " + std::string(name) +
            "=PATH`");
+  else if (data.reader == "folder" && data.maps.empty())
+    d.help("`folder` gives `image` and `target`: name the model's input `image`");
+  else if (name == "target")
+    d.help("what the loss compares with is the column `target`");
 }
 
 /// Whether other data is treated as the training data is: the step has its functions and maps.
@@ -379,7 +384,10 @@ bool Elaborator::checkColumns(TrainPlan &plan) {
     for (const DataInput &in : plan.targets)
       if (in.name != "sample_weight" || &data == &*plan.data) need(in, "the loss"); // 1 elsewhere
     for (const DataColumn &c : data.columns)
-      if (!c.used && ok) diags.report(c.span, Diag::UnusedColumn, {c.name});
+      if (!c.used && ok) {
+        auto &d = diags.report(c.span, Diag::UnusedColumn, {c.name});
+        if (const ForeignRow *row = foreign(Foreign::Argument, c.name)) d.help(row->advice);
+      }
     return ok;
   };
   bool ok = check(*plan.data, "data") && sameMaps(*this, plan, plan.test, "test") &&

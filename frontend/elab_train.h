@@ -38,6 +38,10 @@ Weight *scalar(Elaborator &e, std::string path, std::string name, WeightKind kin
                double initial = 0);
 /// An output of a layer that computes in bf16 or f16, for what is computed in the module's float.
 Value wide(Elaborator &e, const Value &v);
+/// Whether a path has the ending of another framework's file of weights.
+bool isForeignWeights(const std::string &path);
+/// Warnings about data files that lie there now: columns they lack, rows of another form.
+void lintData(Elaborator &e, const Elaborator::TrainPlan &plan);
 /// init, train_step, eval_step, predict, metrics_result: the order in which they are read.
 void orderFunctions(ir::Module &m);
 /// A new frame of the step's own.

@@ -163,6 +163,8 @@ Value Elaborator::conformStatic(const Value &v, const TypeExpr &type, Span span,
   std::vector<std::string> literals;
   bool takesFn = false;
   literalsOf(type, literals, takesFn);
+  if (v.isInt() && takesFn)
+    e.help("the size of the input is found by itself, the sizes given are those of the output");
   if (v.kind != Kind::String) return {};
   std::string near = suggest(v.string(), literals);
   char *end = nullptr;
@@ -207,8 +209,28 @@ static Value toElement(Elaborator &e, const Value &v, ir::DType want, Span span,
   auto &d = e.error(span, Diag::ElementMismatch,
                     {what, std::string(ir::dtypeName(want)), std::string(ir::dtypeName(have))});
   std::string arg = e.text(span);
-  if (e.frame->parent && e.frame->parent->owner == &e.stepOwner && e.frame->parent->name == "step")
-    return d.note("the loss says what the truth is: its first parameter has the type of the column"), Value{};
+  if (e.frame->parent && e.frame->parent->owner == &e.stepOwner &&
+      e.frame->parent->name == "step") {
+    d.note("the loss says what the truth is: its first parameter has the type of the column");
+    d.help(ir::isFloat(have)
+               ? "for numbers or one column per class there are `CategoricalAccuracy()` and others"
+               : "for class numbers there are `SparseCategoricalAccuracy()` and others");
+    return {};
+  }
+  // An input may be declared otherwise: class numbers and tokens are no floats.
+  auto column = v.pass->columns.find(v.id.i);
+  if (!ir::isFloat(want) && ir::isFloat(have) && column != v.pass->columns.end() &&
+      want != ir::DType::boolean) {
+    std::string dims = e.show(e.type(v).dims);
+    d.help("the input is declared so: `" + column->second + ": " +
+           std::string(ir::dtypeName(want)) + dims + "`");
+    return {};
+  }
+  if (want == ir::DType::boolean) {
+    if (!e.isLibrary(span) && arg.size() < 30)
+      d.help("a comparison gives bools, as in `" + arg + " > 0`");
+    return {};
+  }
   if (!e.isLibrary(span) && arg.size() < 30 && arg.find('\n') == std::string::npos)
     d.help("`cast(" + arg + ", " +
            (ir::isFloat(want) ? "float" : std::string(ir::dtypeName(want))) + ")` converts");
@@ -244,6 +266,7 @@ class Matcher {
   bool one(Matched &m, const Item &item, int axis);
   bool pack(Matched &m, const Item &item, int begin, int count);
   void labelOrigins(Diagnostic &d, const Matched &m);
+  static bool sequences(Diagnostic &d, const Value &v, int lacking);
   bool differs(const Matched &m, const std::string &name, int axis, const Value &want);
   bool known(std::string_view name, Value &out);
 };
@@ -337,6 +360,13 @@ bool Matcher::element(Matched &m) {
       return false;
     }
     auto &d = e_.error(m.span, Diag::ShapeMismatch, {*m.what, e_.print(*m.type), e_.show(v)});
+    if ((v.kind == Kind::Tuple && !v.tuple().items.empty()) ||
+        (v.kind == Kind::List && !v.list().empty())) {
+      size_t n = v.kind == Kind::Tuple ? v.tuple().items.size() : v.list().size();
+      static const char *const names[] = {"", "a", "a, b", "a, b, c", "a, b, c, d"};
+      d.help("it holds " + std::to_string(n) + (n == 1 ? " value: `" : " values: `") +
+             (n < 5 ? names[n] : "a, b, ...") + " = ...` takes them apart");
+    }
     if (v.kind == Kind::Function && v.function().bound)
       d.help("`" + e_.calleeName(v) + "(...)` was called with one list, the tensors are missing");
     return false;
@@ -446,6 +476,35 @@ void Matcher::labelOrigins(Diagnostic &d, const Matched &m) {
     d.label(place, sizes + (sizes.find(',') == sizes.npos ? " comes" : " come") + " from here");
 }
 
+/// An axis too few, where the layer that gave the value could keep it; or one too many, which a
+/// layer on the way kept.
+bool Matcher::sequences(Diagnostic &d, const Value &v, int lacking) {
+  if (lacking != 1 && lacking != -1) return false;
+  const std::vector<Maker> &makers = v.pass->makers;
+  ir::ValueId at = v.id;
+  for (auto m = makers.rbegin(); m != makers.rend() && at.valid(); ++m) {
+    if (m->value != at) continue;
+    if (m->instance && m->instance->decl && m->instance->decl->params.size() == 2) {
+      const auto &params = m->instance->decl->params[0]->params;
+      for (size_t i = 0; i < params.size() && i < m->instance->statics.size(); ++i) {
+        const Value &given = m->instance->statics[i];
+        if (params[i].name.text != "return_sequences" || given.kind != Kind::Bool) continue;
+        if (given.b == (lacking > 0)) continue;
+        const std::string name(m->instance->decl->name.text);
+        if (lacking > 0)
+          d.help("`" + name +
+                 "(..., return_sequences = true)` gives every step, not the last alone");
+        else
+          d.help("`" + name + "` without `return_sequences = true` gives the last step alone");
+        return true;
+      }
+    }
+    if (lacking > 0 && m->instance) return false; // another layer stands between
+    at = m->input;
+  }
+  return false;
+}
+
 bool Matcher::dims(Matched &m) {
   const auto &items = m.type->dims;
   int rank = e_.rank(*m.value), packs = 0, at = -1;
@@ -457,7 +516,10 @@ bool Matcher::dims(Matched &m) {
         e_.error(m.span, Diag::ShapeMismatch, {*m.what, e_.print(*m.type), e_.show(*m.value)});
     labelOrigins(d, m);
     bool isResult = m.what->starts_with("the result of");
-    if (packs == 0 && rank == fixed - 1 && !isResult)
+    if (packs == 0 && sequences(d, *m.value, fixed - rank)) return false;
+    // Within the library only where it looks like the user's: pictures without channels.
+    bool isUsers = !e_.isLibrary(m.span) || rank > 2;
+    if (packs == 0 && rank == fixed - 1 && !isResult && isUsers)
       d.help("`expand_dims(x, -1)` adds an axis of size 1 at the end");
     else if (packs == 0 && rank > fixed && fixed == 2)
       d.help(isResult ? "`Flatten()` before the layers makes one row per sample"

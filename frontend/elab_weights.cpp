@@ -12,6 +12,7 @@
 // `grad`, optimizers and `<-` ask for it. A derivative by a weight is the sum of those by every value
 // it had in this step, since a stored value counts as a constant.
 #include "frontend/elab_weights.h"
+#include "frontend/elab_train.h"
 #include <algorithm>
 
 namespace nnc::fe {
@@ -168,6 +169,10 @@ Value builtin_load(BuiltinCall &c) {
   if (m.isPoison()) return m;
   if (m.kind != Kind::Instance)
     return c.e.fail(c.spans[1], Diag::ArgumentType, {"`m` of `load`", "a model or layer", c.e.show(c[1])});
+  if (isForeignWeights(c[0].string()))
+    return c.e.fail(c.spans[0], Diag::ArgumentType,
+                    {"`file` of `load`", "a file that training saved, such as \"m.safetensors\"",
+                     c.e.show(c[0])});
   m.instance->initialFile = c[0].string();
   return m;
 }

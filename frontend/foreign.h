@@ -8,7 +8,7 @@
 
 namespace nnc::fe {
 
-enum class Foreign { Name, Argument, Key, Text, Word };
+enum class Foreign { Name, Argument, Key, Text, Word, Stage };
 
 struct ForeignRow {
   Foreign kind;

@@ -314,6 +314,36 @@ static void lintBatch(Elaborator &e, const Instance &model) {
   }
 }
 
+/// Masks that no layer behind took, and that no loss of the model's outputs could use.
+static void lintMasks(Elaborator &e, const Pass &pass, const Facts &facts) {
+  if (pass.masks.empty()) return;
+  const ir::Function &f = pass.b.f;
+  std::unordered_set<int32_t> used;
+  for (const ir::Node &n : f.nodes)
+    for (ir::ValueId v : n.operands) used.insert(v.i);
+  auto use = [&](ir::ValueId v) {
+    auto it = pass.masks.find(v.i);
+    if (it != pass.masks.end()) used.insert(it->second.i);
+  };
+  for (const ir::Result &r : f.results) use(r.value);
+  std::map<int32_t, int32_t> made; // mask -> the first value it was attached to
+  for (auto &[value, mask] : pass.masks)
+    if (mask.valid() && !used.contains(mask.i)) {
+      auto [it, isNew] = made.try_emplace(mask.i, value);
+      it->second = std::min(it->second, value);
+    }
+  for (auto &[mask, value] : made) {
+    // The layer that made it; functions behind may have handed it on as it was.
+    const Maker *layer = nullptr;
+    for (const Maker *m : facts.makers(ir::ValueId{value}))
+      if (!layer || (m->instance && !layer->instance)) layer = m;
+    if (!layer || !layer->span.valid() || e.isLibrary(layer->span)) continue;
+    e.diags.report(layer->span, Diag::UnusedMask, {Facts::nameOf(*layer)})
+        .help("a layer that changes the number of steps drops it, and the layers behind count all "
+              "steps");
+  }
+}
+
 void Elaborator::lintModel(Instance &model, const Pass &p) {
   Facts facts(p);
   lintBias(*this, p, facts);
@@ -321,6 +351,7 @@ void Elaborator::lintModel(Instance &model, const Pass &p) {
   lintLinearStack(*this, p, facts);
   lintDropout(*this);
   lintBytes(*this, p, facts);
+  lintMasks(*this, p, facts);
   lintBatch(*this, model);
 }
 

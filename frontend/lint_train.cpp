@@ -160,7 +160,7 @@ class TrainLints {
         names.push_back("learning_rate");
     for (const DataObj &c : plan_.callbacks) {
       const ir::Meta *monitor = c.meta.find("monitor"), *best = c.meta.find("save_best_only");
-      if (monitor && (!best || *best->asBool())) monitored(*monitor->asString(), names, has);
+      if (monitor && (!best || *best->asBool())) monitored(c, *monitor->asString(), names, has);
     }
   }
 
@@ -186,8 +186,10 @@ class TrainLints {
     for (const DataInput &in : inputs)
       for (const DataColumn &c : data->columns) {
         const ir::Meta *list = c.meta.find("columns");
-        if (c.name != in.name || !list || e_.isMapped(in.name) || c.meta.find("window")) continue;
-        size_t given = list->asList() ? list->asList()->size() : 1;
+        if (c.name != in.name || !list || e_.isMapped(in.name)) continue;
+        int64_t given = list->asList() ? int64_t(list->asList()->size()) : 1;
+        const ir::Meta *window = c.meta.find("window");
+        if (window) given *= *window->find("size")->asInt();
         double wanted = 1;
         for (ir::Dim d : in.type.dims)
           if (d.isConst()) wanted *= double(d.b);
@@ -198,18 +200,31 @@ class TrainLints {
         auto &d =
             e_.error(c.span, Diag::ColumnCount, {in.name, count(wanted), std::to_string(given)});
         if (in.span.valid()) d.label(in.span, "`" + in.name + "` is " + e_.show(in.type));
+        if (window)
+          d.help("`windows` makes rows of all columns, `|> map(...)` takes out what is needed");
+        else if (wanted == 1 && given > 1 && !ir::isFloat(in.type.dtype))
+          d.help("class numbers are one column; one column per class goes with a loss such as "
+                 "`CategoricalCrossentropy()`");
+        else if (given == 1 && wanted > 1 && ir::isFloat(in.type.dtype) && !in.origins.empty() &&
+                 in.span == plan_.span("loss"))
+          d.help("the loss compares with one number per output; for class numbers there is "
+                 "`SparseCategoricalCrossentropy()`");
       }
   }
 
-  void monitored(const std::string &name, const std::vector<std::string> &names, bool validated) {
-    Span at = plan_.span("callbacks");
+  void monitored(const DataObj &callback, const std::string &name,
+                 const std::vector<std::string> &names, bool validated) {
+    auto written = callback.spans.find("monitor");
+    Span at = written != callback.spans.end() && written->second.valid() ? written->second
+                                                                         : callback.span;
     bool known = std::find(names.begin(), names.end(), name) != names.end();
     if (!known) {
       auto &d = e_.error(at, Diag::UnknownMonitor, {name});
       std::string near = suggest(name, names), list;
-      for (const std::string &n : names)
-        if (near.empty() && n.ends_with("accuracy") && name.ends_with("acc") &&
-            n.starts_with("val_") == name.starts_with("val_"))
+      const bool isAccuracy = name.ends_with("acc") || name.ends_with("accuracy");
+      for (const std::string &n : names) // theirs is `accuracy`, whatever the metric
+        if ((near.empty() || !near.ends_with("accuracy")) && n.ends_with("accuracy") &&
+            isAccuracy && n.starts_with("val_") == name.starts_with("val_"))
           near = n;
       for (const std::string &n : names) list += (list.empty() ? "`" : ", `") + n + "`";
       if (!near.empty()) d.help("did you mean `" + near + "`?");
@@ -245,7 +260,9 @@ class TrainLints {
 } // namespace
 
 void Elaborator::lintTraining(const TrainPlan &plan) {
-  if (plan.summary && !diags.hasErrors()) TrainLints(*this, plan).run();
+  if (!plan.summary || diags.hasErrors()) return;
+  TrainLints(*this, plan).run();
+  if (!diags.hasErrors()) lintData(*this, plan);
 }
 
 } // namespace nnc::fe

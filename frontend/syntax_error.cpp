@@ -255,6 +255,8 @@ class Reporter {
       d.help("statements end with their line, without a comma");
     } else if (p == "import" && isWord(t)) {
       d.help("the library needs no import; a file of one's own is `import \"blocks.nn\"`");
+    } else if (p == "scan" && t == "(") {
+      d.help("a loop over data is `scan x_t in x along 1, h = start { h = f(h, x_t) }`");
     } else if (p == "lambda") {
       d.help("a function without a name is `fn(" + std::string(t) + ") = ...`");
     } else if (t == "elif" || t == "elseif") {

@@ -102,6 +102,26 @@ const char *name_list(const Array<const char *> &names) {
   return text_copy(out.c_str(), out.length());
 }
 
+// A header of one field with other separators in it: what is wrong is not the column.
+void check_separator(const ColumnSpec &spec, const Array<const char *> &names) {
+  if (names.count != 1) return;
+  const char *found = strpbrk(names[0], ";\t|");
+  if (found)
+    fail("%s:1: expected commas between the columns, found %s: `%s`", spec.file,
+         *found == '\t' ? "tabs" : text("`%c`", *found), names[0]);
+}
+
+// Numbers in place of names: the first row would be lost without a word.
+void check_header(const ColumnSpec &spec, const Array<const char *> &names) {
+  for (const char *name : names) {
+    char *stop;
+    strtod(name, &stop);
+    if (stop == name || *stop) return;
+  }
+  warn("%s:1: the header, the line of names, has numbers alone (`%s`): is a row of data lost?",
+       spec.file, names[0]);
+}
+
 int64_t find_column(const ColumnSpec &spec, const Array<const char *> &names, const char *wanted) {
   for (size_t i = 0; i < names.count; i++)
     if (same(names[i], wanted)) return int64_t(i);
@@ -291,13 +311,16 @@ void forget_csv() {
 }
 
 RawArray read_csv(const ColumnSpec &spec, int64_t dtype, int64_t width) {
-  if (!cached_path || !same(cached_path, spec.file)) {
+  const bool is_new = !cached_path || !same(cached_path, spec.file);
+  if (is_new) {
     cached_text = read_file(spec.file, text("`%s`", spec.name));
     cached_path = spec.file;
   }
   Scanner scanner{spec.file, cached_text.data, cached_text.data + cached_text.count};
   if (cached_text.count >= 3 && memcmp(scanner.at, "\xef\xbb\xbf", 3) == 0) scanner.at += 3;
   Array<const char *> names = read_header(scanner);
+  check_separator(spec, names);
+  if (is_new) check_header(spec, names);
   Array<int64_t> chosen = choose_columns(spec, names, width);
   Target target{spec, names, dtype};
   int64_t size = dtype_info(dtype).bytes;

@@ -77,6 +77,9 @@ Array<Picture> list_folder(const ColumnSpec &spec, const char *what) {
     if (is_directory(text("%s/%s", root, name))) classes.push(name);
   if (!classes.count)
     fail("`%s` (%s): the folder has no sub-directory: one is a class", root, what);
+  if (classes.count == 1 && spec.size.count())
+    warn("`%s` (%s): there is one sub-directory, `%s`: every image is of one class", root, what,
+         classes[0]);
   if (spec.classes.count()) { // those of the training data, so that labels mean the same
     for (const char *name : classes) {
       bool known = false;
@@ -121,7 +124,7 @@ void decode_png(const char *path, const Array<char> &file, int64_t channels, Pix
     out.bytes.resize(PNG_IMAGE_SIZE(image));
     if (png_image_finish_read(&image, nullptr, out.bytes.data, 0, nullptr)) return;
   }
-  fail("`%s`: %s", path, image.message);
+  fail("`%s`: expected a PNG image: %s", path, image.message);
 }
 
 void decode_jpeg(const char *path, const Array<char> &file, int64_t channels, Pixels &out) {
@@ -140,7 +143,7 @@ void decode_jpeg(const char *path, const Array<char> &file, int64_t channels, Pi
                        TJFLAG_ACCURATEDCT) == 0 ||
          tjGetErrorCode(decoder) == TJERR_WARNING;
   }
-  if (!ok) fail("`%s`: %s", path, tjGetErrorStr2(decoder));
+  if (!ok) fail("`%s`: expected a JPEG image: %s", path, tjGetErrorStr2(decoder));
   tjDestroy(decoder);
 }
 

@@ -34,23 +34,24 @@ int64_t split_rows(const Session &s, int64_t rows) {
   return first;
 }
 
-void print_result(const Array<Metric> &metrics) {
+void print_result(const char *which, const Array<Metric> &metrics) {
   Builder line;
   add_metrics(line, metrics);
-  printf("Test:%s\n", line.length() ? line.c_str() + 2 : "");
+  printf("%s:%s\n", which, line.length() ? line.c_str() + 2 : "");
   fflush(stdout);
 }
 
-// Evaluates a data set from row `first` on and prints "Test: loss: .. - accuracy: ..".
+// Evaluates a data set from row `first` on and prints "Test: loss: .. - accuracy: ..". `which` says
+// what the rows are: those of training or validation are no test.
 void report_evaluation(Session &s, const NncFunction &eval_step, const Dataset &data,
-                       int64_t first = 0) {
+                       const char *which = "Test", int64_t first = 0) {
   Feed feed(s.program, eval_step, data);
   bool terminal = isatty(STDOUT_FILENO) && s.options.verbose == 1;
   Progress progress{int(s.options.verbose), terminal, 1, 1, feed.call_count(data.rows - first)};
   progress.begin();
   bool whole = evaluate_rows(s, feed, first, data.rows - first, terminal ? &progress : nullptr);
   if (terminal) printf("\r\033[K");
-  if (whole) print_result(read_metrics(s, ""));
+  if (whole) print_result(which, read_metrics(s, ""));
 }
 
 int finish_training(Session &s, const char *path, const NncFunction *eval_step,
@@ -211,7 +212,11 @@ int evaluate(Session &s) {
                : group.what);
   start(s, weights);
   catch_interrupts();
-  report_evaluation(s, step, data, first);
+  // Data from the command line in place of the training data is a test of it.
+  const char *which = &group == &s.validation || first                             ? "Validation"
+                      : &group == &s.test || group.replaced || !data.columns.count ? "Test"
+                                                                                   : "Training";
+  report_evaluation(s, step, data, which, first);
   return interrupted() ? 128 + interrupted() : 0;
 }
 

@@ -363,7 +363,7 @@ TEST_CASE("runtime: without test data the rows that validate are evaluated", "[r
             held);
   std::smatch found;
   REQUIRE(std::regex_search(trained, found, std::regex("val_loss: (\\d\\.\\d+)")));
-  CHECK(held.rfind("Test: loss: " + found[1].str() + " - ", 0) == 0);
+  CHECK(held.rfind("Validation: loss: " + found[1].str() + " - ", 0) == 0);
   // Data given to the command is meant as a whole, and there is nothing to warn of.
   std::string all = w.must("line evaluate --data data=line.csv");
   CHECK(all.rfind("Test: loss: ", 0) == 0);
@@ -516,6 +516,9 @@ TEST_CASE("runtime: bad data is one clear error and leaves old weights alone", "
   csv("a,b,c,y\n1,2,\"3,4\n", "line.csv:2: unterminated quote");
   csv("a,b,c,y\n1,2,3e,4\n", "line.csv:2: column 3 (`c`): expected a number, found `3e`");
   csv("a\n1\n", "line.csv:1: there is no column 2 (index 1, for `x`): the header has 1");
+  csv("a;b;c;y\n1;2;3;4\n",
+      "line.csv:1: expected commas between the columns, found `;`: `a;b;c;y`");
+  csv("a\tb\n1\t2\n", "line.csv:1: expected commas between the columns, found tabs: `a\tb`");
   csv("a,b,c,y\n1,2,3,4\n", "1 rows are too few for a validation split of 0.2");
   auto images = [&](const std::string &bytes, const std::string &expected) {
     w.write("images.idx.gz", bytes);

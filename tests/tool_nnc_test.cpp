@@ -205,6 +205,68 @@ TEST_CASE("tool: mistakes in a model", "[tool]") {
   CHECK_THAT(ir.err, Contains("m.ir:3:"));
 }
 
+TEST_CASE("tool: data files as they are now", "[tool]") {
+  Workplace w;
+  auto warns = [&](const std::string &message) {
+    Outcome o = w.nnc("check m.nn");
+    INFO(o.err);
+    CHECK(o.status == 0);
+    CHECK_THAT(o.err, Contains("NN1226") && Contains(message) && Contains("1 warning"));
+    CHECK(w.nnc("check m.nn -Werror").status == 1);
+  };
+  auto silent = [&] {
+    Outcome o = w.nnc("check m.nn");
+    CHECK((o.status == 0 && o.err == ""));
+  };
+  w.write("m.nn", kModel);
+  silent(); // no file is no mistake: the program may run elsewhere
+  w.write("points.csv", "\xEF\xBB\xBF\"a\", b ,y\r\n1,2,3\r\n");
+  silent();
+  w.write("points.csv", "a,b,yy\n1,2,3\n");
+  warns("`points.csv`, as it is now, has no column `y`");
+  warns("did you mean `yy`?");
+  w.write("points.csv", "y\n1\n");
+  warns("`points.csv`, as it is now, has no column 1");
+  w.write("points.csv", "a;b;y\n1;2;3\n");
+  warns("its fields seem to be separated by `;`");
+  w.write("points.csv", "1,2,3\n4,5,6\n");
+  warns("begins with numbers in place of the names of its columns");
+
+  auto header = [](const std::string &descr, const std::string &shape) {
+    std::string text =
+        "{'descr': '" + descr + "', 'fortran_order': False, 'shape': " + shape + ", }";
+    text += std::string(127 - 10 - text.size(), ' ') + "\n";
+    return std::string("\x93NUMPY\x01\0", 8) + char(text.size()) + '\0' + text;
+  };
+  w.write("m.nn", "model M(x: [batch, 4]) -> [batch, 3] { x |> Dense(3) }\n"
+                  "train M {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n"
+                  "  loss = SparseCategoricalCrossentropy(from_logits = true)\n"
+                  "  optimizer = SGD()\n}\n");
+  w.write("x.npy", header("<f8", "(7, 4, 1)"));
+  w.write("y.npy", header("<i8", "(7, 1)"));
+  silent();
+  w.write("x.npy", header("<f8", "(7, 5)"));
+  warns("has rows of f64[5], but `x` takes f32[4]");
+  w.write("x.npy", header("<f8", "(7, 4)"));
+  w.write("y.npy", header("<f4", "(7,)"));
+  warns("has elements f32, but `target` takes i32");
+  w.write("y.npy", "no array");
+  warns("`y.npy`, as it is now, cannot be read: it is no NPY file");
+
+  w.write("m.nn", "model M(image: u8[batch, 2, 2, 3]) -> [batch, 2] {\n"
+                  "  image |> Rescaling(1 / 255) |> Flatten() |> Dense(2)\n}\n"
+                  "train M {\n  data = folder(\"pictures\", size = [2, 2])\n"
+                  "  loss = SparseCategoricalCrossentropy(from_logits = true)\n"
+                  "  optimizer = SGD()\n}\n");
+  silent();
+  fs::create_directories(w / "pictures");
+  warns("`pictures`, as it is now, has no sub-directory");
+  fs::create_directories(w / "pictures/cats");
+  warns("has one sub-directory, `cats`");
+  fs::create_directories(w / "pictures/dogs");
+  silent();
+}
+
 TEST_CASE("tool: one of several train blocks", "[tool]") {
   Workplace w;
   w.write("two.nn", "model A(x: [batch, 2]) { x |> Dense(1) }\nmodel B(x: [batch, 2]) { x |> Dense(1) }\n"

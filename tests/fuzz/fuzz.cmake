@@ -13,7 +13,7 @@ foreach(target language ir)
   file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz/${target})
   enable_testing()
   add_test(NAME fuzz_${target}
-    COMMAND fuzz_${target} -max_total_time=60 -timeout=20 -rss_limit_mb=2048 -max_len=16384
+    COMMAND fuzz_${target} -max_total_time=60 -timeout=10 -rss_limit_mb=2048 -max_len=16384
             -dict=${CMAKE_SOURCE_DIR}/tests/fuzz/${target}.dict
             ${CMAKE_BINARY_DIR}/fuzz/${target} ${CMAKE_SOURCE_DIR}/tests/corpus/${target}
     WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
