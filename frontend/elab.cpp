@@ -9,9 +9,9 @@
 // there, and tells the way down as notes. What was reported becomes poison, so each mistake shows
 // once. Steps, nesting and stack are limited: any text ends in a module or a message.
 #include "frontend/elab_train.h"
-#include <algorithm>
 #include "frontend/parse.h"
 #include "ir/verify.h"
+#include <algorithm>
 
 namespace nnc::fe {
 
@@ -24,33 +24,76 @@ Elaborator::~Elaborator() {
     if (std::shared_ptr<Scope> scope = c.lock()) scope->names.clear();
 }
 
-/// The messages about one model. A model whose inputs leave sizes open is a part of others.
-static void elaborateAlone(Sources &sources, uint32_t file, Diagnostics &diags,
-                           const ElaborateOptions &options, const std::string &model) {
-  ElaborateOptions alone = options;
-  alone.model = model;
-  alone.declarationsOnly = true;
-  Diagnostics trial(sources);
-  Elaborator(sources, trial, alone).run(file);
+/// Whether `trial` says anything that `diags` does not.
+static bool saysMore(const Diagnostics &trial, const Diagnostics &diags) {
+  auto known = diags.sorted();
   for (const Diagnostic *d : trial.sorted())
-    if (d->kind == Diag::OpenInput || d->kind == Diag::NotYet) return;
-  if (!trial.sorted().empty()) Elaborator(sources, diags, alone).run(file);
+    if (std::none_of(known.begin(), known.end(),
+                     [&](const Diagnostic *k) { return k->kind == d->kind && k->span == d->span; }))
+      return true;
+  return false;
 }
+
+namespace {
+/// The models of a file one after the other, as if each were alone. Those without mistakes share an
+/// elaborator, which parses the file once; behind a mistake there is a new one.
+class EachAlone {
+ public:
+  EachAlone(Sources &sources, uint32_t file, Diagnostics &diags, const ElaborateOptions &options)
+      : sources_(sources), file_(file), diags_(diags), options_(options) {
+    options_.declarationsOnly = options_.messagesOnly = true;
+  }
+
+  /// The messages about one model. A model whose inputs leave sizes open is a part of others.
+  void look(const std::string &model) {
+    options_.model = model;
+    if (!shared_) {
+      trial_ = std::make_unique<Diagnostics>(sources_);
+      shared_ = std::make_unique<Elaborator>(sources_, *trial_, options_);
+      shared_->module = shared_->run(file_);
+    } else {
+      shared_->elaborateModelOnly();
+      shared_->lintInstances();
+    }
+    if (shared_->module && !trial_->hasErrors() && !saysMore(*trial_, diags_)) return;
+    shared_.reset();
+    Diagnostics trial(sources_);
+    Elaborator(sources_, trial, options_).run(file_);
+    for (const Diagnostic *d : trial.sorted())
+      if (d->kind == Diag::OpenInput || d->kind == Diag::NotYet) return;
+    if (saysMore(trial, diags_)) Elaborator(sources_, diags_, options_).run(file_);
+  }
+
+ private:
+  Sources &sources_;
+  uint32_t file_;
+  Diagnostics &diags_;
+  ElaborateOptions options_;
+  std::unique_ptr<Diagnostics> trial_; // outlives what reports to it
+  std::unique_ptr<Elaborator> shared_;
+};
+} // namespace
 
 std::unique_ptr<ir::Module> elaborate(Sources &sources, uint32_t file, Diagnostics &diags,
                                       const ElaborateOptions &options) {
-  Elaborator e(sources, diags, options);
+  auto owner = std::make_unique<Elaborator>(sources, diags, options);
+  Elaborator &e = *owner;
+  if (options.messagesOnly) { // the process ends with the messages: freeing takes a tenth of it
+    static auto &kept = *new std::vector<std::unique_ptr<Elaborator>>;
+    kept.push_back(std::move(owner));
+  }
   auto module = e.run(file);
   bool more = (options.everyModel || diags.hasErrors()) && options.model.empty() && !e.aborted;
   if (!more || !e.user) return module;
   // A mistake in one place keeps no other from being seen.
+  EachAlone alone(sources, file, diags, options);
   for (const Top *top : e.user->tree->tops) {
     if (top->kind != TopKind::Decl || top->broken || diags.full()) continue;
     const auto &d = as<Decl>(*top);
     bool reached = d.declKind != DeclKind::Model ||
                    std::any_of(e.everApplied.begin(), e.everApplied.end(),
                                [&](const Instance *i) { return i->decl == &d; });
-    if (!reached) elaborateAlone(sources, file, diags, options, std::string(d.name.text));
+    if (!reached) alone.look(std::string(d.name.text));
   }
   return diags.hasErrors() ? nullptr : std::move(module);
 }
@@ -75,7 +118,8 @@ Diagnostic &Elaborator::error(Span span, Diag kind, const std::vector<std::strin
     };
     while (f && within(f->callSpan)) f = f->parent;
     bool nested = f && f->parent && f->parent->parent && f->callSpan.valid();
-    if (nested && !isLibrary(f->callSpan)) d.label(f->callSpan, "in `" + f->name + "`, called from here");
+    if (nested && !isLibrary(f->callSpan))
+      d.label(f->callSpan, "in `" + f->name + "`, called from here");
     return d;
   }
   std::vector<std::string> way;
@@ -160,7 +204,8 @@ std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
   if (train && options.model.empty()) {
     std::vector<std::string> names;
     auto blocks = chosenBlocks(names);
-    bool whole = std::none_of(blocks.begin(), blocks.end(), [](const Train *t) { return t->broken; });
+    bool whole =
+        std::none_of(blocks.begin(), blocks.end(), [](const Train *t) { return t->broken; });
     for (size_t i = 0; whole && i < blocks.size(); ++i) elaborateTrain(*blocks[i], names[i]);
     if (!whole) elaborateModelOnly();
     orderFunctions(*module);
@@ -176,6 +221,7 @@ std::unique_ptr<ir::Module> Elaborator::run(uint32_t file) {
   if (ir::Meta initial = initialMeta(); !initial.asList()->empty())
     module->meta["initial"] = std::move(initial);
   if (diags.hasErrors() || aborted) return nullptr;
+  if (options.messagesOnly) return std::move(module);
   std::string broken = ir::verify(*module);
   NNC_CHECK(broken.empty(), "elaboration made a broken module: " + broken);
   return std::move(module);

@@ -216,8 +216,11 @@ bool Elaborator::updateWeights(Instance &opt, std::vector<WeightPair> &pairs, Sp
     if (clipped.isPoison()) return false;
     if (clipped.kind == Kind::List) gradients = clipped.list();
   }
+  std::set<std::string> seen; // types: weights of one type get the same text
   for (size_t i = 0; i < pairs.size(); ++i) {
     Weight &w = *pairs[i].weight;
+    const bool isPlain = options.messagesOnly && gates[i].isNone() && w.constraint.isNone();
+    if (isPlain && !seen.insert(show(w.type)).second) continue;
     {
       Restore<ir::ValueId> gate(pass->gate, pass->gate);
       if (!gates[i].isNone()) {

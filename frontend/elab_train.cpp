@@ -684,7 +684,9 @@ void Elaborator::elaborateTrain(const Train &train, const std::string &name) {
   } else if (!buildStep(plan, false) || !buildStep(plan, true)) {
     return;
   }
-  if (plan.model && !buildPredict(&plan, *plan.model, plan.batchSize)) return;
+  // Short forms apply the model in eval_step as prediction does.
+  const bool isSame = options.messagesOnly && !train.step && !plan.find("predict");
+  if (plan.model && !isSame && !buildPredict(&plan, *plan.model, plan.batchSize)) return;
   buildMetricsResult(plan);
   closePass();
   if (asksAdapting) buildAdapt(plan);

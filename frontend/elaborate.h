@@ -38,6 +38,8 @@ struct ElaborateOptions {
   std::string model;         // this model alone, whatever is trained
   bool everyModel = false;   // look for mistakes also in models that nothing trains or applies
   bool declarationsOnly = false; // a file of declarations is fine: it is there to be imported
+  // The messages are all that is wanted: what cannot bring new ones is left out of the module.
+  bool messagesOnly = false;
   Recorder *recorder = nullptr;
 };
 

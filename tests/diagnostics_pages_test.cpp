@@ -27,8 +27,10 @@ struct Checked {
   Sources sources;
   Diagnostics diags{sources};
   bool compiled;
-  Checked(const std::string &name, const std::string &text, bool declarationsOnly = true) {
+  Checked(const std::string &name, const std::string &text, bool declarationsOnly = true,
+          bool messagesOnly = false) {
     ElaborateOptions options;
+    options.messagesOnly = messagesOnly;
     options.declarationsOnly = options.everyModel = declarationsOnly;
     compiled = elaborate(sources, sources.add(name, text), diags, options) != nullptr;
   }
@@ -137,6 +139,7 @@ TEST_CASE("golden mistakes get exactly these messages", "[diagnostics]") {
     fs::path golden = fs::path(path).replace_extension(".err");
     // Places within the library move with its text.
     std::string found = program.diags.render(), text;
+    CHECK(Checked(path.filename(), readText(path), true, true).diags.render() == found);
     for (size_t at = 0; at < found.size();) {
       size_t dot = found.find(".nn:", at);
       size_t begin = dot == found.npos ? found.npos : found.find_last_of(" `", dot) + 1;

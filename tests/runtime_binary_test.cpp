@@ -518,7 +518,7 @@ TEST_CASE("runtime: bad data is one clear error and leaves old weights alone", "
   csv("a\n1\n", "line.csv:1: there is no column 2 (index 1, for `x`): the header has 1");
   csv("a;b;c;y\n1;2;3;4\n",
       "line.csv:1: expected commas between the columns, found `;`: `a;b;c;y`");
-  csv("a\tb\n1\t2\n", "line.csv:1: expected commas between the columns, found tabs: `a\tb`");
+  csv("a\tb\n1\t2\n", "line.csv:1: expected commas between the columns, found tabs: `a?b`");
   csv("a,b,c,y\n1,2,3,4\n", "1 rows are too few for a validation split of 0.2");
   auto images = [&](const std::string &bytes, const std::string &expected) {
     w.write("images.idx.gz", bytes);

@@ -224,7 +224,12 @@ TEST_CASE("tool: data files as they are now", "[tool]") {
   silent();
   w.write("points.csv", "a,b,yy\n1,2,3\n");
   warns("`points.csv`, as it is now, has no column `y`");
-  warns("did you mean `yy`?");
+  std::string priced = kModel;
+  priced.replace(priced.find("\"y\""), 3, "\"prise\"");
+  w.write("m.nn", priced);
+  w.write("points.csv", "a,b,price\n1,2,3\n");
+  warns("did you mean `price`?");
+  w.write("m.nn", kModel);
   w.write("points.csv", "y\n1\n");
   warns("`points.csv`, as it is now, has no column 1");
   w.write("points.csv", "a;b;y\n1;2;3\n");

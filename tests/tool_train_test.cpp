@@ -551,8 +551,8 @@ TEST_CASE("train: several blocks, one without data, one that adapts first", "[to
   // Other commands take the last block, or the one that is named.
   CHECK(w.must("./pair predict --limit 1 --verbose 0") == "y\n-55\n"); // (0 - 66 / 12) * 10
   CHECK(w.must("./pair predict clf --limit 1") == "y\n-55\n");
-  CHECK(w.must("./pair evaluate auto") == "Training: loss: 10.0000\n");
-  CHECK_THAT(w.must("./pair evaluate clf --verbose 0"), Contains("Training: loss: "));
+  CHECK(w.must("./pair evaluate auto") == "Test: loss: 10.0000\n");
+  CHECK_THAT(w.must("./pair evaluate clf --verbose 0"), Contains("Validation: loss: "));
   CHECK_THAT(w.must("./pair summary"), Contains("Model: \"clf\"") && Contains("dense (Dense)"));
   CHECK_THAT(w.must("./pair summary auto"), Contains("Model: \"auto\"") && !Contains("dense"));
   CHECK_THAT(w.must("./pair --about"), Contains("trains   auto, clf"));
