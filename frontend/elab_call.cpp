@@ -161,6 +161,16 @@ static std::string countOf(size_t n, const char *what) {
   return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
 }
 
+/// A hyper-parameter where the tensors stand, or the other way round.
+static void wrongList(Elaborator &e, const GivenArg &a, const std::string &callee, bool inStatics) {
+  const std::string name(a.name);
+  e.error(a.nameSpan, Diag::WrongList, {name, inStatics ? "second" : "first", callee})
+      .help(inStatics ? "tensors are given where it is applied: `" + callee + "(...)(x, " + name +
+                            " = ...)`"
+                      : "hyper-parameters stand in the first list: `" + callee + "(..., " + name +
+                            " = ...)(x)`");
+}
+
 BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &args, Span span,
                                const std::string &callee, const ParamList *otherList, FileScope *) {
   BoundArgs out;
@@ -210,7 +220,7 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
             otherList && std::any_of(otherList->params.begin(), otherList->params.end(),
                                      [&](const Param &p) { return p.name.text == a.name; });
         if (other)
-          error(a.nameSpan, Diag::WrongList, {std::string(a.name), "other", callee});
+          wrongList(*this, a, callee, !params.empty() && params[0].isStatic);
         else {
           auto &d = error(a.nameSpan, Diag::UnknownArgument, {callee, std::string(a.name)});
           hint(d, Foreign::Argument, a.name, names);

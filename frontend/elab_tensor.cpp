@@ -510,6 +510,8 @@ std::string Elaborator::show(const Value &v) const {
       s += (i ? ", " : "") + (t.names.empty() ? "" : t.names[i] + " = ") + show(t.items[i]);
     return "(" + s + ")";
   }
+  case Kind::Data:
+    return v.data().reader.empty() ? describe(v.kind) : "`" + v.data().reader + "(...)`";
   default: return describe(v.kind);
   }
 }

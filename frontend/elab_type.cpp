@@ -837,8 +837,8 @@ bool InputDims::run() {
   for (size_t i = 0; i < t.dims.size(); ++i) {
     const Item &item = t.dims[i];
     std::string_view name = nameOf(item);
-    if (i == 0 && item.value->kind == ExprKind::None) {
-      e.error(item.value->span, Diag::NotInt, {"none"})
+    if (i == 0 && (item.value->kind == ExprKind::None || name == "None")) {
+      e.error(item.value->span, Diag::NotInt, {e.text(item.value->span)})
           .help("the size that differs from batch to batch is `batch`")
           .fix("batch");
       return false;

@@ -205,6 +205,10 @@ class Reporter {
     else if (here() == "." && (method == "evaluate" || method == "predict" || method == "summary" ||
                                method == "save"))
       d.help("the compiled program does that: `./model " + std::string(method) + "`");
+    else if (here() == "." && method == "adapt")
+      d.help("a layer that adapts to the training data does so by itself, before the first step");
+    else if (here() == "." && (method == "load_weights" || method == "load"))
+      d.help("`load(\"m.safetensors\", M())` is the model `M` with weights that training saved");
     else if (here() == "." && method == "add")
       d.help("layers follow one another in a body: `x |> Dense(300) |> Dense(10)`");
     else
