@@ -162,13 +162,15 @@ static std::string countOf(size_t n, const char *what) {
 }
 
 /// A hyper-parameter where the tensors stand, or the other way round.
-static void wrongList(Elaborator &e, const GivenArg &a, const std::string &callee, bool inStatics) {
-  const std::string name(a.name);
+static void wrongList(Elaborator &e, const GivenArg &a, const std::string &callee, bool inStatics,
+                      const ParamList &other) {
+  const std::string name(a.name), first(other.params[0].name.text);
+  const std::string tensors = first == name ? name : first + ", " + name + " = ...";
   e.error(a.nameSpan, Diag::WrongList, {name, inStatics ? "second" : "first", callee})
-      .help(inStatics ? "tensors are given where it is applied: `" + callee + "(...)(x, " + name +
-                            " = ...)`"
-                      : "hyper-parameters stand in the first list: `" + callee + "(..., " + name +
-                            " = ...)(x)`");
+      .help(inStatics
+                ? "tensors are given where it is applied: `" + callee + "(...)(" + tensors + ")`"
+                : "hyper-parameters stand in the first list: `" + callee + "(..., " + name +
+                      " = ...)(x)`");
 }
 
 BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &args, Span span,
@@ -220,7 +222,7 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
             otherList && std::any_of(otherList->params.begin(), otherList->params.end(),
                                      [&](const Param &p) { return p.name.text == a.name; });
         if (other)
-          wrongList(*this, a, callee, !params.empty() && params[0].isStatic);
+          wrongList(*this, a, callee, !params.empty() && params[0].isStatic, *otherList);
         else {
           auto &d = error(a.nameSpan, Diag::UnknownArgument, {callee, std::string(a.name)});
           hint(d, Foreign::Argument, a.name, names);

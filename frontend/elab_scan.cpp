@@ -216,8 +216,8 @@ bool Loop::slice(const ScanBind &b, const Value &v) {
     auto &d = e_.error(b.value->span, Diag::ScanLength,
                        {e_.text(b.value->span), e_.show(n), e_.text(first.bind->value->span),
                         std::to_string(length_)});
-    if (Span p = e_.originOf(first.whole, first.axis); p.valid())
-      d.label(p, std::to_string(length_) + " comes from here");
+    e_.labelSize(d, s.whole, s.axis);
+    e_.labelSize(d, first.whole, first.axis);
     return false;
   }
   length_ = n.b;
