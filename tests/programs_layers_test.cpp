@@ -553,7 +553,7 @@ TEST_CASE("the U-Net finds squares; sizes that do not halve are an error that na
   data(12);
   const std::string text = w.build("unet", true);
   CHECK_THAT(text,
-             Contains("unet.nn:12") && Contains("[batch, 3, 4, ") && Contains("[batch, 2, 4, "));
+             Contains("unet.nn:13") && Contains("[batch, 3, 4, ") && Contains("[batch, 2, 4, "));
 }
 
 TEST_CASE("the autoencoder's step learns squares", "[programs]") {
