@@ -562,6 +562,19 @@ void Elaborator::buildMetricsResult(TrainPlan &plan) {
 
 // --- prediction and the whole --------------------------------------------------------------------
 
+/// The sizes of the names in the types of a model's inputs, where a written-out step applied it.
+static void namedSizes(const Instance &model,
+                       std::map<std::string, std::pair<int64_t, std::string>, std::less<>> &out) {
+  for (const Param &p : model.decl->params.back()->params)
+    for (auto &[input, type] : model.given) {
+      if (input != p.name.text || !p.type || p.type->kind != TypeKind::Tensor) continue;
+      const std::vector<Item> &dims = as<TensorType>(*p.type).dims;
+      for (size_t i = 1; i < dims.size() && dims.size() == type.dims.size(); ++i)
+        if (!dims[i].spread && dims[i].value->kind == ExprKind::Name && type.dims[i].isConst())
+          out.try_emplace(std::string(as<NameExpr>(*dims[i].value).name), type.dims[i].b, input);
+    }
+}
+
 bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
   Pass &p = openPass((plan ? plan->prefix : std::string()) + "predict", batch, false);
   Span span = plan ? plan->train->span : model.span;
@@ -576,7 +589,8 @@ bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
     if (m.kind != Kind::Instance)
       return fail(at2, Diag::KeyValue, {"predict", "a model or layer", show(m)}), false;
     Values values;
-    const auto sizes = std::move(sizeOf);
+    auto sizes = std::move(sizeOf);
+    namedSizes(model, sizes);
     Restore<const decltype(sizeOf) *> lent(trainedSizes, &sizes);
     if (!modelInputs(*m.instance, inputs) || !addInputs(inputs, values)) return false;
     y = applyInstance(*m.instance, asArgs(inputs, values), at2);

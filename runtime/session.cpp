@@ -182,7 +182,7 @@ static Json folder_size(const NncTensor &input, const char *path) {
 }
 
 // An input of `predict` that the model's data does not give is read from what --data names for it:
-// bytes are rows of a text, images may be those of a folder, else the name of the file tells.
+// integers are rows of a text, images may be those of a folder, else the name of the file tells.
 static bool bind_input(Session &s, DataGroup &group, const DataOption &option) {
   const NncFunction *predict =
       s.options.command == Command::Predict ? find_function(s, "predict") : nullptr;
@@ -197,7 +197,7 @@ static bool bind_input(Session &s, DataGroup &group, const DataOption &option) {
     Json range = s.block.get("predict").get("ranges").get(input.name);
     spec.has_range = range.count() == 2;
     if (spec.has_range) spec.low = range[0].as_integer(0), spec.high = range[1].as_integer(0);
-    if (input.dtype == NNC_U8 && input.rank == 2 && !names_reader(option.path)) {
+    if (!dtype_info(input.dtype).floating && input.rank == 2 && !names_reader(option.path)) {
       spec.reader = "text";
       spec.window = spec.stride = input.dims[1].b;
     }

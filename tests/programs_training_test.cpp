@@ -358,6 +358,22 @@ TEST_CASE("programs: a trained transformer continues its prompt", "[programs]") 
              Contains("reads what the data does not give from `--data prompt=PATH`"));
 }
 
+TEST_CASE("programs: what a step averages writes text", "[programs]") {
+  Place p;
+  p.write("shakespeare.txt", madeUpText());
+  Changes changes = kSmallGpt;
+  changes.insert(changes.end(),
+                 {{"257", "17"},
+                  {"import \"gpt.nn\"", "import \"generate.nn\" as g\nimport \"gpt.nn\""},
+                  {"train m {", "train m {\n  predict = g.Generate(ema, 20)"}});
+  p.compile("step", program("clipping_ema", changes));
+  p.run("./step");
+  // The length of the prompt is that of the rows that the step gives `m`.
+  const auto rows = p.table(p.run("./step predict --data prompt=shakespeare.txt"));
+  REQUIRE(rows.size() == 8 * 17 / 16);
+  CHECK(rows[0].size() == 20);
+}
+
 TEST_CASE("programs: what predicts takes other inputs than what is trained", "[programs]") {
   Place p;
   p.write("tokens.npy", npy("<i4", {4, 3}, {0, 1, 2, 1, 2, 0, 2, 0, 1, 0, 1, 2}));
@@ -379,6 +395,8 @@ TEST_CASE("programs: what predicts takes other inputs than what is trained", "[p
   REQUIRE(y.size() == 4);
   for (size_t i = 0; i < 4; ++i)
     CHECK(y[i].at(1) == Approx(double(i + 1) * y[i].at(0)).epsilon(1e-5));
+  p.write("again.txt", std::string("\0\1\2\1\2\0\2\0\1\0\1\2", 12)); // as bytes
+  CHECK(p.table(p.run("./own predict --data again=again.txt --data scale=scale.csv")) == y);
   CHECK_THAT(p.run("./own predict --data again=wrong.npy --data scale=scale.csv", true),
              Contains("expected a value in [0, 3), found 3"));
 }
