@@ -237,7 +237,8 @@ Pass &Elaborator::openPass(const std::string &name, int64_t batch, bool training
 
 /// What was written leaves the function; in `init` everything that has a value.
 void Elaborator::closePass() {
-  for (Weight *w : pass->written) pass->b.result(w->path, pass->current.at(w), true);
+  for (Weight *w : pass->written)
+    pass->b.result(w->path, keptRows(*w, pass->current.at(w)), true);
 }
 
 } // namespace nnc::fe

@@ -90,6 +90,7 @@ struct Pass {
   std::vector<std::pair<Weight *, std::pair<ir::ValueId, ir::ValueId>>> weightParams; // there, here
   std::unordered_map<int32_t, ir::ValueId> masks;          // by value; invalid: said to be none
   std::unordered_map<const Weight *, ir::ValueId> current; // content now
+  std::unordered_map<const Weight *, ir::ValueId> kept; // states of rows: all that is kept, before
   std::vector<Weight *> written;                           // in order of the first write
   std::unordered_set<const Weight *> writtenSet;
   // The values of params that were read, which derivatives by weights are of. What is stored in a
@@ -511,6 +512,8 @@ class Elaborator {
   Value storedWeight(Weight &w);
   void writeWeight(Weight &w, const Value &v, bool stop);
   Value gated(const Value &v, const Value &old);
+  Value rowsOfBatch(Weight &w, Value kept);
+  ir::ValueId keptRows(const Weight &w, ir::ValueId v);
   static std::string snakeCase(std::string_view kind);
   void collect(Instance &root, std::vector<Instance *> &out);
   Value lossesOf(Instance &root);

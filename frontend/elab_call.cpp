@@ -334,7 +334,14 @@ Value Elaborator::callWith(const Value &callee, Values values, Span span) {
     a.span = span;
     args.push_back(std::move(a));
   }
-  return call(callee, std::move(args), span, callee.obj.get());
+  // What the call makes is found again in the next pass by this key, so it is made of the text.
+  const void *what = callee.obj.get();
+  if (callee.kind == Kind::Instance) what = callee.instance;
+  if (callee.kind == Kind::Function && callee.function().decl) what = callee.function().decl;
+  if (callee.kind == Kind::Function && callee.function().lambda) what = callee.function().lambda;
+  const uint64_t place = (uint64_t(span.file) << 32 | span.begin) * 0x9e3779b97f4a7c15ull;
+  return call(callee, std::move(args), span,
+              reinterpret_cast<const void *>(reinterpret_cast<uintptr_t>(what) ^ place));
 }
 
 /// Adds the arguments that were given before; those given now win.

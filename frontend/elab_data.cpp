@@ -569,6 +569,12 @@ static void readNumbers(Elaborator &e, Elaborator::TrainPlan &plan) {
   positiveInt(e, plan, "seed", 0, plan.seed);
   positiveInt(e, plan, "steps_per_epoch", 1, steps);
   if (const Value *v = plan.find("steps_per_epoch")) plan.stepsPerEpoch = *v;
+  if (const Value *v = plan.find("shuffle")) {
+    if (v->kind == Kind::Bool)
+      plan.shuffle = v->b;
+    else
+      e.fail(plan.span("shuffle"), Diag::KeyValue, {"shuffle", "a bool", e.show(*v)});
+  }
   readPrecision(e, plan);
   if (const Value *v = plan.find("weights")) {
     if (v->kind == Kind::String && !isForeignWeights(v->string()))

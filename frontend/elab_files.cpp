@@ -253,14 +253,6 @@ static bool bindsName(const Block &block, std::string_view name) {
   return false;
 }
 
-namespace {
-
-// Names that the language and its library will have: said to be missing rather than misspelt.
-const char *const kLater[] = {
-    "StringLookup", "TextVectorization", "CTC", "Circle"};
-
-} // namespace
-
 /// Whether a syntax error kept the declaration of this name out of the tree.
 static bool lostByParser(const FileScope &scope, std::string_view name) {
   auto lost = [&](const FileScope &s) { return s.tree->cutOff || s.tree->lost.contains(name); };
@@ -288,8 +280,6 @@ Value Elaborator::lookup(std::string_view name, Span span) {
       }
   for (const char *never : {"vmap", "while_loop", "beam_search", "ragged"})
     if (name == never) return fail(span, Diag::OutOfScope, {"`" + std::string(name) + "`"});
-  for (const char *later : kLater)
-    if (name == later) return fail(span, Diag::NotYet, {"`" + std::string(name) + "`"});
   if (lostByParser(*frame->file, name)) return {};
   hintName(error(span, Diag::UnknownName, {std::string(name)}), name);
   // Once per body: further uses follow from the first.

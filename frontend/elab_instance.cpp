@@ -392,14 +392,53 @@ Value Elaborator::storedWeight(Weight &w) {
   } else {
     if (pass->isInit) return fail(Diag::ForeignTensor);
     if (pass->outer) return bodyWeight(w);
-    ir::V v = pass->b.param(uniqueName(w.name), w.type, w.path);
-    pass->current.emplace(&w, v.id);
-    value = wrap(v.id);
+    ir::V v = pass->b.param(uniqueName(w.name), w.keptType(), w.path);
+    value = w.rows ? rowsOfBatch(w, wrap(v.id)) : wrap(v.id);
+    if (value.isPoison()) return {};
+    pass->current.emplace(&w, value.id);
     setOrigins(value, w.origins);
-    if (w.kind == WeightKind::Param) pass->reads[&w].push_back(v.id);
+    if (w.kind == WeightKind::Param) pass->reads[&w].push_back(value.id);
   }
   value.weight = &w;
   return value;
+}
+
+/// The first rows of what is kept: as many as the batch has.
+Value Elaborator::rowsOfBatch(Weight &w, Value kept) {
+  if (pass->b.f.batch > w.rows)
+    return fail(Diag::WeightRows,
+                {w.name, std::to_string(w.rows), std::to_string(pass->b.f.batch)});
+  pass->kept.emplace(&w, kept.id);
+  for (size_t k = 0; k < w.type.dims.size(); ++k) {
+    if (w.type.dims[k].isConst()) continue;
+    Value i = emit(ir::Op::iota_, {}, ir::IotaAttr{0, {ir::DType::i32, {w.type.dims[k]}}});
+    kept = emit(ir::Op::gather_, {kept.id, i.id}, ir::GatherAttr{int64_t(k)});
+  }
+  return kept;
+}
+
+/// What is kept when the batch's rows have become v: the rows behind them stay. (A gather takes the
+/// last row for those that v lacks.)
+ir::ValueId Elaborator::keptRows(const Weight &w, ir::ValueId id) {
+  auto old = pass->kept.find(&w);
+  if (old == pass->kept.end()) return id;
+  Value v = Value::of(pass, id);
+  const ir::Type whole = w.keptType();
+  const ir::Dims all = whole.dims;
+  Value inside;
+  for (size_t k = 0; k < all.size(); ++k) {
+    const ir::Dim size = w.type.dims[k];
+    if (size.isConst()) continue;
+    Value i = emit(ir::Op::iota_, {}, ir::IotaAttr{0, {ir::DType::i32, {all[k]}}});
+    v = emit(ir::Op::gather_, {v.id, i.id}, ir::GatherAttr{int64_t(k)});
+    Value place = emit(ir::Op::iota_, {}, ir::IotaAttr{int64_t(k), {ir::DType::i32, all}});
+    Value end = broadcastTo(emit(ir::Op::size_, {}, ir::SizeAttr{size}), all);
+    Value in = emit(ir::Op::lt_, {place.id, end.id});
+    inside = inside.isPoison() ? in : emit(ir::Op::and_, {inside.id, in.id});
+  }
+  Value result = emit(ir::Op::select_, {inside.id, v.id, old->second});
+  setName(result, w.name);
+  return result.id;
 }
 
 /// v where stores take place in this step, else what was there.
@@ -443,19 +482,20 @@ bool Elaborator::initialize(Weight &w, const std::function<Value()> &value, Span
   if (v.kind == Kind::Function || v.kind == Kind::Instance) {
     v = toCallable(v, span, &w);
     Values shape;
-    for (size_t i = 0; i < w.type.dims.size(); ++i)
-      shape.push_back(Value::of(w.type.dims[i], w.origins.size() > i ? w.origins[i] : Span{}));
+    const ir::Dims dims = w.keptType().dims;
+    for (size_t i = 0; i < dims.size(); ++i)
+      shape.push_back(Value::of(dims[i], w.origins.size() > i ? w.origins[i] : Span{}));
     v = callWith(v, {Value::list(std::move(shape))}, span);
   }
-  v = fit(v, w.type, span, "the initial value of `" + w.name + "`");
+  v = fit(v, w.keptType(), span, "the initial value of `" + w.name + "`");
   if (v.isPoison()) return false;
   setName(v, w.name);
   writeWeight(w, v, false);
   ir::Meta meta = ir::Meta::dict();
-  meta["kind"] = spelling(w.kind);
+  meta["kind"] = w.rows ? "rows" : spelling(w.kind);
   if (w.kind == WeightKind::Param) meta["trainable"] = w.trainable && !frame->frozen;
   if (w.owner && w.owner->decl) meta["layer"] = w.owner->path;
-  module->persistents.push_back({w.path, w.type, std::move(meta)});
+  module->persistents.push_back({w.path, w.keptType(), std::move(meta)});
   return true;
 }
 
@@ -510,8 +550,9 @@ Value Elaborator::weightType(const ParamStmt &stmt, ir::Type &type, std::vector<
   bool any;
   if (!typeElement(t, type.dtype, any) || !typeDims(t, type.dims, origins)) return {};
   if (!t.element) type.dtype = keptType(*owner(), stmt.isState);
+  const bool mayHaveRows = kindOf(*owner(), stmt.isState) == WeightKind::State;
   for (ir::Dim d : type.dims)
-    if (!d.isConst())
+    if (!d.isConst() && !mayHaveRows)
       return fail(stmt.type->span, Diag::WeightBatch,
                   {std::string(stmt.name.text), show(type.dims)});
   return Value::of(true);
@@ -529,6 +570,8 @@ Weight *Elaborator::newWeight(const ParamStmt &stmt, Instance &inst, ir::Type t,
   int &used = inst.taken[prefix + "/" + name];
   std::string unique = used++ ? name + "_" + std::to_string(used - 1) : name;
   Weight *w = addWeight(prefix + "/" + unique, unique, kind, t, &inst);
+  for (ir::Dim d : w->type.dims)
+    if (!d.isConst()) w->rows = pass->root->b.f.batch;
   w->origins = std::move(origins);
   w->span = stmt.span;
   w->firstUse = userPlace();

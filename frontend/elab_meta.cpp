@@ -86,7 +86,7 @@ static ir::Meta trainMeta(const Elaborator::TrainPlan &plan) {
   t["steps_per_epoch"] =
       plan.stepsPerEpoch.isInt() ? ir::Meta(plan.stepsPerEpoch.integer()) : ir::Meta();
   if (plan.validationSplit > 0) t["validation_split"] = plan.validationSplit;
-  t["shuffle"] = true;
+  t["shuffle"] = plan.shuffle;
   t["seed"] = plan.seed;
   t["callbacks"] = ir::Meta::list();
   for (const DataObj &c : plan.callbacks) t["callbacks"].push(c.meta);

@@ -276,7 +276,8 @@ void Elaborator::evalAssign(const AssignStmt &stmt) {
   if (v.isPoison()) return;
   bool isState = w.kind == WeightKind::State;
   const bool adapts = pass->isAdapting && underAdapting && isState;
-  if (!adapts && !pass->training && w.kind != WeightKind::Metric) return; // only in training
+  const bool isOfRows = w.rows && !pass->isAdapting; // goes on in every pass over data
+  if (!adapts && !isOfRows && !pass->training && w.kind != WeightKind::Metric) return;
   writeWeight(w, v, isState);
   setName(Value::of(pass, pass->current.at(&w)), w.name);
 }

@@ -617,6 +617,8 @@ bool Elaborator::buildPredict(TrainPlan *plan, Instance &model, int64_t batch) {
     p.b.result(name, v.id);
     predictOutputs.push_back(name);
   }
+  for (Weight *w : p.written) // what goes on from batch to batch
+    if (w->rows) p.b.result(w->path, keptRows(*w, p.current.at(w)), true);
   return !diags.hasErrors();
 }
 

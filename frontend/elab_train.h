@@ -60,6 +60,7 @@ struct Elaborator::TrainPlan {
   std::shared_ptr<DataObj> data, validation, test;
   double validationSplit = 0;
   int64_t batchSize = 32, epochs = 1, seed = 0;
+  bool shuffle = true;
   Value stepsPerEpoch = Value::none();
   std::string weightsFile;
   std::vector<DataObj> callbacks;

@@ -145,7 +145,8 @@ static bool namedWeights(Elaborator &e, const Value &of, Span span,
     };
     for (Instance *inst : all)
       for (Weight *w : inst->weights) {
-        const bool kept = w->kind == WeightKind::Param || (withState && w->kind == WeightKind::State);
+        const bool kept = w->kind == WeightKind::Param ||
+                          (withState && w->kind == WeightKind::State && !w->rows);
         if (!kept || !seen.insert(w).second) continue;
         out.emplace_back(isOwn(*w) ? w->path.substr(prefix.size())
                          : of.kind == Kind::List ? w->path

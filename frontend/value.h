@@ -169,11 +169,19 @@ struct Weight {
   WeightKind kind = WeightKind::Param;
   Instance *owner = nullptr;
   ir::Type type;
+  // State of the rows of a batch, if not 0: `type` has sizes with `batch`, kept is room for this many
+  // rows. It begins anew with every pass over the data.
+  int64_t rows = 0;
   std::vector<Span> origins; // where each dimension was fixed
   Span span;                 // the declaration
   Span firstUse;             // the application that made it
   bool trainable = true;
   Value regularizer, constraint; // none if there is none
+  ir::Type keptType() const {     // of the persistent value
+    ir::Type t = type;
+    for (ir::Dim &d : t.dims) d = ir::Dim(d.at(rows));
+    return t;
+  }
 };
 
 /// A layer, model, metric or optimizer with its statics bound. Identity is the pointer.

@@ -133,7 +133,8 @@ enum NncTensorKind {
   NNC_TENSOR_STATE,  // kept and saved, not trained (moving statistics)
   NNC_TENSOR_SLOT,   // optimizer state
   NNC_TENSOR_METRIC, // zeroed at the start of each epoch and evaluation; never saved
-  NNC_TENSOR_HOST    // scalar the runtime may write between steps (learning rate)
+  NNC_TENSOR_HOST,   // scalar the runtime may write between steps (learning rate)
+  NNC_TENSOR_ROWS    // state of a batch's rows: as after `init` at the start of each pass; never saved
 };
 
 // A step program. Known names: "init" (no inputs; writes initial values), "train_step",

@@ -139,7 +139,7 @@ struct Backup : Callback {
   void add_metrics(const Program &program, Array<Extra> &extras) const {
     for (int64_t i = 0; i < program.model->tensor_count; i++) {
       const NncTensor &t = program.model->tensors[i];
-      if (t.kind == NNC_TENSOR_METRIC)
+      if (t.kind == NNC_TENSOR_METRIC || t.kind == NNC_TENSOR_ROWS)
         extras.push({text("nnc/%s", t.name), program.address(t), t.bytes});
     }
   }

@@ -199,6 +199,7 @@ bool Fit::one_epoch() {
   progress.begin();
   if (step == 0) { // else a backup was made in the middle of this epoch
     zero_metrics(program);
+    reset_rows(session);
     means = StepMeans();
   }
   int64_t first = step;

@@ -66,6 +66,12 @@ template <bool Options::*member> void flag(Options &o, const char *, const char 
   o.*member = true;
 }
 
+void format(Options &o, const char *option, const char *value) {
+  if (!same(value, "csv") && !same(value, "npy") && !same(value, "text"))
+    usage_fail("--%s: expected csv, npy or text, found `%s`", option, value);
+  o.format = value;
+}
+
 void data(Options &o, const char *option, const char *value) {
   const char *equals = strchr(value, '=');
   if (!equals || equals == value || !equals[1])
@@ -101,7 +107,10 @@ constexpr Option table[] = {
     {"log-steps", T, "FILE.csv", "write the metrics of every step (slower)",
      file<&Options::log_steps>},
     {"limit", P, "N", "only the first N rows", count<&Options::limit>},
-    {"output", P, "FILE", "write predictions to FILE.npy or FILE.csv", file<&Options::output>},
+    {"output", P, "FILE", "write predictions to FILE.npy, FILE.csv or FILE.txt",
+     file<&Options::output>},
+    {"format", P, "csv|npy|text", "instead of what FILE's name says; text is bytes as characters",
+     format},
     {"show", P, "", "draw input images with the predicted class", flag<&Options::show>},
     {"verbose", All, "0|1|2", "silent, progress, one line per epoch",
      count<&Options::verbose, 0, 2>},

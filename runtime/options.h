@@ -25,7 +25,7 @@ struct Options {
   int64_t threads = 0; // 0: all cores
   int64_t verbose = 1;
   const char *weights = nullptr, *save = nullptr, *log = nullptr, *log_steps = nullptr;
-  const char *output = nullptr;
+  const char *output = nullptr, *format = nullptr;
   bool no_shuffle = false, show = false, about = false, help = false;
   bool reverse_items = false, shuffle_items = false;
   uint64_t shuffle_items_seed = 0;

@@ -1,9 +1,11 @@
-// The `predict` command: outputs for rows of data, as CSV on the terminal, as a CSV or NPY file, or
-// as pictures with the predicted class.
+// The `predict` command: outputs for rows of data, as CSV or text on the terminal or in a file, as an
+// NPY file, or as pictures with the predicted class.
 //
 //   $ ./classifier predict --limit 1
 //   output_0,output_1,output_2
 //   0.0123,0.9001,0.0876
+//   $ ./writer predict --data prompt=prompt.txt --format text
+//   whom the program is
 #include "runtime/files.h"
 #include "runtime/pictures.h"
 #include "runtime/session.h"
@@ -25,12 +27,14 @@ struct Output {
   }
 };
 
+enum class Format { Csv, Npy, Text };
+
 // Where predictions go.
 struct Sink {
   const char *path; // null: the terminal
-  FILE *stream;     // CSV
+  FILE *stream;     // CSV and text
   OutputFile file;  // if path
-  bool npy;
+  Format format;
 };
 
 Array<Output> make_outputs(const Session &s, const NncFunction &function) {
@@ -77,6 +81,19 @@ void write_csv_row(FILE *stream, const Array<Output> &outputs, int64_t row) {
   fputc('\n', stream);
 }
 
+// A line for each output: its elements are bytes.
+void write_text_row(FILE *stream, const Array<Output> &outputs, int64_t row) {
+  for (const Output &o : outputs) {
+    for (int64_t i = 0; i < o.row_elements; i++) {
+      double value = element_as_double(o.tensor->dtype, o.element(row, i));
+      if (!(value >= 0 && value < 256))
+        fail("--format text: `%s` has the element %.9g, which is no byte", o.tensor->name, value);
+      fputc(int(value), stream);
+    }
+    fputc('\n', stream);
+  }
+}
+
 void write_npy_header(Sink &sink, const Output &output, int64_t rows) {
   static const char *descr[] = {"<f4", "<f8", "<f4", "<f2", "<i8", "<i4", "<u4", "|u1", "|b1"};
   const NncTensor &t = *output.tensor;
@@ -107,22 +124,36 @@ void write_npy_rows(Sink &sink, const Output &output, int64_t n) {
   }
 }
 
+// What --format says, else the name of the file, else CSV.
+Format format_of(const Options &o) {
+  const char *format = o.format ? o.format : "csv";
+  if (o.output && !o.format) {
+    if (ends_with(o.output, ".npy"))
+      format = "npy";
+    else if (ends_with(o.output, ".txt"))
+      format = "text";
+    else if (!ends_with(o.output, ".csv"))
+      usage_fail("--output: expected a name ending in .csv, .npy or .txt, found `%s`", o.output);
+  }
+  if (same(format, "npy") && !o.output) usage_fail("--format npy: name a file with --output");
+  return same(format, "npy") ? Format::Npy : same(format, "text") ? Format::Text : Format::Csv;
+}
+
 Sink open_sink(const Session &s, const Array<Output> &outputs, int64_t rows) {
-  Sink sink{s.options.output, stdout, {}, false};
+  Sink sink{s.options.output, stdout, {}, format_of(s.options)};
+  if (sink.format == Format::Npy && outputs.count > 1)
+    usage_fail("--output: an NPY file holds one array, the model has %zu outputs: write a .csv",
+               outputs.count);
+  for (const Output &o : outputs)
+    if (sink.format == Format::Text && dtype_info(o.tensor->dtype).floating)
+      fail("--format text: the output `%s` has elements of type %s, text has bytes",
+           o.tensor->name, dtype_info(o.tensor->dtype).name);
   if (sink.path) {
-    sink.npy = ends_with(sink.path, ".npy");
-    if (!sink.npy && !ends_with(sink.path, ".csv"))
-      usage_fail("--output: expected a name ending in .csv or .npy, found `%s`", sink.path);
-    if (sink.npy && outputs.count > 1)
-      usage_fail("--output: an NPY file holds one array, the model has %zu outputs: write a .csv",
-                 outputs.count);
     sink.file = begin_file(sink.path);
     sink.stream = sink.file.stream;
   }
-  if (sink.npy)
-    write_npy_header(sink, outputs[0], rows);
-  else
-    write_csv_header(sink.stream, outputs);
+  if (sink.format == Format::Npy) write_npy_header(sink, outputs[0], rows);
+  if (sink.format == Format::Csv) write_csv_header(sink.stream, outputs);
   return sink;
 }
 
@@ -198,6 +229,8 @@ int predict(Session &s) {
   const NncFunction &function = need_function(s, "predict", "predict");
   if (s.options.show && s.options.output)
     usage_fail("--show draws on the terminal: it does not go with --output");
+  if (s.options.show && s.options.format)
+    usage_fail("--show draws on the terminal: it does not go with --format");
   const char *weights = s.options.weights ? s.options.weights : default_weights(s);
   s.program.model = s.model;
   Dataset data = load_rows(s, function);
@@ -221,10 +254,12 @@ int predict(Session &s) {
     for (Output &o : outputs)
       unpack(*o.tensor, function.batch ? function.batch : 1, s.program.address(*o.tensor),
              o.logical);
-    if (sink.npy) write_npy_rows(sink, outputs[0], n);
-    for (int64_t row = 0; row < n && !sink.npy; row++) {
+    if (sink.format == Format::Npy) write_npy_rows(sink, outputs[0], n);
+    for (int64_t row = 0; row < n && sink.format != Format::Npy; row++) {
       if (s.options.show)
         show_row(show, outputs[0], first + row, row);
+      else if (sink.format == Format::Text)
+        write_text_row(sink.stream, outputs, row);
       else
         write_csv_row(sink.stream, outputs, row);
     }

@@ -249,6 +249,25 @@ const NncFunction &need_function(const Session &s, const char *name, const char 
        *s.block_name ? s.block_name : s.name, command, name);
 }
 
+static void keep_row_states(Session &s) {
+  for (int64_t i = 0; i < s.model->tensor_count; i++) {
+    const NncTensor &t = s.model->tensors[i];
+    if (t.kind != NNC_TENSOR_ROWS) continue;
+    char *first = static_cast<char *>(allocate(size_t(t.bytes)));
+    memcpy(first, s.program.address(t), size_t(t.bytes));
+    s.row_states.push(first);
+  }
+}
+
+void reset_rows(Session &s) {
+  size_t next = 0;
+  for (int64_t i = 0; i < s.model->tensor_count; i++) {
+    const NncTensor &t = s.model->tensors[i];
+    if (t.kind != NNC_TENSOR_ROWS) continue;
+    memcpy(s.program.address(t), s.row_states[next++], size_t(t.bytes));
+  }
+}
+
 void start(Session &s, const char *weights) {
   const Options &o = s.options;
   ProgramOptions options;
@@ -261,6 +280,7 @@ void start(Session &s, const char *weights) {
   options.order_seed = o.shuffle_items_seed;
   s.program = start_program(*s.model, options);
   if (const NncFunction *init = s.program.find("init")) s.program.run(*init, 1);
+  keep_row_states(s);
   if (weights)
     load_weights(s.program, weights);
   else
@@ -295,6 +315,7 @@ Array<Metric> read_metrics(Session &s, const char *prefix) {
 
 bool evaluate_rows(Session &s, Feed &feed, int64_t first, int64_t count, Progress *progress) {
   zero_metrics(s.program);
+  reset_rows(s);
   int64_t calls = feed.call_count(count);
   if (!feed.slots.count) count = feed.batch;
   const uint64_t step = s.program.step;

@@ -30,6 +30,7 @@ struct Session {
   const char *block_name; // "" if there is only one
   int64_t blocks_before = 0; // that this run has trained
   DataGroup training, validation, test;
+  Array<char *> row_states{}; // first contents of the tensors of that kind, in their order
 };
 
 Session make_session(const NncModel &model, Options &&options);
@@ -53,6 +54,8 @@ const NncFunction *find_function(const Session &session, const char *name);
 const NncFunction &need_function(const Session &session, const char *name, const char *command);
 
 void zero_metrics(Program &program);
+// States of rows as they were after `init`.
+void reset_rows(Session &session);
 Array<Metric> read_metrics(Session &session, const char *prefix);
 // Runs eval_step over `count` rows from `first`; false if interrupted.
 bool evaluate_rows(Session &session, Feed &feed, int64_t first, int64_t count, Progress *progress);

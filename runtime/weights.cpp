@@ -27,7 +27,9 @@ void split_names(const char *list, Array<const char *> &names) {
   }
 }
 
-bool is_saved(const NncTensor &t) { return t.kind != NNC_TENSOR_METRIC && t.kind != NNC_TENSOR_IO; }
+bool is_saved(const NncTensor &t) {
+  return t.kind != NNC_TENSOR_METRIC && t.kind != NNC_TENSOR_ROWS && t.kind != NNC_TENSOR_IO;
+}
 bool is_required(const NncTensor &t) {
   return t.kind == NNC_TENSOR_PARAM || t.kind == NNC_TENSOR_STATE;
 }

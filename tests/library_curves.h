@@ -1,4 +1,4 @@
-// Two small models and the formulas of their data and first weights, as make_curves.py in
+// Three small models and the formulas of their data and first weights, as make_curves.py in
 // tests/reference has them. The curves are checked in double by the interpreter (library_curves_test.cpp) and in
 // single precision by compiled code (sample_curves_test.cpp).
 #pragma once
@@ -34,6 +34,17 @@ train Cnn {
   batch_size = 8
 })";
 
+inline const char *const kRnn = R"(
+model Rnn(x: [batch, 6, 3]) -> [batch, 3] {
+  x |> LSTM(5, return_sequences = true) |> Bidirectional(GRU(4)) |> Dense(3)
+}
+train Rnn {
+  data       = npy(x = "x.npy", target = "y.npy")
+  loss       = SparseCategoricalCrossentropy(from_logits = true)
+  optimizer  = Adam(0.01)
+  batch_size = 8
+})";
+
 inline std::vector<double> curveRow(int i, int width) { return wave(width, 1.3 * i); }
 inline double curveLabel(const std::vector<double> &x) { return (x[1] > 0) + (x[3] > 0.5); }
 
@@ -55,7 +66,7 @@ template <class Set> void fillKernels(const ir::Module &m, const Set &set) {
   for (const ir::Persistent &w : m.persistents) {
     const ir::Meta *kind = w.meta.find("kind");
     if (!kind || *kind->asString() != "param") continue;
-    if (w.name.ends_with("/kernel")) {
+    if (w.name.ends_with("kernel")) {
       const int64_t n = ir::elementCount(w.type.dims, 1);
       const double fan = double(n / w.type.dims.back().b);
       set(w, wave(n, k, 0.8 / std::sqrt(fan)));

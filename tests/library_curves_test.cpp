@@ -43,3 +43,15 @@ TEST_CASE("a convolutional network with batch normalization trains as in Keras",
   x.insert(x.end(), second.begin(), second.end());
   checkClose(p.run("predict", 2, {x})[0].data, numbers(*curves.find("cnn_predict")), 1e-5);
 }
+
+TEST_CASE("a recurrent network trains as in Keras", "[library][scan]") {
+  const ir::Meta curves = reference("curves.json");
+  const auto wanted = numbers(*curves.find("rnn"));
+  Program p(kRnn);
+  checkClose(train(p, 18, wanted.size()), wanted, 1e-6);
+  std::vector<double> weights; // after a hundred steps of Adam
+  for (const ir::Persistent &w : p.module->persistents)
+    if (*w.meta.find("kind")->asString() == "param")
+      for (const double v : p.interpreter->persistent(w.name).data) weights.push_back(v);
+  checkClose(weights, numbers(*curves.find("rnn_weights")), 1e-5, 1e-6);
+}

@@ -67,6 +67,65 @@ inline std::string typeText(const std::vector<int64_t> &dims) {
   return text + "]";
 }
 
+/// A case of recurrent.json: a program of the layer's outputs, and one whose training step at rate 1
+/// subtracts from the weights the derivatives of sum(first output ** 2) / batch.
+struct RecurrentCase {
+  std::string predict, train;
+  int64_t n;
+  std::vector<std::vector<double>> inputs; // the training step also takes n zeros
+
+  explicit RecurrentCase(const ir::Meta &c) {
+    const std::string layer = *c.find("nn")->asString();
+    const auto shape = integers(*c.find("input"));
+    auto filled = [](const std::vector<int64_t> &dims, double phase) {
+      int64_t count = 1;
+      for (const int64_t d : dims) count *= d;
+      return wave(count, phase);
+    };
+    n = shape[0];
+    std::string params = "x: " + typeText(shape), args = "x", columns = ", x = \"d.npy\"", states;
+    inputs.push_back(filled(shape, 0));
+    if (const auto mask = numbers(*c.find("mask")); !mask.empty()) {
+      params += ", keep: bool[batch, " + std::to_string(shape[1]) + "]";
+      args += ", mask = keep";
+      columns += ", keep = \"d.npy\"";
+      inputs.push_back(mask);
+    }
+    int k = 0;
+    for (const ir::Meta &s : *c.find("states")->asList()) {
+      const std::string name = "s" + std::to_string(k);
+      params += ", " + name + ": " + typeText(integers(s));
+      columns += ", " + name + " = \"d.npy\"";
+      states += (states.empty() ? "" : ", ") + name;
+      inputs.push_back(filled(integers(s), k++ + 0.3));
+    }
+    if (!states.empty()) args += ", initial_state = [" + states + "]";
+    const std::string call = layer + "(" + args + ")";
+    predict = "model M(" + params + ") { " + call + " }";
+    train = "model M(" + params + ") {\n  y = spread(" + call +
+            ")[0]\n"
+            "  reshape(sum(square(y), axis = [i for i in 1..rank(y)]), [batch, 1])\n}\n"
+            "fn Own()(y_true: [batch, 1], y_pred: [batch, 1]) = y_pred + 0 * y_true\n"
+            "train M {\n  data = npy(target = \"y.npy\"" +
+            columns + ")\n  loss = Own()\n  optimizer = SGD(1.0)\n  batch_size = 3\n}";
+  }
+};
+
+/// A program whose step has derivatives of derivatives of a recurrent layer: a case of
+/// recurrent_steps.json. Inputs are wave(24, 0.9) and wave(3, 0.2), of 3 rows.
+inline std::string secondOrderProgram(const std::string &layer) {
+  return "model Net(x: [batch, 4, 2]) -> [batch, 1] { x |> " + layer +
+         " |> Dense(1) }\nnet = Net()\n"
+         "train net {\n  data = npy(x = \"x.npy\", y = \"y.npy\")\n  batch_size = 3\n"
+         "  step(x: [batch, 4, 2], y: [batch, 1]) {\n"
+         "    slope = sqrt(sum(grad(sum(net(x)), x) ** 2, axis = [1, 2]))\n"
+         "    inner = grad(mean((net(x) - y) ** 2), weights(net))\n"
+         "    fast = weights(net) - 0.1 * inner\n"
+         "    again = mean((net(flip(x, 0), weights = fast) - y) ** 2)\n"
+         "    loss = 10 * mean((slope - 1) ** 2) + again\n"
+         "    minimize loss over net with SGD(0.1)\n    report loss\n  }\n}";
+}
+
 class Program {
  public:
   explicit Program(const std::string &text, ir::Precision precision = ir::Precision::f64) {

@@ -97,6 +97,16 @@ metric MeanIoU2()(y_true: [batch, 2], y_pred: [batch, 2]) -> [] {
   b = IoU(3, [1])(cast(y_true, i32), cast(y_pred, i32))
   a + b + Mean()(y_pred) + Sum()(y_pred)
 })",
+    R"(
+model M(x: [batch, 6, 6, 1], y: [batch, 3], i: i32[batch, 2]) {
+  a, b = MixUp()(x, y)
+  c, d = CutMix()(a, b)
+  e = c |> RandomErasing() |> SpectralNormalization(Conv2D(1, 6)) |> Flatten()
+  f = CategoryEncoding(4)(i) + IntegerLookup([1, 2, 3], output_mode = "multi_hot")(i)
+  g = Discretization([0.0, 1.0, 2.0], output_mode = "count")(y) + Hashing(4, output_mode = "count")(i)
+  h = CTC()(i, reshape(x, [batch, 6, 6]))
+  sum(d) + sum(e) + sum(f) + sum(g) + sum(h)
+})",
 };
 
 } // namespace

@@ -160,28 +160,8 @@ TEST_CASE("penalties and constraints give Keras' values", "[library]") {
 TEST_CASE("recurrent layers give Keras' outputs, states and derivatives", "[library][scan]") {
   for (const ir::Meta &c : cases("recurrent.json")) {
     INFO(textOf(c));
-    const auto shape = integers(*c.find("input"));
-    const int64_t n = shape[0];
-    // The types of the inputs; outputs that are nested are taken apart by the tests of RNN.
-    std::string params = "x: " + typeText(shape), args = "x";
-    std::vector<std::vector<double>> inputs{wave(product(shape), 0)};
-    const auto mask = numbers(*c.find("mask"));
-    if (!mask.empty()) {
-      params += ", keep: bool[batch, " + std::to_string(shape[1]) + "]";
-      args += ", mask = keep";
-      inputs.push_back(mask);
-    }
-    std::string states;
-    for (const ir::Meta &s : *c.find("states")->asList()) {
-      const auto dims = integers(s);
-      const size_t k = inputs.size() - (mask.empty() ? 1 : 2);
-      const std::string name = "s" + std::to_string(k);
-      params += ", " + name + ": " + typeText(dims);
-      states += (states.empty() ? "" : ", ") + name;
-      inputs.push_back(wave(product(dims), double(k) + 0.3));
-    }
-    if (!states.empty()) args += ", initial_state = [" + states + "]";
-    const std::string call = textOf(c) + "(" + args + ")";
+    const RecurrentCase r(c);
+    const int64_t n = r.n;
     auto assign = [&](Program &p) {
       int k = 0;
       for (const ir::Meta &w : *c.find("weights")->asList()) {
@@ -191,28 +171,16 @@ TEST_CASE("recurrent layers give Keras' outputs, states and derivatives", "[libr
       }
     };
 
-    Program p("model M(" + params + ") { " + call + " }");
+    Program p(r.predict);
     assign(p);
-    const auto found = p.run("predict", n, inputs);
+    const auto found = p.run("predict", n, r.inputs);
     const auto &wanted = *c.find("outputs")->asList();
     REQUIRE(found.size() == wanted.size());
     for (size_t i = 0; i < wanted.size(); ++i) checkClose(found[i].data, numbers(wanted[i]));
 
-    // SGD at rate 1 subtracts the derivative.
-    Program t("model M(" + params + ") {\n  y = spread(" + call +
-              ")[0]\n"
-              "  reshape(sum(square(y), axis = [i for i in 1..rank(y)]), [batch, 1])\n}\n"
-              "fn Own()(y_true: [batch, 1], y_pred: [batch, 1]) = y_pred + 0 * y_true\n"
-              "train M {\n  data = npy(target = \"y.npy\"" +
-              [&] {
-                std::string columns;
-                for (const char *name : {"x", "keep", "s0", "s1", "s2", "s3"})
-                  if (params.find(std::string(name) + ":") != std::string::npos)
-                    columns += std::string(", ") + name + " = \"d.npy\"";
-                return columns;
-              }() +
-              ")\n  loss = Own()\n  optimizer = SGD(1.0)\n  batch_size = 3\n}");
+    Program t(r.train);
     assign(t);
+    auto inputs = r.inputs;
     inputs.push_back(std::vector<double>(size_t(n), 0));
     t.run("train_step", n, inputs);
     const auto &gradients = *c.find("gradients")->asList();

@@ -1,7 +1,7 @@
 // Compiled training against Keras: the loss curves of library_curves.h in single precision.
 //
 // Rounding errors grow along a curve, so that the tolerance is that of the first hundred steps of
-// these two models, not of one kernel.
+// these models, not of one kernel.
 #include "ir/passes.h"
 #include "tests/compiled_model.h"
 #include "tests/library_curves.h"
@@ -62,4 +62,8 @@ TEST_CASE("a compiled perceptron trains as in Keras", "[sample]") {
 
 TEST_CASE("a compiled convolutional network trains as in Keras", "[sample]") {
   checkCurve(kCnn, "cnn", {kCurveBatch, 6, 6, 1});
+}
+
+TEST_CASE("a compiled recurrent network trains as in Keras", "[sample][scan]") {
+  checkCurve(kRnn, "rnn", {kCurveBatch, 6, 3});
 }

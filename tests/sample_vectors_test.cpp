@@ -30,8 +30,13 @@ struct Compiled {
   }
 
   ir::Tensor predict(int64_t n, const std::vector<std::vector<double>> &inputs) {
+    return run("predict", n, inputs)[0];
+  }
+
+  std::vector<ir::Tensor> run(const char *function, int64_t n,
+                              const std::vector<std::vector<double>> &inputs) {
     std::vector<ir::Tensor> tensors;
-    const ir::Function &f = *module->find("predict");
+    const ir::Function &f = *module->find(function);
     for (const ir::Param &p : f.params) {
       if (!p.bind.empty()) continue;
       REQUIRE(tensors.size() < inputs.size());
@@ -41,7 +46,28 @@ struct Compiled {
       t.data = inputs[tensors.size()];
       tensors.push_back(std::move(t));
     }
-    return model->run("predict", tensors)[0];
+    return model->run(function, tensors);
+  }
+
+  /// The persistent value whose name ends in `/name`.
+  const ir::Persistent &persistent(const std::string &name) const {
+    const ir::Persistent *found = nullptr;
+    for (const ir::Persistent &v : module->persistents)
+      if (v.name.ends_with("/" + name)) found = &v;
+    INFO(name);
+    REQUIRE(found != nullptr);
+    return *found;
+  }
+  void set(const std::string &name, std::vector<double> values) {
+    const ir::Persistent &v = persistent(name);
+    ir::Tensor t;
+    t.dtype = v.type.dtype;
+    for (const ir::Dim d : v.type.dims) t.dims.push_back(d.b);
+    t.data = std::move(values);
+    model->setPersistent(v.name, t);
+  }
+  std::vector<double> get(const std::string &name) const {
+    return model->persistent(persistent(name).name).data;
   }
 };
 
@@ -105,5 +131,54 @@ TEST_CASE("compiled layers give Keras' values", "[sample]") {
       ++k;
     }
     checkClose(p.predict(n, inputs).data, numbers(*c.find("y")), 1e-5, 2e-6);
+  }
+}
+
+TEST_CASE("compiled recurrent layers give Keras' outputs, states and derivatives", "[sample][scan]") {
+  for (const ir::Meta &c : cases("recurrent.json")) {
+    INFO(textOf(c));
+    const RecurrentCase r(c);
+    const auto &weights = *c.find("weights")->asList();
+    auto name = [&](size_t k) { return *(*weights[k].asList())[0].asString(); };
+    auto initial = [&](size_t k) {
+      return wave(product(integers((*weights[k].asList())[1])), double(k), 0.5);
+    };
+    Compiled p(r.predict);
+    for (size_t k = 0; k < weights.size(); ++k) p.set(name(k), initial(k));
+    const auto found = p.run("predict", r.n, r.inputs);
+    const auto &wanted = *c.find("outputs")->asList();
+    REQUIRE(found.size() == wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i)
+      checkClose(found[i].data, numbers(wanted[i]), 1e-5, 2e-6);
+
+    Compiled t(r.train);
+    for (size_t k = 0; k < weights.size(); ++k) t.set(name(k), initial(k));
+    auto inputs = r.inputs;
+    inputs.emplace_back(size_t(r.n), 0.0);
+    t.run("train_step", r.n, inputs);
+    const auto &gradients = *c.find("gradients")->asList();
+    for (size_t k = 0; k < weights.size(); ++k) {
+      auto moved = initial(k);
+      const auto now = t.get(name(k));
+      for (size_t i = 0; i < moved.size(); ++i) moved[i] -= now[i];
+      checkClose(moved, numbers(gradients[k]), 2e-5, 2e-5);
+    }
+  }
+}
+
+TEST_CASE("compiled derivatives of derivatives of recurrent layers are JAX's", "[sample][scan]") {
+  for (const ir::Meta &c : cases("recurrent_steps.json")) {
+    const std::string name = *c.find("name")->asString();
+    INFO(name);
+    Compiled p(secondOrderProgram(*c.find("layer")->asString()));
+    const std::vector<std::string> weights{name + "/kernel", name + "/recurrent_kernel",
+                                           name + "/bias", "dense/kernel", "dense/bias"};
+    const auto &wanted = *c.find("weights")->asList();
+    for (size_t k = 0; k < weights.size(); ++k)
+      p.set(weights[k], wave(int64_t(numbers(wanted[k]).size()), 0.3 * double(k), 0.5));
+    const auto loss = p.run("train_step", 3, {wave(24, 0.9), wave(3, 0.2)});
+    CHECK(loss[0].data[0] == Approx(number(*c.find("loss"))).epsilon(1e-4));
+    for (size_t k = 0; k < weights.size(); ++k)
+      checkClose(p.get(weights[k]), numbers(wanted[k]), 1e-4, 1e-4);
   }
 }

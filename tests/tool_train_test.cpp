@@ -626,3 +626,91 @@ train clf {
   CHECK(rows(w.must("./pair predict auto --limit 3"))[0].size() == 3);
   CHECK(rows(w.must("./pair predict --limit 3"))[0].size() == 1);
 }
+
+// --- states of rows ------------------------------------------------------------------------------
+
+TEST_CASE("train: states of rows begin anew with every pass over the data", "[tool]") {
+  Workplace w;
+  // Each row of a batch goes on from that row of the batch before, from 1 at first.
+  w.write("d.csv", "x,y\n1,2\n2,3\n3,5\n4,7\n5,10\n");
+  w.compile("running",
+            "layer Running()(x: [batch, 1]) {\n  state total: [batch, 1] = Ones()\n"
+            "  total <- total + x\n  total\n}\n"
+            "model M(x: [batch, 1]) -> [batch, 1] {\n  param w: [] = Zeros()\n  Running()(x) + w\n}\n"
+            "train M {\n  data = csv(\"d.csv\", x = \"x\", target = \"y\")\n"
+            "  validation_data = csv(\"d.csv\", x = \"x\", target = \"y\")\n"
+            "  loss = MeanSquaredError()\n  optimizer = SGD(0.1)\n  batch_size = 2\n  epochs = 3\n"
+            "  shuffle = false\n  callbacks = [CSVLogger(\"log.csv\"), BackupAndRestore(\"b\", "
+            "save_freq = 1, delete_checkpoint = false)]\n}\n");
+  w.must("./running --epochs 2");
+  CHECK(column(w.read("log.csv"), "loss") == std::vector<double>{0, 0});
+  CHECK(column(w.read("log.csv"), "val_loss") == std::vector<double>{0, 0});
+  CHECK_THAT(w.must("./running evaluate"), Contains("loss: 0"));
+  CHECK_THAT(w.must("./running predict"), Contains("2\n3\n5\n7\n10\n"));
+  CHECK(w.read("m.safetensors").find("total") == std::string::npos);
+  // A run that is cut off in the middle of an epoch goes on with the states it had.
+  w.must("rm -r b");
+  w.must("./running --steps 2");
+  w.must("./running");
+  CHECK(column(w.read("log.csv"), "loss") == std::vector<double>{0, 0, 0});
+}
+
+TEST_CASE("train: shuffle = false takes the rows in their order", "[tool]") {
+  Workplace w;
+  w.write("d.csv", "x,y\n1,0\n2,0\n3,0\n4,0\n");
+  auto program = [](const std::string &keys) {
+    return "model M(x: [batch, 1]) -> [batch, 1] {\n  param w: [] = Zeros()\n  x + w\n}\n"
+           "train M {\n  data = csv(\"d.csv\", x = \"x\", target = \"y\")\n"
+           "  loss = MeanSquaredError()\n  optimizer = SGD(0.0)\n  batch_size = 1\n" + keys + "}\n";
+  };
+  w.compile("still", program("  shuffle = false\n"));
+  w.must("./still --log-steps log.csv");
+  CHECK(column(w.read("log.csv"), "loss") == std::vector<double>{1, 4, 9, 16});
+  w.compile("mixed", program("  shuffle = true\n  seed = 1\n"));
+  w.must("./mixed --log-steps log.csv");
+  CHECK(column(w.read("log.csv"), "loss") != std::vector<double>{1, 4, 9, 16});
+}
+
+// --- predictions as text -------------------------------------------------------------------------
+
+TEST_CASE("train: predictions of bytes are text", "[tool]") {
+  Workplace w;
+  w.write("t.txt", "hello world, hi"); // 3 rows of 5 bytes
+  w.compile("shout",
+            "model Guess(x: u8[batch, 5]) -> [batch, 1] { cast(x, f32) |> Dense(1) }\n"
+            "model Shout(x: u8[batch, 5]) {\n  i = cast(x, i32)\n"
+            "  where(i >= 97 and i <= 122, i - 32, i)\n}\n"
+            "guess = Guess()\n"
+            "train guess {\n  data = text(\"t.txt\", x = bytes(5)) |> map(fn(x) = (x = x, target = "
+            "cast(x[:, :1], f32)))\n"
+            "  loss = MeanSquaredError()\n  optimizer = SGD(0.0)\n  predict = Shout()\n}\n");
+  w.must("./shout");
+  CHECK_THAT(w.must("./shout predict --format text"), Catch::Equals("HELLO\n WORL\nD, HI\n"));
+  w.must("./shout predict --output out.txt --limit 2");
+  CHECK(w.read("out.txt") == "HELLO\n WORL\n");
+  w.must("./shout predict --output out.bin --format npy");
+  CHECK(w.read("out.bin").compare(0, 6, "\x93NUMPY") == 0);
+  CHECK_THAT(w.must("./shout predict"), Contains("72,69,76,76,79\n"));
+  CHECK_THAT(w.run("./shout predict --format npy").text, Contains("name a file with --output"));
+  CHECK_THAT(w.run("./shout predict --format txt").text,
+             Contains("--format: expected csv, npy or text, found `txt`"));
+  CHECK_THAT(w.run("./shout predict --output a.tex").text,
+             Contains("expected a name ending in .csv, .npy or .txt, found `a.tex`"));
+  w.compile("wrong",
+            "model Guess(x: u8[batch, 5]) -> [batch, 1] { cast(x, f32) |> Dense(1) }\n"
+            "model Large(x: u8[batch, 5]) { cast(x, i32) * 1000 }\n"
+            "guess = Guess()\n"
+            "train guess {\n  data = text(\"t.txt\", x = bytes(5)) |> map(fn(x) = (x = x, target = "
+            "cast(x[:, :1], f32)))\n"
+            "  loss = MeanSquaredError()\n  optimizer = SGD(0.0)\n  predict = Large()\n}\n");
+  w.must("./wrong");
+  Outcome large = w.run("./wrong predict --format text");
+  CHECK(large.status == 1);
+  CHECK_THAT(large.text, Contains("has the element 104000, which is no byte"));
+  w.compile("floats",
+            "model Guess(x: u8[batch, 5]) -> [batch, 1] { cast(x, f32) |> Dense(1) }\n"
+            "train Guess {\n  data = text(\"t.txt\", x = bytes(5)) |> map(fn(x) = (x = x, target = "
+            "cast(x[:, :1], f32)))\n  loss = MeanSquaredError()\n  optimizer = SGD(0.0)\n}\n");
+  w.must("./floats");
+  CHECK_THAT(w.run("./floats predict --format text").text, Contains("text has bytes"));
+}

@@ -45,6 +45,7 @@ int64_t kindOf(const ir::Persistent &p) {
   if (*text == "slot") return NNC_TENSOR_SLOT;
   if (*text == "metric") return NNC_TENSOR_METRIC;
   if (*text == "host") return NNC_TENSOR_HOST;
+  if (*text == "rows") return NNC_TENSOR_ROWS;
   return NNC_TENSOR_STATE;
 }
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Reference loss curves: two small models trained for 100 steps by Keras (3.15.1) in double.
+"""Reference loss curves: three small models trained for 100 steps by Keras (3.15.1) in double.
 
     python3 make_curves.py          # writes curves.json next to this file
 
 The models' text in .nn stands in tests/library_curves_test.cpp. Weights and batches are formulas:
-kernel k (by place among the trained weights) is wave(phase k, scale 0.8 / sqrt(inputs of a unit)),
+kernel k (recurrent ones too, by place among the trained weights) is wave(phase k, scale 0.8 / sqrt(inputs of a unit)),
 row i of the data is wave(phase 1.3 i), its label counts two conditions on its values.
 """
 import json
@@ -33,9 +33,9 @@ def run(model, x, y, optimizer):
                   loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     for k, v in enumerate(model.trainable_variables):
         name = v.path.split("/")[-1]
-        fan = int(np.prod(v.shape[:-1])) if name == "kernel" else 1
+        fan = int(np.prod(v.shape[:-1])) if name.endswith("kernel") else 1
         values = wave(int(np.prod(v.shape)), phase=k, scale=0.8 / np.sqrt(fan))
-        if name == "kernel":
+        if name.endswith("kernel"):
             v.assign(values.reshape(v.shape))
     losses = []
     for s in range(STEPS):
@@ -61,6 +61,12 @@ curves["cnn"] = run(cnn, x.reshape(-1, 6, 6, 1), y,
 curves["cnn_moving_mean"] = [float(v) for v in np.asarray(cnn.layers[1].moving_mean)]
 curves["cnn_predict"] = [float(v) for v in np.asarray(
     cnn.predict_on_batch(x[:2].reshape(-1, 6, 6, 1))).ravel()]
+
+rnn = keras.Sequential([keras.Input((6, 3)), L.LSTM(5, return_sequences=True),
+                        L.Bidirectional(L.GRU(4)), L.Dense(3)])
+x, y = data(18)
+curves["rnn"] = run(rnn, x.reshape(-1, 6, 3), y, keras.optimizers.Adam(0.01))
+curves["rnn_weights"] = [float(v) for w in rnn.trainable_variables for v in np.asarray(w).ravel()]
 
 with open(os.path.join(HERE, "curves.json"), "w") as out:
     rows = [f'"{name}": [' + ", ".join("%.10g" % v for v in values) + "]"

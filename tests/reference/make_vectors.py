@@ -2,12 +2,14 @@
 """Reference values for the standard library, from Keras (3.15.1) in double precision.
 
     python3 make_vectors.py         # writes *.json next to this file
+    python3 make_vectors.py ctc     # that part alone
 
 A case holds the text of an expression in .nn and what Keras gives for it. Inputs and weights are
 formulas (`wave` below, and in tests/library_vectors_test.cpp), so that only results are stored.
 """
 import json
 import os
+import sys
 
 import numpy as np
 
@@ -680,6 +682,71 @@ def masks():
     write("masks.json", cases)
 
 
+# --- categories, spectral normalization, CTC ------------------------------------------------------
+
+def categories():
+    """Layers of ints or of values between boundaries; `i` is [[3, 1, 4], [1, 5, 0]]."""
+    K = keras.layers
+    i, x = np.array([[3, 1, 4], [1, 5, 0]]), np.array([[-1., .5], [2., 7.]])
+    cases = []
+    for nn, layer, value in [
+            ("CategoryEncoding(6)", K.CategoryEncoding(6), i),
+            ("CategoryEncoding(6, output_mode = \"count\")",
+             K.CategoryEncoding(6, output_mode="count"), np.array([[3, 1, 3], [1, 5, 0]])),
+            ("CategoryEncoding(6, output_mode = \"one_hot\")",
+             K.CategoryEncoding(6, output_mode="one_hot"), i),
+            ("CategoryEncoding(6, output_mode = \"one_hot\")",
+             K.CategoryEncoding(6, output_mode="one_hot"), i[:, :1]),
+            ("Discretization([0.0, 0.5, 3.0])", K.Discretization([0., .5, 3.]), x),
+            ("Discretization([0.0, 0.5, 3.0], output_mode = \"one_hot\")",
+             K.Discretization([0., .5, 3.], output_mode="one_hot"), x),
+            ("Discretization([0.0, 0.5, 3.0], output_mode = \"multi_hot\")",
+             K.Discretization([0., .5, 3.], output_mode="multi_hot"), x)]:
+        y = np.asarray(layer(value))
+        cases.append({"nn": nn, "integers": value.dtype == i.dtype, "input": list(value.shape),
+                      "x": numbers(value), "shape": list(y.shape), "y": numbers(y)})
+    write("categories.json", cases)
+
+
+def spectral():
+    """Output and derivatives of sum(y ** 2) in training, and the vector that is left."""
+    import jax
+    K = keras.layers
+    cases = []
+    for nn, layer, shape in [
+            ("SpectralNormalization(Dense(3))", K.SpectralNormalization(K.Dense(3)), (4, 5)),
+            ("SpectralNormalization(Conv1D(2, 3, use_bias = false), power_iterations = 3)",
+             K.SpectralNormalization(K.Conv1D(2, 3, use_bias=False), power_iterations=3), (2, 5, 2))]:
+        x = keras.ops.array(wave(shape))
+        layer(x)
+        for k, v in enumerate(layer.trainable_variables):
+            v.assign(wave(v.shape, phase=k, scale=0.5))
+        rest = [v.value for v in layer.non_trainable_variables]
+        at = [v.path.split("/")[-1] for v in layer.non_trainable_variables].index("vector_u")
+        rest[at] = keras.ops.array(wave(rest[at].shape, phase=2))
+
+        def loss(values):
+            y, left = layer.stateless_call(values, rest, x, training=True)
+            return keras.ops.sum(y ** 2), (y, left[at])
+
+        start = [v.value for v in layer.trainable_variables]
+        gradients, (y, vector) = jax.grad(loss, has_aux=True)(start)
+        cases.append({"nn": nn, "input": list(shape), "y": numbers(y), "vector": numbers(vector),
+                      "gradients": [numbers(g) for g in gradients]})
+    write("spectral.json", cases)
+
+
+def ctc():
+    """Loss per row of logits wave([4, 7, 5], scale 2), and the derivatives of its mean."""
+    import jax
+    y = np.array([[1, 2, 3, 0], [2, 2, 2, 0], [4, 0, 0, 0], [1, 1, 3, 4]])
+    x = keras.ops.array(wave((4, 7, 5), scale=2))
+    loss = keras.losses.CTC(reduction=None)
+    gradient = jax.grad(lambda x: keras.ops.mean(loss(y, x)))(x)
+    write("ctc.json", [{"y": numbers(y), "loss": numbers(loss(y, x)),
+                        "gradient": numbers(gradient)}])
+
+
 # --- penalties and constraints --------------------------------------------------------------------
 
 def weights():
@@ -699,5 +766,7 @@ def weights():
     write("weights.json", cases)
 
 
-for part in [activations, losses, optimizers, schedules, metrics, layers, recurrent, masks, weights]:
-    part()
+for part in [activations, losses, optimizers, schedules, metrics, layers, recurrent, masks, categories,
+             spectral, ctc, weights]:
+    if not sys.argv[1:] or part.__name__ in sys.argv[1:]:
+        part()
