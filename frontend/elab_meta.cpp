@@ -56,7 +56,7 @@ ir::Meta Elaborator::layersMeta(Instance &model, const Pass &summary) {
     int64_t params = 0;
     for (Instance *i : inside)
       for (Weight *w : i->weights)
-        if (w->kind == WeightKind::Param || w->kind == WeightKind::State)
+        if (w->kind == WeightKind::Param || (w->kind == WeightKind::State && !w->rows))
           params += ir::elementCount(w->type.dims, 1);
     double flops = 0;
     for (int32_t n = row.firstNode; n < row.endNode; ++n)

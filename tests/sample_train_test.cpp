@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 #include <string>
 
 namespace {
@@ -191,6 +192,36 @@ TEST_CASE("a recurrent network finds structure in time", "[sample]") {
 
 TEST_CASE("an LSTM remembers two numbers of twenty", "[sample]") {
   CHECK(last(train("lstm", kSamples, "--epochs 2 --threads 1"), "loss") < 0.01);
+}
+
+TEST_CASE("a network of characters learns words and goes on with a prompt", "[sample]") {
+  const char *licence = "/usr/share/common-licenses/GPL-3"; // as the sample has it
+  REQUIRE(std::filesystem::exists(licence));
+  const std::string text = train("char_lm", NNC_BINARY_DIR, "--epochs 8 --threads 1");
+  CHECK(last(text, "loss") < 1.6); // to know how often each character occurs gets 3.0
+  const std::string prompt = NNC_BINARY_DIR "/sample_char_lm_prompt.txt";
+  for (int i = 0; i < 8; ++i)
+    std::ofstream(prompt, i ? std::ios::app : std::ios::trunc) << "The source code ";
+  const std::string said = trained("char_lm", NNC_BINARY_DIR,
+                                   "predict --format text --data prompt=" + prompt);
+  CHECK(said.size() == 8 * 401); // rows of 400 characters and their ends of line
+  auto words = [](const std::string &of) {
+    std::vector<std::string> found(1);
+    for (const char c : of)
+      if (std::isalpha((unsigned char)c))
+        found.back() += char(std::tolower((unsigned char)c));
+      else if (!found.back().empty())
+        found.emplace_back();
+    return found;
+  };
+  std::set<std::string> known;
+  for (const std::string &w : words(nnc::fe::test::readText(licence))) known.insert(w);
+  double all = 0, right = 0;
+  for (const std::string &w : words(said))
+    if (w.size() > 2) ++all, right += double(known.count(w));
+  INFO(said);
+  CHECK(all > 300);
+  CHECK(right > 0.6 * all);
 }
 
 // The data is a package that script/setup installs; without it there is nothing to learn from.
