@@ -26,8 +26,9 @@ TEST_CASE("categories are encoded as in Keras", "[library]") {
     return p.run("predict", 3, {{2, 0, 1}})[0].data;
   };
   CHECK(scalars("CategoryEncoding(3)(x)") == D{0, 0, 1, 1, 0, 0, 0, 1, 0});
-  CHECK(scalars("CategoryEncoding(3, output_mode = \"count\")(reshape(x, [batch, 1]), count_weights "
-                "= full([batch, 1], 2.5))") == D{0, 0, 2.5, 2.5, 0, 0, 0, 2.5, 0});
+  CHECK(
+      scalars("CategoryEncoding(3, output_mode = \"count\")(reshape(x, [batch, 1]), count_weights "
+              "= full([batch, 1], 2.5))") == D{0, 0, 2.5, 2.5, 0, 0, 0, 2.5, 0});
 }
 
 TEST_CASE("IntegerLookup finds places in a vocabulary and back", "[library]") {
@@ -83,7 +84,8 @@ TEST_CASE("CTC is Keras' and so are its derivatives", "[library][scan]") {
   checkClose(found[1].data, numbers(*c.find("gradient")), 1e-8);
   // One label in two steps: a-, -a and aa. No label: only blanks.
   Program two("model M(y: i32[batch, 1], x: [batch, 2, 2]) { CTC()(y, log(x)) }");
-  const D ways = two.run("predict", 2, {{1, 0}, {0.25, 0.75, 0.5, 0.5, 0.25, 0.75, 0.5, 0.5}})[0].data;
+  const D ways =
+      two.run("predict", 2, {{1, 0}, {0.25, 0.75, 0.5, 0.5, 0.25, 0.75, 0.5, 0.5}})[0].data;
   checkClose(ways, {-std::log(0.75 * 0.5 + 0.25 * 0.5 + 0.75 * 0.5), -std::log(0.25 * 0.5)}, 1e-9);
 }
 
@@ -146,7 +148,8 @@ TEST_CASE("MixUp mixes images and labels in one proportion", "[library]") {
   // Image i is full of i, label i has i at its only place: what is mixed with what can be read off.
   const int64_t n = 64;
   D images, labels;
-  for (int64_t i = 0; i < n; ++i) images.insert(images.end(), 4, double(i)), labels.push_back(double(i));
+  for (int64_t i = 0; i < n; ++i)
+    images.insert(images.end(), 4, double(i)), labels.push_back(double(i));
   Program p("model M(x: [batch, 2, 2, 1], y: [batch, 1]) {\n"
             "  a, b = MixUp(0.5)(x, y, training = true)\n  c, d = MixUp(0.5)(x, y)\n"
             "  (a, b, c, d)\n}");
@@ -154,7 +157,8 @@ TEST_CASE("MixUp mixes images and labels in one proportion", "[library]") {
   int changed = 0;
   for (int64_t i = 0; i < n; ++i) {
     const D &a = out[0].data, &b = out[1].data;
-    for (int64_t k = 0; k < 4; ++k) CHECK(a[size_t(4 * i + k)] == Approx(b[size_t(i)]).margin(1e-9));
+    for (int64_t k = 0; k < 4; ++k)
+      CHECK(a[size_t(4 * i + k)] == Approx(b[size_t(i)]).margin(1e-9));
     CHECK((b[size_t(i)] >= 0 && b[size_t(i)] <= double(n - 1)));
     changed += std::abs(b[size_t(i)] - double(i)) > 1e-3;
   }

@@ -165,7 +165,7 @@ TEST_CASE("a stateful layer is trained within its batch, from the state it has",
   // Evaluation and prediction go on too; what `weights` and files name has no such states.
   p.weight("recurrent_kernel").data = {1};
   CHECK(p.run("eval_step", 2, {{0, 0}, {0, 0}})[0].data == D{0}); // h = 0
-  CHECK(p.run("predict", 2, {{2, 4}})[0].data == D{-6, -12}); // w = -3
+  CHECK(p.run("predict", 2, {{2, 4}})[0].data == D{-6, -12});     // w = -3
   CHECK(p.run("predict", 2, {{0, 0}})[0].data == D{-6, -12});
 }
 
@@ -217,14 +217,14 @@ TEST_CASE("what does not depend on the round stays out of recurrent loops", "[li
     INFO(row.layer);
     nnc::fe::Sources sources;
     nnc::fe::Diagnostics diags(sources);
-    auto m = nnc::fe::elaborate(sources,
-                       sources.add("test.nn", std::string("model M(x: [batch, 7, 2]) { x |> ") +
-                                                  row.layer +
-                                                  " |> Flatten() |> Dense(1) }\ntrain M {\n"
-                                                  "  data = npy(x = \"x\", target = \"y\")\n"
-                                                  "  loss = MeanSquaredError()\n"
-                                                  "  optimizer = SGD(0.1)\n}"),
-                       diags);
+    auto m = nnc::fe::elaborate(
+        sources,
+        sources.add("test.nn", std::string("model M(x: [batch, 7, 2]) { x |> ") + row.layer +
+                                   " |> Flatten() |> Dense(1) }\ntrain M {\n"
+                                   "  data = npy(x = \"x\", target = \"y\")\n"
+                                   "  loss = MeanSquaredError()\n"
+                                   "  optimizer = SGD(0.1)\n}"),
+        diags);
     REQUIRE(m != nullptr);
     ir::runGradient(*m, {});
     ir::runOptimize(*m, {});
