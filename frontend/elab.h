@@ -389,6 +389,7 @@ class Elaborator {
   bool broadcastDims(const Values &xs, ir::Dims &out, std::vector<Span> &origins);
   ir::DType commonElement(const Values &xs, bool toFloat, bool boolStays);
   /// To one element type and, broadcast, one shape.
+  void lintBatchTwice(const Values &xs, const ir::Dims &dims);
   bool promote(Values &xs, bool toFloat, bool boolStays = false);
   Value reduce(ir::ReduceKind kind, const Value &x, std::vector<int> axes, bool keepdims);
   Value reshape(const Value &x, const ir::Dims &dims);

@@ -291,6 +291,28 @@ Value Elaborator::fit(const Value &value, const ir::Type &t, Span span, const st
   return broadcastTo(cast(v, t.dtype), t.dims);
 }
 
+/// `[batch]` beside `[batch, 1]`: the first is taken as a row, and all pairs are computed.
+void Elaborator::lintBatchTwice(const Values &xs, const ir::Dims &dims) {
+  if (std::count_if(dims.begin(), dims.end(), [](ir::Dim d) { return !d.isConst(); }) < 2) return;
+  const Value *low = nullptr, *high = nullptr;
+  for (const Value &x : xs) {
+    if (!x.isTensor()) continue;
+    const ir::Dims &d = type(x).dims;
+    if (d == dims) return; // has both of itself
+    if (d.size() == dims.size()) high = &x;
+    else if (!d.empty() && !d[0].isConst()) low = &x;
+  }
+  if (!low || !high || type(*high).dims[0].isConst()) return;
+  const ir::Node *n = pass->b.f.def(high->id);
+  bool asked = n && n->op == ir::Op::reshape_ && // `x[:, none]`
+               pass->b.f.type(n->operands[0]).dims.size() + 1 == dims.size();
+  if (asked) return;
+  diags
+      .report(userPlace(), Diag::BatchTwice,
+              {show(*low), show(*high), show(ir::Type{type(*low).dtype, dims})})
+      .help("`x[:, none]` makes a column of [batch]; where all pairs are meant, say so by `x[none, :]`");
+}
+
 bool Elaborator::promote(Values &xs, bool toFloat, bool boolStays) {
   for (Value &x : xs) {
     if (x.isPoison()) return false;
@@ -308,6 +330,7 @@ bool Elaborator::promote(Values &xs, bool toFloat, bool boolStays) {
   ir::Dims dims;
   std::vector<Span> origins;
   if (!broadcastDims(xs, dims, origins)) return false;
+  lintBatchTwice(xs, dims);
   for (Value &x : xs) {
     if (x.isTensor())
       x = broadcastTo(x, dims);

@@ -148,10 +148,37 @@ static void boundNames(const Block &block, std::vector<Name> &out) {
   }
 }
 
+/// Whether a text has `name <- ...`.
+static bool storesInto(std::string_view text, std::string_view name) {
+  auto isWord = [](char c) { return std::isalnum((unsigned char)c) || c == '_'; };
+  for (size_t at = text.find(name); at != text.npos; at = text.find(name, at + 1)) {
+    size_t end = at + name.size();
+    if ((at > 0 && isWord(text[at - 1])) || (end < text.size() && isWord(text[end]))) continue;
+    end = text.find_first_not_of(' ', end);
+    if (end != text.npos && text.substr(end, 2) == "<-") return true;
+  }
+  return false;
+}
+
+/// A `state` that is given another value by `=` instead of `<-`.
+static void lintStates(Elaborator &e, const Decl &d, const std::vector<Name> &bound) {
+  for (const Stmt *s : d.body->stmts) {
+    if (s->kind != StmtKind::Param || !as<ParamStmt>(*s).isState) continue;
+    std::string_view name = as<ParamStmt>(*s).name.text;
+    if (storesInto(e.sources.text(d.span), name)) continue;
+    for (const Name &n : bound)
+      if (n.text == name)
+        e.diags.report(n.span, Diag::StateRebound, {std::string(name)})
+            .label(as<ParamStmt>(*s).name.span, "the `state`")
+            .help("`" + std::string(name) + " <- ...` stores");
+  }
+}
+
 static void lintNames(Elaborator &e, const Decl &d) {
   auto count = countNames(e.sources.text(d.span));
   std::vector<Name> names;
   boundNames(*d.body, names);
+  lintStates(e, d, names);
   for (const Name &n : names)
     if (count[n.text] == 1 && n.text[0] != '_')
       e.diags.report(n.span, Diag::UnusedBinding, {std::string(n.text)});

@@ -58,7 +58,8 @@ class TrainLints {
     for (size_t i = 0; i < plan_.outputs.size() && i < plan_.values.size(); ++i) output(i);
     validation();
     learningRate();
-    if (plan_.train->step) penalties();
+    if (plan_.train->step) penalties(), idle();
+    for (const MetricUse &m : plan_.metrics) keeps(*m.metric);
     columns(plan_.data, plan_.inputs);
     columns(plan_.data, plan_.targets);
   }
@@ -178,6 +179,28 @@ class TrainLints {
     auto &d = report(plan_.train->step->span, Diag::PenaltiesLeftOut,
                      {regular ? regular->path : adds->path});
     d.help("`losses(m)` is the sum of the penalties of a model `m`");
+  }
+
+  /// A written-out step that updates nothing.
+  void idle() {
+    bool trains = false;
+    for (const Weight &w : e_.weights) trains |= w.kind == WeightKind::Param && w.trainable;
+    const ir::Function *step = e_.module->find(plan_.prefix + "train_step");
+    if (!trains || !step) return;
+    for (const ir::Result &r : step->results)
+      for (const Weight &w : e_.weights)
+        if (r.bind && w.path == r.name && w.kind == WeightKind::Param) return;
+    report(plan_.train->step->span, Diag::StepIdle, {})
+        .help("`minimize loss over m with Adam()` trains a model `m`");
+  }
+
+  /// A metric with neither a `state` of its own nor another metric in it.
+  void keeps(const Instance &metric) {
+    if (!metric.decl || e_.isLibrary(metric.decl->name.span) || !metric.weights.empty() ||
+        !metric.applies.empty())
+      return;
+    report(metric.decl->name.span, Diag::MetricForgets, {std::string(metric.decl->name.text)})
+        .help("`state` adds up over batches; of a `fn` the mean over the samples is shown");
   }
 
   /// The columns of a table against the size of what they fill; for other readers the files say.
