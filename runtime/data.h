@@ -24,6 +24,7 @@ struct ColumnSpec {
   const char *entry = nullptr;    // NPZ: the array's name
   Json size, classes;             // folder: [height, width, channels] of images; names
   bool mixed = false;             // folder: rows in a mixed order
+  bool flat = false;              // folder: images without classes, as `predict` may get
   int64_t window = 0, stride = 1; // rows are `window` consecutive rows of the file, if not 0
   bool has_range = false;
   int64_t low = 0, high = 0;

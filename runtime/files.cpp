@@ -1,9 +1,14 @@
 // Whole files in, whole files out: see files.h.
 #include "runtime/files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -88,7 +93,43 @@ Array<char> read_file(const char *path, const char *what) {
   return gzip ? inflate_all(path, bytes) : static_cast<Array<char> &&>(bytes);
 }
 
+bool is_flat_folder(const char *path) {
+  DIR *directory = opendir(path);
+  if (!directory) return false;
+  bool flat = true;
+  while (const dirent *entry = readdir(directory)) {
+    struct stat info;
+    if (entry->d_name[0] != '.' && stat(text("%s/%s", path, entry->d_name), &info) == 0)
+      flat = flat && !S_ISDIR(info.st_mode);
+  }
+  closedir(directory);
+  return flat;
+}
+
+// Removes the `PATH.tmp-PID` of processes that are no more. What was written within a minute stays:
+// it may be that of a process on another machine with the same disk.
+static void remove_leftovers(const char *path) {
+  const char *slash = strrchr(path, '/');
+  const char *folder = slash ? text_copy(path, size_t(slash - path) + 1) : "./";
+  const char *beginning = text("%s.tmp-", slash ? slash + 1 : path);
+  size_t length = strlen(beginning);
+  DIR *directory = opendir(folder);
+  if (!directory) return; // creating the file will say why
+  while (const dirent *entry = readdir(directory)) {
+    if (strncmp(entry->d_name, beginning, length) != 0) continue;
+    char *stop;
+    const long process = strtol(entry->d_name + length, &stop, 10);
+    if (process <= 0 || process > INT_MAX || *stop || stop == entry->d_name + length) continue;
+    if (kill(pid_t(process), 0) == 0 || errno != ESRCH) continue;
+    const char *left = text("%s%s", folder, entry->d_name);
+    struct stat info;
+    if (stat(left, &info) == 0 && time(nullptr) - info.st_mtime > 60) unlink(left);
+  }
+  closedir(directory);
+}
+
 OutputFile begin_file(const char *path) {
+  remove_leftovers(path);
   OutputFile file{path, text("%s.tmp-%d", path, int(getpid())), nullptr};
   file.stream = fopen(file.temporary, "we");
   if (!file.stream) fail("cannot write `%s`: %s", path, strerror(errno));

@@ -2,7 +2,8 @@
 //
 // Reading: a file is read into memory at once; gzip is recognised by its first two bytes and
 // inflated. Writing: into `PATH.tmp-PID` beside the target, flushed to the disk, then renamed over
-// it, so that whatever happens either the old file or the new one is there, never a piece.
+// it, so that whatever happens either the old file or the new one is there, never a piece. A
+// program that was killed leaves its temporary file; whoever next writes PATH removes it.
 #ifndef NNC_RUNTIME_FILES_H
 #define NNC_RUNTIME_FILES_H
 
@@ -15,6 +16,9 @@ namespace rt {
 // `what` names the use in the message if the file cannot be opened: "training data `image`".
 // The bytes are followed by one zero byte that is not counted.
 Array<char> read_file(const char *path, const char *what);
+
+// A folder that can be read and has no folder in it.
+bool is_flat_folder(const char *path);
 
 struct OutputFile {
   const char *path, *temporary;

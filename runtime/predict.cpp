@@ -218,7 +218,7 @@ Dataset load_rows(Session &s, const NncFunction &function) {
   const NncFunction *eval = s.options.show ? find_function(s, "eval_step") : nullptr;
   for (int64_t i = 0; eval && i < eval->input_count; i++)
     for (const ColumnSpec &spec : group.specs)
-      if (same(spec.name, eval->inputs[i].name) && spec.replaced == inputs_replaced)
+      if (same(spec.name, eval->inputs[i].name) && spec.replaced == inputs_replaced && !spec.flat)
         load_columns(data, group.specs, &eval->inputs[i], 1, group.what, true);
   return data;
 }

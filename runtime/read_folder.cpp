@@ -6,7 +6,8 @@
 // (libjpeg-turbo); each is resized to the size of the input, bilinearly between the centres of
 // pixels and without smoothing, and rounded to bytes. Rows are in the order of classes and names;
 // where a part of them is cut off to validate they are mixed, by a fixed rule, as the cut would
-// otherwise take the last class.
+// otherwise take the last class. `predict` needs no classes: without sub-directories it gets the
+// images of the folder itself, in the order of their names.
 //
 // A part (abi.h): linked only into models whose data has such folders.
 #include "runtime/data.h"
@@ -75,6 +76,12 @@ Array<Picture> list_folder(const ColumnSpec &spec, const char *what) {
   Array<const char *> classes;
   for (const char *name : list_directory(root, what))
     if (is_directory(text("%s/%s", root, name))) classes.push(name);
+  if (spec.flat) {
+    Array<Picture> pictures;
+    find_pictures(root, what, 0, pictures);
+    if (!pictures.count) fail("`%s` (%s): no .png, .jpg or .jpeg file is in it", root, what);
+    return pictures;
+  }
   if (!classes.count)
     fail("`%s` (%s): the folder has no sub-directory: one is a class", root, what);
   if (classes.count == 1 && spec.size.count())

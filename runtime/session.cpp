@@ -1,6 +1,7 @@
 // What all commands share: see session.h.
 #include "runtime/session.h"
 
+#include "runtime/files.h"
 #include "runtime/threads.h"
 #include "runtime/weights.h"
 
@@ -28,7 +29,7 @@ void on_signal(int number) {
   }
 }
 
-DataGroup read_group(Json metadata, const char *name, const char *what) {
+DataGroup read_group(Json metadata, const char *name, const char *what, bool holds_out) {
   DataGroup group{name, what, {}, false, false};
   Json list = metadata.get(name);
   group.present = list.count() > 0;
@@ -44,8 +45,10 @@ DataGroup read_group(Json metadata, const char *name, const char *what) {
     spec.classes = c.get("classes");
     spec.window = c.get("window").integer("size", 0);
     spec.stride = c.get("window").integer("stride", 1);
-    // Of a folder the last class would be held out, were the rows in order.
-    spec.mixed = same(name, "data") && metadata.get("train").real("validation_split", 0) > 0;
+    // Of a folder the last class would be held out, were the rows in order. Predictions hold out
+    // nothing: theirs follow the names.
+    spec.mixed =
+        holds_out && same(name, "data") && metadata.get("train").real("validation_split", 0) > 0;
     Json range = c.get("range");
     spec.has_range = range.count() == 2;
     if (spec.has_range) spec.low = range[0].as_integer(0), spec.high = range[1].as_integer(0);
@@ -81,17 +84,36 @@ bool one_file(const DataGroup &group) {
              names.length() ? names.c_str() : "none");
 }
 
-bool bind_group(DataGroup &group, const DataOption &option) {
+// `name` is what the command line may call the group.
+bool bind_group(DataGroup &group, const DataOption &option, const char *name) {
   if (!group.present) return false;
-  size_t length = strlen(group.name);
-  if (same(option.name, group.name)) {
+  size_t length = strlen(name);
+  if (same(option.name, name)) {
     if (!one_file(group))
       usage_fail("--data %s=..: `%s` is read from several files: name a column, as in %s.%s=PATH",
-                 option.name, option.name, group.name, group.specs[0].name);
+                 option.name, group.name, group.name, group.specs[0].name);
     return replace(group, nullptr, option.path);
   }
-  bool qualified = strncmp(option.name, group.name, length) == 0 && option.name[length] == '.';
+  bool qualified = strncmp(option.name, name, length) == 0 && option.name[length] == '.';
   return qualified && replace(group, option.name + length + 1, option.path);
+}
+
+// A file for data that the command would not open, such as --data validation=.. where there is test
+// data: to go on without it would look as if it had been read.
+void check_read(const DataOption &option, const DataGroup &read, const DataGroup &group) {
+  if (&group == &read || !group.present) return;
+  size_t length = strlen(group.name);
+  bool meant = strncmp(option.name, group.name, length) == 0;
+  if (meant && option.name[length] == '.')
+    usage_fail("--data %s: this command reads `%s`, not `%s`: write --data %s%s=%s", option.name,
+               read.name, group.name, read.name, option.name + length, option.path);
+  if (meant && !option.name[length])
+    usage_fail("--data %s: this command reads `%s`, not `%s`: write --data %s=%s", option.name,
+               read.name, group.name, read.name, option.path);
+  for (const ColumnSpec &spec : group.specs)
+    if (same(spec.name, option.name))
+      usage_fail("--data %s: this command reads `%s`, which has no column `%s`: `%s` has it",
+                 option.name, read.name, option.name, group.name);
 }
 
 } // namespace
@@ -156,9 +178,10 @@ static void bind_data(Session &s);
 void select_block(Session &s, Json block) {
   s.block = block;
   s.block_name = s.metadata.get("blocks").count() ? block.text("name", "") : "";
-  s.training = read_group(block, "data", "training data");
-  s.validation = read_group(block, "validation", "validation data");
-  s.test = read_group(block, "test", "test data");
+  bool holds_out = s.options.command != Command::Predict;
+  s.training = read_group(block, "data", "training data", holds_out);
+  s.validation = read_group(block, "validation", "validation data", holds_out);
+  s.test = read_group(block, "test", "test data", holds_out);
   bind_data(s);
 }
 
@@ -209,18 +232,55 @@ static bool bind_input(Session &s, DataGroup &group, const DataOption &option) {
   return false;
 }
 
+// The column of a group that an option is about alone, by `column` or `group.column`.
+static const char *column_of(const DataGroup &group, const char *name) {
+  const char *dot = strchr(name, '.');
+  for (const ColumnSpec &spec : group.specs)
+    if (same(spec.name, name) || (dot && same(spec.name, dot + 1))) return spec.name;
+  return nullptr;
+}
+
+// Targets are no input of `predict`, only --show reads them.
+static void check_predicted(const Session &s, const DataGroup &group, const DataOption &option) {
+  const char *column = column_of(group, option.name);
+  const NncFunction *predict = find_function(s, "predict");
+  if (s.options.show || !column || !predict) return;
+  Builder names;
+  for (int64_t i = 0; i < predict->input_count; i++) {
+    const char *input = predict->inputs[i].name;
+    if (same(input, column)) return;
+    names.add("%s`%s`", names.length() ? ", " : "", input);
+  }
+  usage_fail("--data %s: `predict` does not read `%s`: it reads %s", option.name, column,
+             names.length() ? names.c_str() : "no data");
+}
+
+// Training reads every group: the test data at its end. Other commands read one, which may also be
+// called `data`.
 static void bind_data(Session &s) {
   bool trains = s.options.command == Command::Train;
   DataGroup &primary = trains ? s.training : evaluation_group(s);
   for (DataOption &option : s.options.data) {
-    bool bound = replace(primary, option.name, option.path);
-    for (DataGroup *group : {&s.training, &s.validation, &s.test})
-      bound = bound || bind_group(*group, option) || replace(*group, option.name, option.path);
+    bool bound =
+        replace(primary, option.name, option.path) || bind_group(primary, option, primary.name);
+    if (trains)
+      for (DataGroup *group : {&s.validation, &s.test})
+        bound = bound || bind_group(*group, option, group->name) ||
+                replace(*group, option.name, option.path);
+    else
+      bound = bound || bind_group(primary, option, "data");
     bound = bound || bind_input(s, primary, option);
     option.used |= bound;
-    // Data of another block, whose turn comes or was: what no block knows is reported by the last.
-    if (!option.used && s.options.command != Command::Train) unknown_data(s, option);
+    if (trains) continue; // of several blocks each binds its own: app.cpp checks what is left
+    if (!bound)
+      for (const DataGroup *group : {&s.training, &s.validation, &s.test})
+        check_read(option, primary, *group);
+    if (!bound) unknown_data(s, option);
+    if (s.options.command == Command::Predict) check_predicted(s, primary, option);
   }
+  if (s.options.command != Command::Predict) return;
+  for (ColumnSpec &spec : primary.specs)
+    spec.flat = same(spec.reader, "folder") && is_flat_folder(spec.file);
 }
 
 void check_data_options(const Session &s) {

@@ -503,6 +503,91 @@ TEST_CASE("train: folders of images", "[tool]") {
   CHECK(fs::file_size(w.dir / "line") + 100'000 < fs::file_size(w.dir / "pictures"));
 }
 
+TEST_CASE("train: pictures to predict need no classes and keep their order", "[tool]") {
+  Workplace w;
+  auto picture = [&](const std::string &name, int value) {
+    writePng(w.dir / name, 2, 2, std::vector<unsigned char>(12, static_cast<unsigned char>(value)));
+  };
+  for (int i = 0; i < 12; ++i)
+    picture("set/" + std::string(i < 6 ? "a/" : "b/") + char('a' + i) + ".png", 10 + i);
+  w.compile("pictures", "model Mirror(image: u8[batch, ..size]) { param unused: [1] = Zeros()\n"
+                        "  image * 1.0 + 0 * unused |> Flatten() }\n"
+                        "train Mirror {\n  data = folder(\"set/\", size = [2, 2])\n"
+                        "  validation = split(0.25)\n"
+                        "  loss = SparseCategoricalCrossentropy(from_logits = true)\n"
+                        "  optimizer = SGD()\n}\n");
+  w.must("./pictures --verbose 0 --steps 1");
+  auto found = rows(w.must("./pictures predict"));
+  REQUIRE(found.size() == 12);
+  for (size_t i = 0; i < 12; ++i) CHECK(found[i][0] == double(10 + i));
+  for (int i = 0; i < 3; ++i) picture("new/" + std::to_string(i) + ".png", 50 + i);
+  w.write("new/notes.txt", "no image");
+  for (const char *name : {"data", "image"}) {
+    found = rows(w.must("./pictures predict --data " + std::string(name) + "=new"));
+    REQUIRE(found.size() == 3);
+    for (size_t i = 0; i < 3; ++i) CHECK(found[i][0] == double(50 + i));
+  }
+  const std::string shown = w.must("./pictures predict --show --data data=new");
+  CHECK_THAT(shown, Contains("row 2: predicted") && !Contains("target"));
+  CHECK_THAT(w.run("./pictures evaluate --data data=new").text, Contains("has no sub-directory"));
+  w.write("none/notes.txt", "no image");
+  CHECK_THAT(w.run("./pictures predict --data data=none").text,
+             Contains("no .png, .jpg or .jpeg file is in it"));
+}
+
+TEST_CASE("train: --data means what the command reads, or nothing runs", "[tool]") {
+  Workplace w;
+  w.write("a.csv", "x,target\n1,2\n2,3\n3,4\n");
+  w.write("b.csv", "x,target\n5,7\n");
+  w.compile("line", "model Line(x: [batch, 1]) -> [batch, 1] { param one: [1] = Ones()\n"
+                    "  x * one }\n"
+                    "train Line {\n  data = csv(\"a.csv\", x = \"x\", target = \"target\")\n"
+                    "  validation_data = csv(\"a.csv\", x = \"x\", target = \"target\")\n"
+                    "  test = csv(\"a.csv\", x = \"x\", target = \"target\")\n"
+                    "  loss = MeanSquaredError()\n  optimizer = SGD(0.0)\n  epochs = 1\n}\n");
+  w.must("./line --verbose 0");
+  CHECK(rows(w.must("./line predict")).size() == 3);
+  for (const char *name : {"data", "test", "x", "data.x", "test.x"}) {
+    const auto found = rows(w.must("./line predict --data " + std::string(name) + "=b.csv"));
+    REQUIRE(found.size() == 1);
+    CHECK(found[0][0] == 5);
+  }
+  CHECK(w.must("./line evaluate --data data=b.csv") == w.must("./line evaluate --data test=b.csv"));
+  CHECK(w.must("./line evaluate --data data=b.csv") != w.must("./line evaluate"));
+  for (const char *command : {"predict", "evaluate"}) {
+    CHECK(w.run("./line " + std::string(command) + " --data data=missing.csv").status == 1);
+    Outcome other = w.run("./line " + std::string(command) + " --data validation=b.csv");
+    CHECK(other.status == 2);
+    CHECK_THAT(other.text, Contains("reads `test`, not `validation`: write --data test=b.csv"));
+  }
+  CHECK_THAT(w.run("./line predict --data validation.x=b.csv").text,
+             Contains("write --data test.x=b.csv"));
+  Outcome target = w.run("./line predict --data target=b.csv");
+  CHECK(target.status == 2);
+  CHECK_THAT(target.text, Contains("`predict` does not read `target`: it reads `x`"));
+}
+
+TEST_CASE("train: what a killed program left is removed by a later save", "[tool]") {
+  Workplace w;
+  writeLine(w);
+  w.compile("line", lineProgram("  epochs = 1\n"));
+  const std::string mine = "line.safetensors.tmp-" + std::to_string(getpid());
+  for (const std::string &name :
+       {std::string("line.safetensors.tmp-2147483000"), mine, // who runs may still write
+        std::string("other.safetensors.tmp-2147483000"),
+        std::string("line.safetensors.tmp-2147483000x")}) {
+    w.write(name, "half");
+    w.must("touch -d '1 hour ago' " + name);
+  }
+  w.write("line.safetensors.tmp-2147483001", "of another machine, now");
+  w.must("./line --verbose 0");
+  CHECK(!w.has("line.safetensors.tmp-2147483000"));
+  CHECK(w.has(mine));
+  CHECK(w.has("other.safetensors.tmp-2147483000"));
+  CHECK(w.has("line.safetensors.tmp-2147483000x"));
+  CHECK(w.has("line.safetensors.tmp-2147483001"));
+}
+
 // --- blocks --------------------------------------------------------------------------------------
 
 namespace {
