@@ -63,6 +63,8 @@ void show(const Entry &e) {
   if (!implied.empty()) std::printf("  Also takes %s.\n", implied.c_str());
   if (e.kind == "key")
     std::printf("  A key of `train`.\n");
+  else if (e.kind == "word")
+    std::printf("  A word of the language.\n");
   else if (e.file.empty())
     std::printf("  Known to the compiler.\n");
   else

@@ -204,7 +204,8 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
         bool takesList = params.size() == 1 &&
                          (!isStatic || (params[0].type && params[0].type->kind == TypeKind::List));
         if (takesList && found > 1)
-          e.help("several values are one list: `" + callee + (isStatic ? "([a, b])`" : "(...)([a, b])`"));
+          e.help("several values are one list: `" + callee +
+                 (isStatic ? "([a, b])`" : "(...)([a, b])`"));
         else if (otherList && isStatic &&
                  std::any_of(args.begin(), args.end(),
                              [](const GivenArg &g) { return g.value.isTensor(); }))
@@ -248,7 +249,9 @@ BoundArgs Elaborator::bindArgs(const std::vector<ParamInfo> &params, GivenArgs &
       const bool isTensor = !params[i].isStatic && !params[i].rest && otherList && !args.empty();
       if (isTensor)
         d.help("it takes more than one tensor: `" + callee + "(...)(" + names[0] + ", " + names[i] +
-               ")`");
+               ")`, which may be the same: `" + callee + "(...)(x, x)`");
+      else if (params[i].type && params[i].type->kind == TypeKind::List)
+        d.help("it is a list: `" + callee + "([a, b])`");
       return out.ok = false, out;
     }
   return out;
@@ -322,7 +325,14 @@ Value Elaborator::call(const Value &callee, GivenArgs args, Span span, const voi
     }
     return {};
   }
-  default: return fail(span, Diag::NotCallable, {show(callee)});
+  default: {
+    auto &d = error(span, Diag::NotCallable, {show(callee)});
+    const bool updates = owner()->decl && owner()->decl->declKind == DeclKind::Optimizer;
+    if (callee.isNumber() && updates)
+      d.help("a parameter `learning_rate: float | fn` can be called, also where a number is given; "
+             "others are numbers: without `(...)`");
+    return {};
+  }
   }
 }
 

@@ -482,6 +482,13 @@ static bool readFreeze(Elaborator &e, Elaborator::TrainPlan &plan) {
                         {"freeze", "a list of instances", e.show(item)});
       if (item.kind == Kind::String)
         d.help("an instance is a name of the file: `encoder = Dense(8)`, `freeze = [encoder]`");
+      if (item.kind == Kind::Function && item.function().kind == FunctionKind::Decl &&
+          item.function().decl->declKind != DeclKind::Fn) {
+        const Decl &decl = *item.function().decl;
+        const std::string kind(decl.name.text), made = Elaborator::snakeCase(kind);
+        d.help("an instance is a name of the file: `" + made + " = " + kind +
+               (decl.params.size() == 2 ? "(...)" : "()") + "`, `freeze = [" + made + "]`");
+      }
       return false;
     }
     plan.freeze.push_back(item.instance);

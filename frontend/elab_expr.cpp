@@ -247,11 +247,26 @@ Value Elaborator::evalIf(const IfExpr &expr) {
 
 // --- pipes and members ---------------------------------------------------------------------------
 
+/// `x |> Dense(2) * 2`, where the product is what `x` goes into: the pipe was meant to come first.
+static bool bindsTooLoosely(Elaborator &e, const Expr &stage, Span from) {
+  if (stage.kind != ExprKind::Binary || e.isLibrary(stage.span)) return false;
+  const Expr *first = &stage;
+  while (first->kind == ExprKind::Binary) first = as<BinaryExpr>(*first).left;
+  if (first->kind != ExprKind::Call && first->kind != ExprKind::Name) return false;
+  Value f = e.eval(*first);
+  if (f.kind != Kind::Function && f.kind != Kind::Instance) return f.isPoison();
+  const Span rest{stage.span.file, first->span.end, stage.span.end};
+  e.error(stage.span, Diag::NotCallable, {"`" + e.text(stage.span) + "`"})
+      .help("`|>` binds loosest: `(" + e.text(join(from, first->span)) + ")" + e.text(rest) + "`");
+  return true;
+}
+
 Value Elaborator::evalPipe(const PipeExpr &expr) {
   Value v = eval(*expr.first);
   Span from = expr.first->span;
   for (const Expr *stage : expr.stages) {
     Restore<Span> place(at, stage->span);
+    if (bindsTooLoosely(*this, *stage, from)) return {};
     if (v.kind == Kind::Data && !v.data().columns.empty()) {
       v = dataStage(v, *stage);
     } else if (stage->kind == ExprKind::Call) {
@@ -296,11 +311,12 @@ Value Elaborator::evalMember(const MemberExpr &expr) {
     const Instance &inst = *base.instance;
     if (Weight *w = inst.findWeight(name)) return pass ? readWeight(*w) : Value::of(w);
     if (Instance *child = inst.findChild(name)) return Value::of(child);
-    static const std::vector<std::string> methods{"add", "compile", "fit", "evaluate", "predict",
-                                                  "summary", "save", "build", "call"};
+    static const std::vector<std::string> methods{
+        "add", "compile", "fit", "evaluate", "predict", "summary", "save", "build", "call"};
     if (std::find(methods.begin(), methods.end(), name) != methods.end()) {
       error(expr.name.span, Diag::UnknownMember, {show(base), name})
-          .help(name == "add" ? "layers follow one another in a body: `x |> Dense(300) |> Dense(10)`"
+          .help(name == "add"
+                    ? "layers follow one another in a body: `x |> Dense(300) |> Dense(10)`"
                 : name == "compile" || name == "fit"
                     ? "data, loss, optimizer and metrics stand in a `train` block"
                 : name == "build" || name == "call"
@@ -324,6 +340,16 @@ Value Elaborator::evalMember(const MemberExpr &expr) {
   }
   auto &e = error(expr.name.span, Diag::UnknownMember, {show(base), name});
   e.didYouMean(suggest(name, known));
+  if (base.kind == Kind::Function && base.function().kind == FunctionKind::Decl)
+    for (const Stmt *s : base.function().decl->body->stmts)
+      if (s->kind == StmtKind::Bind)
+        for (const Name &bound : as<BindStmt>(*s).names)
+          if (bound.text == name) {
+            const std::string owner(base.function().decl->name.text);
+            e.help("what the body of `" + owner + "` makes is its own: write `" + name +
+                   " = ...` at the top of the file, and use `" + name + "` in `" + owner + "`");
+            return {};
+          }
   if (base.isTensor()) {
     auto names = visibleNames();
     std::string call = name == "view" ? "reshape" : name;

@@ -583,8 +583,14 @@ Weight *Elaborator::newWeight(const ParamStmt &stmt, Instance &inst, ir::Type t,
       [&] {
         Value v = eval(*stmt.init);
         if (!infers || v.isPoison()) return v;
-        if (!isTensorLike(v))
-          return fail(stmt.init->span, Diag::TensorWanted, {text(stmt.init->span), show(v)});
+        if (!isTensorLike(v)) {
+          auto &d = error(stmt.init->span, Diag::TensorWanted, {text(stmt.init->span), show(v)});
+          if (v.kind == Kind::Function) // an initializer
+            d.help("a function of the shape needs the shape: `" +
+                   std::string(stmt.isState ? "state " : "param ") + name + ": [n] = " +
+                   text(stmt.init->span) + "`");
+          return Value{};
+        }
         v = tensor(v);
         if (!v.isPoison()) w->type = type(v), w->origins = originsOf(v);
         bool isNarrow = kind != WeightKind::Param && ir::widened(w->type.dtype) != w->type.dtype;

@@ -132,6 +132,14 @@ bool Elaborator::updateWeight(Instance &opt, Weight &w, const Value &gradient, c
       writeWeight(w, fit(decayed, w.type, span, "`" + w.name + "`"), false);
   }
   const ParamList &list = *d.params.back();
+  if (list.params.size() < 3) {
+    const std::string name(d.name.text);
+    error(list.span, Diag::ArgumentType,
+          {"the last list of `" + name + "`", "a weight, its gradient and the number of the step",
+           "`" + text(list.span) + "`"})
+        .help("write `optimizer " + name + "(...)(w, g, t) { ... }`");
+    return false;
+  }
   Values values{wide(*this, currentOf(w)), g, t};
   GivenArgs args;
   for (Value &v : values) {
@@ -143,7 +151,16 @@ bool Elaborator::updateWeight(Instance &opt, Weight &w, const Value &gradient, c
   if (!bindParams(list, args, span, f.name, nullptr)) return false;
   const Name &target = list.params[0].name;
   f.scope->bind(target.text, Value::of(&w), target.span);
-  evalBlock(*d.body);
+  const ir::ValueId before = currentOf(w).id;
+  const Value last = evalBlock(*d.body);
+  if (last.isTensor() && currentOf(w).id == before) { // `w - 0.1 * g`, which nothing uses
+    const std::string name(target.text);
+    error(d.body->stmts.back()->span, Diag::ArgumentType,
+          {"the end of `" + f.name + "`", "an update `" + name + " <- ...`", show(last)})
+        .help("an optimizer stores into the weight: `" + name + " <- " +
+              text(d.body->stmts.back()->span) + "`");
+    return false;
+  }
   if (!w.constraint.isNone()) {
     Value v = callWith(w.constraint, {currentOf(w)}, w.span);
     writeWeight(w, fit(v, w.type, w.span, "the result of the constraint"), false);
@@ -306,7 +323,16 @@ bool Elaborator::minimize(const Value &loss, const Value &record, Instance &opt,
   std::unordered_set<const Weight *> seen = frozenWeights(*this);
   for (WeightPair &p : all)
     if (p.weight->trainable && seen.insert(p.weight).second) pairs.push_back(p);
-  if (pairs.empty()) return fail(span, Diag::NoWeights, {what}), false;
+  if (pairs.empty()) {
+    auto &d = error(span, Diag::NoWeights, {what});
+    const bool frozen = plan && !plan->freeze.empty() &&
+                        std::any_of(all.begin(), all.end(),
+                                    [](auto &p) { return p.weight->trainable; });
+    if (frozen)
+      d.label(plan->span("freeze"), "all of them stay as they are")
+          .help("`freeze` names the layers that are not trained: leave one out");
+    return false;
+  }
   Value scaled = loss;
   {
     Frame f;

@@ -356,7 +356,8 @@ bool Matcher::element(Matched &m) {
       std::string layer(v.instance->decl->name.text), text = e_.text(m.span);
       auto &d = e_.error(m.span, Diag::LayerNotApplied, {layer});
       if (!(v.instance->span == m.span)) d.label(v.instance->span, "made here");
-      if (text.size() < 40 && text.find('\n') == text.npos) d.help("apply it to a tensor first: `x |> " + text + "`");
+      if (text.size() < 40 && text.find('\n') == text.npos)
+        d.help("apply it to a tensor first: `x |> " + text + "`");
       return false;
     }
     auto &d = e_.error(m.span, Diag::ShapeMismatch, {*m.what, e_.print(*m.type), e_.show(v)});
@@ -476,6 +477,22 @@ void Matcher::labelOrigins(Diagnostic &d, const Matched &m) {
     d.label(place, sizes + (sizes.find(',') == sizes.npos ? " comes" : " come") + " from here");
 }
 
+/// The layer whose `return_sequences` is this: the instance, or one that it was given, as
+/// `Bidirectional(LSTM(8))`.
+static const Instance *sequenceLayer(const Instance *inst, bool sequences) {
+  if (!inst || !inst->decl || inst->decl->params.size() != 2) return nullptr;
+  const auto &params = inst->decl->params[0]->params;
+  for (size_t i = 0; i < params.size() && i < inst->statics.size(); ++i) {
+    const Value &given = inst->statics[i];
+    if (params[i].name.text == "return_sequences" && given.kind == Kind::Bool &&
+        given.b == sequences)
+      return inst;
+    if (given.kind != Kind::Instance || given.instance == inst) continue;
+    if (const Instance *inner = sequenceLayer(given.instance, sequences)) return inner;
+  }
+  return nullptr;
+}
+
 /// An axis too few, where the layer that gave the value could keep it; or one too many, which a
 /// layer on the way kept.
 bool Matcher::sequences(Diagnostic &d, const Value &v, int lacking) {
@@ -484,22 +501,18 @@ bool Matcher::sequences(Diagnostic &d, const Value &v, int lacking) {
   ir::ValueId at = v.id;
   for (auto m = makers.rbegin(); m != makers.rend() && at.valid(); ++m) {
     if (m->value != at) continue;
-    if (m->instance && m->instance->decl && m->instance->decl->params.size() == 2) {
-      const auto &params = m->instance->decl->params[0]->params;
-      for (size_t i = 0; i < params.size() && i < m->instance->statics.size(); ++i) {
-        const Value &given = m->instance->statics[i];
-        if (params[i].name.text != "return_sequences" || given.kind != Kind::Bool) continue;
-        if (given.b == (lacking > 0)) continue;
-        const std::string name(m->instance->decl->name.text);
-        if (lacking > 0)
-          d.help("`" + name +
-                 "(..., return_sequences = true)` gives every step, not the last alone");
-        else
-          d.help("`" + name + "` without `return_sequences = true` gives the last step alone");
-        return true;
-      }
+    if (const Instance *layer = sequenceLayer(m->instance, lacking < 0)) {
+      const std::string name(layer->decl->name.text);
+      if (lacking > 0)
+        d.help("`" + name + "(..., return_sequences = true)` gives every step, not the last alone");
+      else
+        d.help("`" + name + "` without `return_sequences = true` gives the last step alone");
+      return true;
     }
-    if (lacking > 0 && m->instance) return false; // another layer stands between
+    // A layer between that changes the number of axes is where to look.
+    if (lacking > 0 && m->instance &&
+        !(m->input.valid() && v.pass->b.f.type(m->input).rank() == v.pass->b.f.type(v.id).rank()))
+      return false;
     at = m->input;
   }
   return false;
@@ -593,8 +606,17 @@ Value Elaborator::conformResult(const Value &v, const TypeExpr &type, const std:
   if (v.isPoison()) return v;
   if (type.kind == TypeKind::Tuple) {
     const auto &fields = as<TupleType>(type).fields;
-    if (v.kind != Kind::Tuple || v.tuple().items.size() != fields.size())
-      return fail(type.span, Diag::ShapeMismatch, {what, print(type), show(v)});
+    if (v.kind != Kind::Tuple || v.tuple().items.size() != fields.size()) {
+      auto &d = error(type.span, Diag::ShapeMismatch, {what, print(type), show(v)});
+      if (v.isTensor() && !fields.empty() && fields[0].name) {
+        std::string lines;
+        for (const auto &field : fields)
+          if (field.name)
+            lines += (lines.empty() ? "`" : ", `") + std::string(field.name->text) + " = ...`";
+        d.help("named outputs are names of the body: end it with " + lines);
+      }
+      return {};
+    }
     Values items;
     std::vector<std::string> names;
     for (size_t i = 0; i < fields.size(); ++i) {

@@ -117,8 +117,21 @@ static bool namedWeights(Elaborator &e, const Value &of, Span span,
     }
     Instance &root = *v.instance;
     if (!e.everApplied.contains(&root)) {
-      e.error(span, Diag::ShapeNotKnown, {"its weights", e.text(span)})
-          .help("`_ = " + e.text(span) + "(x)` builds it");
+      const std::string name = e.text(span);
+      auto &d = e.error(span, Diag::ShapeNotKnown, {"weights(" + name + ")", name});
+      // The name of a declaration makes an instance of its own wherever it stands.
+      const std::string kind = root.decl ? std::string(root.decl->name.text) : "";
+      const bool isDecl = !kind.empty() && (name == kind || name.starts_with(kind + "("));
+      const std::string made = Elaborator::snakeCase(kind);
+      if (isDecl && name == kind)
+        d.help("each `" + kind + "` makes an instance of its own: write `" + made + " = " + kind +
+               (root.decl->params.size() == 2 ? "(...)" : "()") +
+               "` at the top of the file and `" + made + "` here, in applications and behind `train`");
+      else if (isDecl)
+        d.help("this makes an instance of its own: write `" + made + " = " + name +
+               "` at the top of the file and `" + made + "` in its place");
+      else
+        d.help("`_ = " + name + "(x)` builds it");
       return false;
     }
     std::vector<Instance *> all;
@@ -397,7 +410,7 @@ bool Elaborator::replaceWeights(Instance &inst, const Value &given, Span span,
   }
   if (record.isPoison()) return false;
   if (!everApplied.contains(&inst)) {
-    error(span, Diag::ShapeNotKnown, {"its weights", inst.kindName})
+    error(span, Diag::ShapeNotKnown, {"weights(" + inst.kindName + ")", inst.kindName})
         .help("a function of the record, `weights = fn(w) = ...`, works in the first application too");
     return false;
   }

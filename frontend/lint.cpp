@@ -211,13 +211,34 @@ static void lintFileNames(Elaborator &e, const FileScope &scope) {
   }
 }
 
+/// What a name of the library is: "a layer"; of its functions, what the file that has them holds.
+static std::string libraryKind(Elaborator &e, std::string_view name) {
+  Value v;
+  if (!e.lookupLibrary(name, v) || v.kind != Kind::Function || !v.function().decl)
+    return "a function";
+  const Decl &d = *v.function().decl;
+  if (d.declKind != DeclKind::Fn)
+    return std::string(d.declKind == DeclKind::Optimizer ? "an " : "a ") + spelling(d.declKind);
+  const std::string &file = e.sources.name(d.span.file);
+  for (const char *kind :
+       {"losses", "activations", "initializers", "regularizers", "constraints", "schedules"}) {
+    if (file.find(kind) == file.npos) continue;
+    std::string one(kind);
+    one.resize(one.size() - (one.ends_with("sses") ? 2 : 1));
+    return (one[0] == 'a' || one[0] == 'i' ? "an " : "a ") + one;
+  }
+  return "a function";
+}
+
 void Elaborator::lintFile(FileScope &scope) {
   lintFileNames(*this, scope);
   for (const Top *top : scope.tree->tops) {
     if (top->kind != TopKind::Decl) continue;
     const auto &d = as<Decl>(*top);
     if (libraryIndex.contains(d.name.text) || findBuiltin(d.name.text) >= 0)
-      diags.report(d.name.span, Diag::ShadowsLibrary, {std::string(d.name.text)});
+      diags.report(d.name.span, Diag::ShadowsLibrary, {std::string(d.name.text)})
+          .help("the library's is " + libraryKind(*this, d.name.text) +
+                "; this is allowed: in this file the name means the one declared here");
     if (!diags.hasErrors()) lintNames(*this, d);
   }
 }

@@ -644,7 +644,7 @@ json Document::completion(Place place) {
       add(w, 14, "statement", "", std::string(w) + " ", '4');
   if (!statement || c.bracket != 0)
     for (const Entry &e : Reference::library().entries()) {
-      if (e.kind == "key") continue;
+      if (e.kind == "key" || e.kind == "word") continue;
       bool layer = e.kind == "layer" || e.kind == "model";
       add(e.name, completionKind(e.kind), e.head, e.doc, "", c.afterPipe && layer ? '3' : '5');
     }

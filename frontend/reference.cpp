@@ -40,6 +40,49 @@ const Row kNames[] = {
     {"bool", "", "true or false"},
 };
 
+// Words that begin a statement or a declaration, and what stands behind a reader of data.
+const Row kWords[] = {
+    {"model", "model M(x: [batch, 8]) -> [batch, 1] { ... }",
+     "A network: its parameters are the inputs, its last expression is the output.\n"
+     "`train M { ... }` trains it."},
+    {"layer", "layer L(units: int)(x: [batch, n]) { ... }",
+     "A layer: hyper-parameters in the first list, tensors in the second. Its body declares\n"
+     "weights with `param`."},
+    {"fn", "fn f(x) = x * 2",
+     "A function; with a block, `fn f(x) { ... }`, its last expression is its value. Without\n"
+     "a name it is a value: `x |> (fn(x) = x * 2)`."},
+    {"metric", "metric A()(y_true, y_pred) { ... }",
+     "A number measured over an epoch: `state` adds up what the batches give, the last\n"
+     "expression is the result."},
+    {"train", "train M { data = ... loss = ... optimizer = ... }",
+     "How a model is trained: keys, each on a line of its own. Instead of `loss` and\n"
+     "`optimizer` a `step` can say what a training step does."},
+    {"step", "step(x: [batch, 8], target: [batch, 1]) { ... }",
+     "A training step written out, in a block of `train`. Its parameters are columns of the\n"
+     "data; `minimize` updates weights, `report` shows values. The model is an instance,\n"
+     "`m = M()` at the top of the file."},
+    {"minimize", "minimize loss over m with adam every 2",
+     "In a `step`: updates the weights of `m`, an instance or a list of them, with an\n"
+     "optimizer, so that the mean of `loss` falls. `every 2` does so in each second step."},
+    {"report", "report loss, accuracy = acc(y, p)",
+     "In a `step`: values that the program shows, averaged over the epoch."},
+    {"param", "param w: [n, units] = GlorotUniform()",
+     "In the body of a layer: a weight, with its shape and its initial value."},
+    {"state", "state count: [] = Zeros()",
+     "In a body: a value that stays from step to step and is not trained.\n"
+     "`count <- count + 1` stores into it."},
+    {"scan", "scan x_t in x along 1, h = start { h = f(h, x_t) }",
+     "A loop over the slices of a tensor that carries values from round to round; `yield`\n"
+     "collects a value of each round."},
+    {"yield", "yield h", "In the body of a `scan`: a value of each round, stacked along the axis."},
+    {"for", "for i in 0..4 { ... }",
+     "Repeats its block at compile time, once for each item of a list or a range."},
+    {"import", "import \"blocks.nn\"",
+     "The declarations of another file. The library needs no import."},
+    {"windows", "csv(...) |> windows(24, stride = 1)",
+     "Behind a reader: rows of 24 consecutive ones, so that a column becomes [batch, 24]."},
+};
+
 /// Parameters of a builtin: "x, axis: axes = none".
 std::vector<ParamEntry> parameters(const std::string &text) {
   std::vector<ParamEntry> out;
@@ -178,6 +221,8 @@ const Reference &Reference::library() {
              "Keys of `train`",
              {},
              {}});
+    for (const Row &w : kWords)
+      r.add({w.name, "word", w.params, w.doc, "", 0, 0, "Words of the language", {}, {}});
     for (const Row &n : kNames) r.add({n.name, "name", n.name, n.doc, "", 0, 0, "Names", {}, {}});
     return r;
   }();

@@ -243,6 +243,8 @@ class Reporter {
   void addHelp(Diagnostic &d) {
     std::string_view t = here(), p = before(), next = textAt(error_.at + 1);
     bool inTrain = error_.rule == "trainDecl" || error_.rule == "trainItem";
+    const bool second = error_.at > 0 && (error_.at == 1 || textAt(error_.at - 2) == "\n" ||
+                                          textAt(error_.at - 2) == "{");
     if ((t == "//" || t == "/") && beginsStatement()) {
       d.help("comments begin with `#`");
     } else if (t == ":" && next == "=") {
@@ -253,6 +255,19 @@ class Reporter {
       d.help("write `" + std::string(p) + " = " + std::string(next) + "`");
     } else if (t == ":" && expects(")")) {
       d.help("a range is `0..6`, an argument by name `name = value`");
+    } else if (t == ":" && second && isWord(p)) {
+      d.help("a value is given by `=`: `" + std::string(p) + " = " + std::string(next) +
+             (textAt(error_.at + 2) == "(" ? "(...)`" : "`"));
+    } else if (t == "{" && (textAt(error_.at + 2) == ":" || next == "}") && expects("FLOAT")) {
+      const ForeignRow *key = p == "=" ? foreign(Foreign::Key, textAt(error_.at - 2)) : nullptr;
+      d.help("there are no dictionaries" +
+             (key && *key->advice ? std::string(": ") + key->advice
+                                  : std::string(": values with names are `(a = 1, b = 2)`")));
+    } else if (!inTrain && second && isWord(t) &&
+               (p == "loss" || p == "activation" || p == "initializer" || p == "regularizer" ||
+                p == "constraint" || p == "schedule")) {
+      d.help("it is a function: `fn " + std::string(t) +
+             (p == "loss" ? "(y_true, y_pred) { ... }`" : "(x) { ... }`"));
     } else if (t == "," && inTrain) {
       d.help("keys stand on lines of their own, without commas");
     } else if (t == "," && expects("NL") && next == "\n") {

@@ -112,6 +112,13 @@ TEST_CASE("tool: doc", "[tool][doc]") {
   CHECK_THAT(w.nnc("doc batch_size").out,
              Contains("32 if not given") && Contains("key of `train`"));
 
+  // Words of the language, and what stands behind a reader, are looked up as names are.
+  for (const char *word : {"step", "minimize", "report", "scan", "windows"})
+    CHECK_THAT(w.nnc("doc " + std::string(word)).out,
+               StartsWith(word == std::string("windows") ? "csv(...) |> windows" : word) &&
+                   Contains("A word of the language."));
+  CHECK_THAT(w.nnc("doc split").out, Contains("validation = split(0.2)"));
+  CHECK_THAT(w.nnc("doc map").out, Contains("behind a reader"));
   Outcome wrong = w.nnc("doc Dens where");
   CHECK(wrong.status == 1);
   CHECK_THAT(wrong.err,
