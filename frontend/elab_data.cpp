@@ -133,7 +133,7 @@ Value builtin_text(BuiltinCall &c) {
     if (a.name.empty()) continue;
     if (a.value.kind != Kind::Data || a.value.data().reader != "bytes")
       return c.e.fail(a.span, Diag::ArgumentType,
-                      {"a column of `text`", "`bytes(n)`", c.e.show(a.value)});
+                      {"a column of `text`", "`bytes(n)` or `bytes(n, stride = s)`", c.e.show(a.value)});
     DataColumn col = column(c.e, "text", a);
     col.meta["file"] = path;
     col.meta["window"] = a.value.data().meta;
@@ -145,7 +145,7 @@ Value builtin_text(BuiltinCall &c) {
 
 /// Images by class: columns `image` and `target`.
 Value builtin_folder(BuiltinCall &c) {
-  std::vector<int64_t> size, channels{3};
+  std::vector<int64_t> size, channels;
   if (!c.e.intList(c[1], 2, c.spans[1], size)) return {};
   if (!c.e.intList(c[2], 1, c.spans[2], channels)) return {};
   if (size[0] < 1 || size[1] < 1 || size[0] > 65536 || size[1] > 65536)

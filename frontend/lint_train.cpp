@@ -60,8 +60,11 @@ class TrainLints {
     learningRate();
     if (plan_.train->step) penalties(), idle();
     for (const MetricUse &m : plan_.metrics) keeps(*m.metric);
-    columns(plan_.data, plan_.inputs);
-    columns(plan_.data, plan_.targets);
+    for (const auto &data : {plan_.data, plan_.validation, plan_.test})
+      for (const auto *inputs : {&plan_.inputs, &plan_.targets}) {
+        columns(data, *inputs);
+        pictures(data, *inputs);
+      }
   }
 
  private:
@@ -233,6 +236,39 @@ class TrainLints {
           d.help("the loss compares with one number per output; for class numbers there is "
                  "`SparseCategoricalCrossentropy()`");
       }
+  }
+
+  /// The size of a folder's images, which the program says, against what they fill.
+  void pictures(const std::shared_ptr<DataObj> &data, const std::vector<DataInput> &inputs) {
+    if (!data || data->reader != "folder" || !data->maps.empty()) return;
+    for (const DataInput &in : inputs)
+      for (const DataColumn &c : data->columns) {
+        const ir::Meta *size = c.meta.find("size");
+        if (c.name != in.name || !size || e_.isMapped(in.name)) continue;
+        std::vector<int64_t> given, wanted;
+        for (const ir::Meta &d : *size->asList()) given.push_back(*d.asInt());
+        bool known = true;
+        for (size_t i = 1; i < in.type.dims.size(); ++i) {
+          known = known && in.type.dims[i].isConst();
+          wanted.push_back(in.type.dims[i].b);
+        }
+        if (!known || essentialSizes(given) == essentialSizes(wanted)) continue;
+        auto &d = e_.error(in.span.valid() ? in.span : c.span, Diag::DataRow,
+                           {in.name, e_.show(in.type), "folder", sizes(given)});
+        d.label(data->span, "the size of its images stands here");
+        if (given.size() == wanted.size() && given.back() == wanted.back())
+          d.help("write `size = " + sizes({wanted[0], wanted[1]}) + "`");
+      }
+  }
+  /// Without those of 1, which come and go to fit.
+  static std::vector<int64_t> essentialSizes(std::vector<int64_t> sizes) {
+    std::erase(sizes, 1);
+    return sizes;
+  }
+  static std::string sizes(const std::vector<int64_t> &sizes) {
+    std::string s;
+    for (int64_t n : sizes) s += (s.empty() ? "[" : ", ") + std::to_string(n);
+    return s + "]";
   }
 
   void monitored(const DataObj &callback, const std::string &name,
