@@ -13,17 +13,18 @@
 #include "ir/passes.h"
 #include "tests/compiled_model.h"
 #include "tests/library_program.h"
+#include "tests/workplace.h"
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <map>
 #include <png.h>
 #include <set>
-#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace nnc;
 using namespace nnc::fe::test;
+using namespace nnc::test;
 namespace fs = std::filesystem;
 using Catch::Matchers::Contains;
 
@@ -392,33 +393,10 @@ TEST_CASE("the sampling of the autoencoder has its mean and deviation, and its d
 
 namespace {
 
-class Place {
- public:
-  Place() {
-    std::string name = (fs::temp_directory_path() / "nnc-layers-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()));
-    dir_ = name;
-  }
-  ~Place() {
-    std::error_code ignored;
-    fs::remove_all(dir_, ignored);
-  }
-  fs::path path(const std::string &name) const { return dir_ / name; }
-  void write(const std::string &name, const std::string &bytes) const {
-    std::ofstream(path(name), std::ios::binary) << bytes;
-  }
-  /// Output of a command that must succeed, or must fail.
-  std::string run(const std::string &command, bool fails = false) const {
-    const std::string line = "cd '" + dir_.string() + "' && { " + command + "; } > .out 2>&1";
-    const int status = std::system(line.c_str());
-    const std::string text = readText(path(".out"));
-    INFO(command << "\n" << text);
-    REQUIRE((status != 0) == fails);
-    return text;
-  }
+struct Place : Workplace {
   /// A program of tests/programs as it is; what the compiler says.
   std::string build(const std::string &name, bool fails = false) const {
-    return run(NNC_BINARY_DIR "/nnc " + kPrograms + name + ".nn -o " + name, fails);
+    return must(NNC_BINARY_DIR "/nnc " + kPrograms + name + ".nn -o " + name, fails);
   }
   /// The same with pieces of the text replaced, each of which must occur.
   void build(const std::string &name,
@@ -433,11 +411,11 @@ class Place {
     for (size_t at = 0; (at = text.find("import \"", at)) != std::string::npos; at += 8)
       text.insert(at + 8, kPrograms); // the program lies elsewhere now
     write(name + ".nn", text);
-    run(NNC_BINARY_DIR "/nnc " + name + ".nn -o " + name);
+    must(NNC_BINARY_DIR "/nnc " + name + ".nn -o " + name);
   }
   /// The values of a tensor in a file of f32 weights.
   std::vector<float> weight(const std::string &file, const std::string &name) const {
-    const std::string bytes = readText(path(file));
+    const std::string bytes = read(file);
     uint64_t size = 0;
     REQUIRE(bytes.size() > 8);
     std::memcpy(&size, bytes.data(), 8);
@@ -451,23 +429,7 @@ class Place {
     std::memcpy(v.data(), bytes.data() + 8 + size + ends[0], v.size() * 4);
     return v;
   }
-
- private:
-  fs::path dir_;
 };
-
-/// An NPY file.
-template <typename T>
-std::string npy(const char *type, const std::string &shape, const std::vector<T> &values) {
-  std::string header =
-      std::string("{'descr': '") + type + "', 'fortran_order': False, 'shape': " + shape + ", }";
-  while ((11 + header.size()) % 64) header += ' ';
-  header += '\n';
-  std::string bytes = "\x93NUMPY";
-  bytes += {1, 0, char(header.size() & 255), char(header.size() >> 8)};
-  return bytes + header +
-         std::string(reinterpret_cast<const char *>(values.data()), values.size() * sizeof(T));
-}
 
 /// `count` images of 28 x 28 bytes in the format of MNIST: a bright square on a dark ground, of a
 /// size and place.
@@ -498,9 +460,9 @@ D printed(const std::string &text, const std::string &name) {
 TEST_CASE("programs without data of their own compile as they are", "[programs]") {
   Place w;
   for (const char *name : {"dense", "conv", "lstm", "gpt"})
-    CHECK_THAT(w.run(NNC_BINARY_DIR "/nnc check " + kPrograms + name + ".nn"), !Contains("error"));
+    CHECK_THAT(w.must(NNC_BINARY_DIR "/nnc check " + kPrograms + name + ".nn"), !Contains("error"));
   w.build("resnet");
-  CHECK_THAT(w.run("./resnet summary"),
+  CHECK_THAT(w.must("./resnet summary"),
              Contains("Total params: 274,042")); // ResNet of 20 layers, with projections
 }
 
@@ -514,15 +476,15 @@ TEST_CASE("the tagger learns from sentences with padding", "[programs]") {
       tags.push_back(tokens.back() % 17);
       other.push_back(word ? tags.back() : (i + t) % 17);
     }
-  w.write("tokens.npy", npy("<i4", "(64, 6)", tokens));
-  w.write("tags.npy", npy("<i4", "(64, 6)", tags));
-  w.write("other.npy", npy("<i4", "(64, 6)", other));
+  w.write("tokens.npy", npyFile("<i4", "(64, 6)", tokens));
+  w.write("tags.npy", npyFile("<i4", "(64, 6)", tags));
+  w.write("other.npy", npyFile("<i4", "(64, 6)", other));
   w.build("tagger", {{"20_000, 128", "41, 12"}, {"LSTM(64", "LSTM(8"}, {"LSTM(32", "LSTM(8"}});
-  const D losses = printed(w.run("./tagger --epochs 20 --verbose 2 --save=weights"), "loss");
+  const D losses = printed(w.must("./tagger --epochs 20 --verbose 2 --save=weights"), "loss");
   CHECK(losses.back() < 0.5 * losses.front());
   // Tags of padding do not count.
-  const D loss = printed(w.run("./tagger evaluate --weights=weights"), "loss");
-  CHECK(printed(w.run("./tagger evaluate --weights=weights --data target=other.npy"), "loss") ==
+  const D loss = printed(w.must("./tagger evaluate --weights=weights"), "loss");
+  CHECK(printed(w.must("./tagger evaluate --weights=weights --data target=other.npy"), "loss") ==
         loss);
   CHECK(loss[0] < losses.front());
 }
@@ -542,12 +504,12 @@ TEST_CASE("the U-Net finds squares; sizes that do not halve are an error that na
             image.push_back(float(in ? 0.8 : 0.1) + 0.1f * float((i + x * y + c) % 3));
         }
     const std::string size = ", " + std::to_string(height) + ", 16";
-    w.write("image.npy", npy("<f4", "(32" + size + ", 3)", image));
-    w.write("inside.npy", npy("|u1", "(32" + size + ")", inside));
+    w.write("image.npy", npyFile("<f4", "(32" + size + ", 3)", image));
+    w.write("inside.npy", npyFile("|u1", "(32" + size + ")", inside));
   };
   data(8);
   w.build("unet");
-  const D losses = printed(w.run("./unet --epochs 15 --verbose 2"), "loss");
+  const D losses = printed(w.must("./unet --epochs 15 --verbose 2"), "loss");
   CHECK(losses.back() < 0.3);
   CHECK(losses.back() < 0.6 * losses.front());
   data(12);
@@ -559,13 +521,13 @@ TEST_CASE("the U-Net finds squares; sizes that do not halve are an error that na
 TEST_CASE("the autoencoder's step learns squares", "[programs]") {
   Place w;
   w.write("train-images-idx3-ubyte", squares(128));
-  w.run("gzip -1 train-images-idx3-ubyte");
+  w.must("gzip -1 train-images-idx3-ubyte");
   w.build("vae_step");
-  const std::string text = w.run("./vae_step --verbose 2");
+  const std::string text = w.must("./vae_step --verbose 2");
   const D losses = printed(text, "loss");
   CHECK(losses.size() >= 10);
   CHECK(losses.back() < 0.75 * losses.front());
-  CHECK(printed(w.run("./vae_step --verbose 2 --threads 1"), "loss") == losses);
+  CHECK(printed(w.must("./vae_step --verbose 2 --threads 1"), "loss") == losses);
 }
 
 TEST_CASE("contrastive training reads a folder of images", "[programs]") {
@@ -582,22 +544,22 @@ TEST_CASE("contrastive training reads a folder of images", "[programs]") {
     image.version = PNG_IMAGE_VERSION;
     image.height = image.width = png_uint_32(side);
     image.format = PNG_FORMAT_RGB;
-    fs::create_directories(w.path("images/all"));
-    const std::string path = w.path("images/all/" + std::to_string(i) + ".png");
+    fs::create_directories((w / "images/all"));
+    const std::string path = (w / ("images/all/" + std::to_string(i) + ".png"));
     REQUIRE(png_image_write_to_file(&image, path.c_str(), 0, rgb.data(), 0, nullptr));
   }
   w.build("contrastive", {{"  step(", "  batch_size = 5\n  step("}});
-  w.run("./contrastive --epochs 3 --verbose 2 --save=weights");
+  w.must("./contrastive --epochs 3 --verbose 2 --save=weights");
   const auto kernel = w.weight("weights", "dense/kernel");
   REQUIRE(kernel.size() == 32 * 64);
   for (float v : kernel) REQUIRE(std::isfinite(v));
   // What the encoder makes of the images, in the size of the crops that it was trained on.
-  w.run("./contrastive predict --weights=weights --data x=images --output=codes.csv");
-  const std::string codes = readText(w.path("codes.csv"));
+  w.must("./contrastive predict --weights=weights --data x=images --output=codes.csv");
+  const std::string codes = readText((w / "codes.csv"));
   CHECK(std::count(codes.begin(), codes.end(), '\n') == 13);
   CHECK(std::count(codes.begin(), codes.end(), ',') == 13 * 63);
-  fs::create_directories(w.path("empty"));
-  CHECK_THAT(w.run("./contrastive predict --weights=weights --data x=empty", true),
+  fs::create_directories((w / "empty"));
+  CHECK_THAT(w.must("./contrastive predict --weights=weights --data x=empty", true),
              Contains("empty"));
 }
 
@@ -621,10 +583,10 @@ TEST_CASE("two views of an image differ in what is drawn for them", "[programs]"
 TEST_CASE("the clipped critic stays clipped, the generator moves every fifth step", "[programs]") {
   Place w;
   w.write("train-images-idx3-ubyte", squares(128)); // four steps an epoch
-  w.run("gzip -1 train-images-idx3-ubyte");
+  w.must("gzip -1 train-images-idx3-ubyte");
   w.build("gan_clip");
   for (const std::string count : {"1", "4", "5"})
-    w.run("./gan_clip --epochs 2 --steps " + count + " --save=" + count);
+    w.must("./gan_clip --epochs 2 --steps " + count + " --save=" + count);
   for (const char *file : {"4", "5"})
     for (const char *name : {"d/dense/kernel", "d/dense/bias"})
       for (float v : w.weight(file, name)) REQUIRE(std::abs(v) <= 0.01f);

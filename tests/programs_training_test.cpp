@@ -9,6 +9,7 @@
 // tests/reference/make_programs_training.py computed in double precision. What is random is checked
 // by what must hold for any draw.
 #include "tests/library_program.h"
+#include "tests/workplace.h"
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -16,11 +17,11 @@
 #include <minizip/zip.h>
 #include <png.h>
 #include <set>
-#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace nnc;
 using namespace nnc::fe::test;
+using namespace nnc::test;
 namespace fs = std::filesystem;
 using Catch::Matchers::Contains;
 
@@ -83,31 +84,10 @@ std::string program(const std::string &name, const Changes &changes = {}) {
   return text;
 }
 
-class Place {
- public:
-  Place() {
-    std::string name = (fs::temp_directory_path() / "nnc-programs-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()));
-    dir_ = name;
-  }
-  ~Place() {
-    std::error_code ignored;
-    fs::remove_all(dir_, ignored);
-  }
-  std::string path(const std::string &name) const { return (dir_ / name).string(); }
-  void write(const std::string &name, const std::string &text) const {
-    fs::create_directories((dir_ / name).parent_path());
-    std::ofstream(dir_ / name, std::ios::binary) << text;
-  }
-  /// Output of a command that must succeed, or must `fail`. Programs run on one thread.
+/// Programs run on one thread.
+struct Place : Workplace {
   std::string run(std::string command, bool fails = false) const {
-    if (command.starts_with("./")) command += " --threads 1";
-    const std::string line = "cd '" + dir_.string() + "' && { " + command + "; } > .out 2>&1";
-    const int status = std::system(line.c_str());
-    const std::string text = readText(path(".out"));
-    INFO(command << "\n" << text);
-    REQUIRE((status != 0) == fails);
-    return text;
+    return must(command.starts_with("./") ? command + " --threads 1" : command, fails);
   }
   /// The program as it stands, in its own sizes, has no mistakes beside this data.
   void checkWhole(const std::string &name) const {
@@ -121,7 +101,7 @@ class Place {
   }
   /// The floats of a file of weights.
   Tensors weights(const std::string &name) const {
-    const std::string bytes = readText(path(name));
+    const std::string bytes = read(name);
     uint64_t size = 0;
     REQUIRE(bytes.size() > 8);
     std::memcpy(&size, bytes.data(), 8);
@@ -164,7 +144,7 @@ class Place {
   /// A ZIP file, as NumPy's archives are.
   void writeZip(const std::string &name,
                 const std::vector<std::pair<std::string, std::string>> &entries) const {
-    zipFile zip = zipOpen(path(name).c_str(), APPEND_STATUS_CREATE);
+    zipFile zip = zipOpen((dir / name).c_str(), APPEND_STATUS_CREATE);
     REQUIRE(zip);
     for (auto &[entry, bytes] : entries) {
       REQUIRE(zipOpenNewFileInZip(zip, entry.c_str(), nullptr, nullptr, 0, nullptr, 0, nullptr, 0,
@@ -188,9 +168,6 @@ class Place {
     }
     return rows;
   }
-
- private:
-  fs::path dir_;
 };
 
 /// An array in the form of NumPy's files: `<f4`, `<i4` or `|u1`.
@@ -267,7 +244,7 @@ void checkTrained(const ir::Meta &c, const Tensors &before, const Tensors &found
 /// The losses of single steps, as --log-steps wrote them.
 std::vector<double> losses(const Place &p, const std::string &log) {
   std::vector<double> out;
-  const std::string text = readText(p.path(log));
+  const std::string text = readText((p / log).string());
   const std::string names = text.substr(0, text.find('\n'));
   size_t column = 0;
   for (size_t at = 0; names.compare(at, 4, "loss") != 0; ++column) {
@@ -468,7 +445,7 @@ TEST_CASE("programs: categories are hashed, tables looked up, areas measured", "
   p.writeWeights("adapted", adapted);
   p.run("./dlrm predict --weights adapted --output y.csv");
   std::vector<double> y;
-  for (const auto &row : p.table(readText(p.path("y.csv")))) y.push_back(row.at(0));
+  for (const auto &row : p.table(readText((p / "y.csv").string()))) y.push_back(row.at(0));
   checkClose(y, numbers(*c.find("y")), 1e-5, 1e-5);
   // Of all rows: the area as Keras has it, which is near the exact one.
   p.compile("area", program("dlrm", {{"[1460, 583, 10_131, 2202, 305]", "[7, 5, 11, 6, 3]"},
@@ -504,7 +481,7 @@ TEST_CASE("programs: a time series is cut in windows and mapped", "[programs]") 
   p.writeWeights("adapted", adapted);
   p.run("./forecast predict --weights adapted --output y.csv");
   std::vector<double> y;
-  for (const auto &row : p.table(readText(p.path("y.csv")))) y.push_back(row.at(0));
+  for (const auto &row : p.table(readText((p / "y.csv").string()))) y.push_back(row.at(0));
   checkClose(y, numbers(*c.find("y")), 1e-5, 1e-5);
 }
 
@@ -583,7 +560,7 @@ TEST_CASE("programs: one tower sees two images, with a loss for each output", "[
   checkTrained(c, start(c), p.weights("after"));
   p.run("./siamese predict --weights start --output y.csv");
   std::vector<double> distance, digit;
-  for (const auto &row : p.table(readText(p.path("y.csv")))) {
+  for (const auto &row : p.table(readText((p / "y.csv").string()))) {
     distance.push_back(row.at(0));
     digit.insert(digit.end(), row.begin() + 1, row.end());
   }
@@ -610,12 +587,12 @@ TEST_CASE("programs: a folder of images is read, changed and learnt", "[programs
     for (size_t k = 0; k < size; ++k)
       pixels.push_back(uint8_t((random[i * size + k] >> 25) + 25 * (i / 2)));
     const std::string folder = std::string("flowers/") + "abcde"[i / 2];
-    fs::create_directories(p.path(folder));
+    fs::create_directories((p / folder).string());
     png_image png{};
     png.version = PNG_IMAGE_VERSION;
     png.width = png.height = side;
     png.format = PNG_FORMAT_RGB;
-    REQUIRE(png_image_write_to_file(&png, p.path(folder + "/" + std::to_string(i) + ".png").c_str(),
+    REQUIRE(png_image_write_to_file(&png, (p / (folder + "/" + std::to_string(i) + ".png")).string().c_str(),
                                     0, pixels.data(), 0, nullptr));
   }
   p.checkWhole("images");
@@ -623,7 +600,7 @@ TEST_CASE("programs: a folder of images is read, changed and learnt", "[programs
   p.writeWeights("start", start(c));
   p.run("./images predict --weights start --output y.csv");
   std::vector<double> y;
-  for (const auto &row : p.table(readText(p.path("y.csv"))))
+  for (const auto &row : p.table(readText((p / "y.csv").string())))
     y.insert(y.end(), row.begin(), row.end());
   checkClose(y, numbers(*c.find("y")), 1e-4, 1e-5);
   p.run("./images --epochs 60 --save after");
@@ -770,7 +747,7 @@ TEST_CASE("programs: the perceptron's rule, exactly", "[programs]") {
   CHECK(after.at("p/b").data == std::vector<double>{b});
   CHECK(errors[0] > 0);
   std::vector<double> found;
-  for (const auto &row : p.table(readText(p.path("log.csv")))) found.push_back(row.at(1));
+  for (const auto &row : p.table(readText((p / "log.csv").string()))) found.push_back(row.at(1));
   checkClose(found, errors, 1e-6);
 }
 

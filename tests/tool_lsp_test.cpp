@@ -1,6 +1,6 @@
 // `nnc lsp` as an editor sees it: a client that starts the server, sends scripted messages and
 // looks at what comes back; and a real editor, Neovim, where it is installed.
-#include <catch2/catch.hpp>
+#include "tests/workplace.h"
 #include <nlohmann/json.hpp>
 
 #include <csignal>
@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 namespace fs = std::filesystem;
+using namespace nnc::test;
 using Catch::Matchers::Contains;
 using nlohmann::json;
 
@@ -28,19 +29,6 @@ std::string readAll(const fs::path &path) {
   all << in.rdbuf();
   return all.str();
 }
-
-struct Workplace {
-  fs::path dir;
-  Workplace() {
-    std::string name = (fs::temp_directory_path() / "nnc-lsp-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()));
-    dir = name;
-  }
-  ~Workplace() {
-    std::error_code ignored;
-    fs::remove_all(dir, ignored);
-  }
-};
 
 class Client {
  public:

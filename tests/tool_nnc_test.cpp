@@ -1,6 +1,6 @@
 // The `nnc` command from outside: options, stages, files, messages, exit codes, and the bytes it
 // builds.
-#include <catch2/catch.hpp>
+#include "tests/workplace.h"
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -8,10 +8,10 @@
 #include <set>
 #include <sstream>
 #include <string>
-#include <sys/wait.h>
 #include <unistd.h>
 
 namespace fs = std::filesystem;
+using namespace nnc::test;
 using Catch::Matchers::Contains;
 using Catch::Matchers::StartsWith;
 
@@ -24,39 +24,20 @@ std::string readAll(const fs::path &path) {
   return all.str();
 }
 
-struct Outcome {
+struct Streams {
   int status;
   std::string out, err;
 };
 
-// A directory of its own for each test case.
-struct Workplace {
-  fs::path dir;
-  Workplace() {
-    std::string name = (fs::temp_directory_path() / "nnc-tool-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()));
-    dir = name;
-  }
-  ~Workplace() {
-    std::error_code ignored;
-    fs::remove_all(dir, ignored);
-  }
-  fs::path operator/(const std::string &name) const { return dir / name; }
-
-  Outcome shell(const std::string &command) const {
-    std::string line = "cd '" + dir.string() + "' && { " + command + "; } > .out 2> .err";
-    int status = std::system(line.c_str());
-    Outcome o{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-              readAll(dir / ".out"), readAll(dir / ".err")};
+struct Tool : Workplace {
+  Streams shell(const std::string &command) const {
+    Streams o{Workplace::shell(command, "> .out 2> .err"), read(".out"), read(".err")};
     INFO(command << "\n" << o.err);
     CHECK(o.status < 128); // never a crash
     return o;
   }
-  Outcome nnc(const std::string &arguments) const {
+  Streams nnc(const std::string &arguments) const {
     return shell(NNC_BINARY_DIR "/nnc " + arguments);
-  }
-  void write(const std::string &name, const std::string &text) const {
-    std::ofstream(dir / name) << text;
   }
   std::set<std::string> files() const {
     std::set<std::string> names;
@@ -95,20 +76,20 @@ train Line {
 } // namespace
 
 TEST_CASE("tool: help and version", "[tool]") {
-  Workplace w;
-  Outcome help = w.nnc("--help");
+  Tool w;
+  Streams help = w.nnc("--help");
   CHECK(help.status == 0);
   CHECK_THAT(help.out, Contains("nnc model.nn") && Contains("--emit") && Contains("nnc run") &&
                            Contains("./classifier train"));
   CHECK(w.nnc("help").out == help.out);
-  Outcome bare = w.nnc("");
+  Streams bare = w.nnc("");
   CHECK(bare.status == 2);
   CHECK(bare.out == help.out);
   CHECK_THAT(w.nnc("--version").out, StartsWith("nnc ") && Contains("LLVM"));
 }
 
 TEST_CASE("tool: mistakes on the command line", "[tool]") {
-  Workplace w;
+  Tool w;
   struct Case {
     const char *arguments, *message;
   };
@@ -126,7 +107,7 @@ TEST_CASE("tool: mistakes on the command line", "[tool]") {
         Case{"new a --template=zzzzzzzz", "the templates are mlp-csv"},
         Case{"doc -f", "`-f` needs a value"}, Case{"fmt --check=1 m.nn", "takes no value"},
         Case{"lsp m.nn", "unexpected argument"}}) {
-    Outcome o = w.nnc(c.arguments);
+    Streams o = w.nnc(c.arguments);
     INFO(c.arguments << "\n" << o.err);
     CHECK(o.status == 2);
     CHECK(o.out == "");
@@ -135,15 +116,15 @@ TEST_CASE("tool: mistakes on the command line", "[tool]") {
 }
 
 TEST_CASE("tool: files that cannot be read or written", "[tool]") {
-  Workplace w;
-  Outcome missing = w.nnc("no.nn");
+  Tool w;
+  Streams missing = w.nnc("no.nn");
   CHECK(missing.status == 1);
   CHECK_THAT(missing.err, Contains("cannot read `no.nn`"));
   CHECK(w.nnc(".").status == 1);
-  Outcome directory = w.nnc(kMlp + " -o /");
+  Streams directory = w.nnc(kMlp + " -o /");
   CHECK(directory.status == 1);
   CHECK_THAT(directory.err, Contains("cannot write `/`"));
-  Outcome nowhere = w.nnc(kMlp + " -o there/is/no/such/directory");
+  Streams nowhere = w.nnc(kMlp + " -o there/is/no/such/directory");
   CHECK(nowhere.status == 1);
   CHECK_THAT(nowhere.err, Contains("cannot write `there/is/no/such/directory`: No such file"));
   CHECK(w.nnc(kMlp + " --emit=obj -o there/model.o").status == 1);
@@ -151,7 +132,7 @@ TEST_CASE("tool: files that cannot be read or written", "[tool]") {
   CHECK(w.files().empty());
   // The default name of the program is the model's; it must not destroy a source of that name.
   fs::copy_file(kMlp, w / "classifier");
-  Outcome self = w.nnc("classifier");
+  Streams self = w.nnc("classifier");
   CHECK(self.status == 1);
   CHECK_THAT(self.err, Contains("would overwrite"));
   CHECK(w.nnc("classifier -o ./classifier").status == 1);
@@ -159,10 +140,10 @@ TEST_CASE("tool: files that cannot be read or written", "[tool]") {
 }
 
 TEST_CASE("tool: a file that is not a program is overwritten only by name", "[tool]") {
-  Workplace w;
+  Tool w;
   w.write("m.nn", kModel);
   auto refused = [&](const std::string &arguments, const std::string &expected) {
-    Outcome o = w.nnc(arguments);
+    Streams o = w.nnc(arguments);
     CHECK(o.status == 1);
     CHECK(o.err == "error: the output would overwrite " + expected + "\n  help: use `-o FILE`\n");
   };
@@ -189,33 +170,33 @@ TEST_CASE("tool: a file that is not a program is overwritten only by name", "[to
 }
 
 TEST_CASE("tool: mistakes in a model", "[tool]") {
-  Workplace w;
+  Tool w;
   std::string broken = kModel;
   broken.replace(broken.find("Dense(3"), 5, "Dens");
   w.write("m.nn", broken);
   for (std::string arguments : {"m.nn", "check m.nn", "run m.nn", "m.nn --emit=obj"}) {
-    Outcome o = w.nnc(arguments);
+    Streams o = w.nnc(arguments);
     CHECK(o.status == 1);
     CHECK_THAT(o.err, Contains("m.nn:2:8") && Contains("`Dense`"));
   }
   CHECK(w.files() == std::set<std::string>{"m.nn"});
   w.write("m.ir", "nnc-ir 1\nfunc @f batch 0 (%x: f32[2]) {\n  %y = frobnicate %x : f32[2]\n}\n");
-  Outcome ir = w.nnc("m.ir");
+  Streams ir = w.nnc("m.ir");
   CHECK(ir.status == 1);
   CHECK_THAT(ir.err, Contains("m.ir:3:"));
 }
 
 TEST_CASE("tool: data files as they are now", "[tool]") {
-  Workplace w;
+  Tool w;
   auto warns = [&](const std::string &message) {
-    Outcome o = w.nnc("check m.nn");
+    Streams o = w.nnc("check m.nn");
     INFO(o.err);
     CHECK(o.status == 0);
     CHECK_THAT(o.err, Contains("NN1226") && Contains(message) && Contains("1 warning"));
     CHECK(w.nnc("check m.nn -Werror").status == 1);
   };
   auto silent = [&] {
-    Outcome o = w.nnc("check m.nn");
+    Streams o = w.nnc("check m.nn");
     CHECK((o.status == 0 && o.err == ""));
   };
   w.write("m.nn", kModel);
@@ -273,7 +254,7 @@ TEST_CASE("tool: data files as they are now", "[tool]") {
 }
 
 TEST_CASE("tool: one of several train blocks", "[tool]") {
-  Workplace w;
+  Tool w;
   w.write("two.nn", "model A(x: [batch, 2]) { x |> Dense(1) }\nmodel B(x: [batch, 2]) { x |> Dense(1) }\n"
                     "train A {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n  loss = MeanSquaredError()\n"
                     "  optimizer = SGD()\n}\n"
@@ -282,40 +263,40 @@ TEST_CASE("tool: one of several train blocks", "[tool]") {
   CHECK_THAT(w.nnc("two.nn --emit=ir -o -").out, Contains("@A.train_step") && Contains("@B.train_step"));
   CHECK_THAT(w.nnc("two.nn --train=B --emit=ir -o -").out, Contains("@train_step") && !Contains("@A."));
   CHECK(w.nnc("two.nn").status == 0);
-  Outcome o = w.nnc("two.nn --train=b");
+  Streams o = w.nnc("two.nn --train=b");
   CHECK(o.status == 1);
   CHECK_THAT(o.err, Contains("NN0715") && Contains("the file has no `train b`"));
 }
 
 TEST_CASE("tool: a program that trains", "[tool]") {
-  Workplace w;
+  Tool w;
   w.write("m.nn", kModel);
   w.write("points.csv", "a,b,y\n1,2,3\n2,1,3\n0,1,1\n1,0,1\n");
-  Outcome o = w.nnc("m.nn");
+  Streams o = w.nnc("m.nn");
   REQUIRE(o.status == 0);
   CHECK((o.out == "" && o.err == ""));
   REQUIRE(fs::exists(w / "line"));
   CHECK((fs::status(w / "line").permissions() & fs::perms::owner_exec) != fs::perms::none);
   CHECK(!needsLoader(readAll(w / "line")));
-  Outcome trained = w.shell("./line train");
+  Streams trained = w.shell("./line train");
   INFO(trained.err);
   CHECK(trained.status == 0);
   CHECK_THAT(trained.out, Contains("Epoch 2/2"));
   CHECK_THAT(w.nnc("check m.nn").out, Contains("no mistakes"));
-  Outcome ran = w.nnc("run m.nn -- summary");
+  Streams ran = w.nnc("run m.nn -- summary");
   CHECK(ran.status == 0);
   CHECK(ran.out == w.shell("./line summary").out);
   CHECK(w.nnc("run m.nn -- --no-such-option").status != 0);
 }
 
 TEST_CASE("tool: without a compiler, a linker or an environment", "[tool]") {
-  Workplace w;
+  Tool w;
   CHECK(w.shell("env -i " NNC_BINARY_DIR "/nnc " + kMlp + " -o model && env -i ./model --help")
             .status == 0);
 }
 
 TEST_CASE("tool: equal text gives equal bytes", "[tool]") {
-  Workplace w;
+  Tool w;
   w.write("m.nn", kModel);
   REQUIRE(w.nnc("m.nn -o one").status == 0);
   REQUIRE(w.nnc("m.nn -o one").status == 0); // over itself
@@ -335,7 +316,7 @@ TEST_CASE("tool: equal text gives equal bytes", "[tool]") {
 }
 
 TEST_CASE("tool: every stage as text", "[tool]") {
-  Workplace w;
+  Tool w;
   w.write("m.nn", kModel);
   struct Case {
     const char *stage, *contains;
@@ -347,7 +328,7 @@ TEST_CASE("tool: every stage as text", "[tool]") {
                  Case{"asm", ".globl"}, Case{"obj", "ELF"}}) {
     INFO(c.stage);
     std::string emit = std::string("m.nn --emit=") + c.stage;
-    Outcome o = w.nnc(emit + " -o -");
+    Streams o = w.nnc(emit + " -o -");
     CHECK((o.status == 0 && o.err == ""));
     CHECK_THAT(o.out, Contains(c.contains));
     CHECK(w.nnc(emit + " -o stage").status == 0);
@@ -361,17 +342,17 @@ TEST_CASE("tool: every stage as text", "[tool]") {
 }
 
 TEST_CASE("tool: looking inside", "[tool]") {
-  Workplace w;
+  Tool w;
   w.write("m.nn", kModel);
-  Outcome times = w.nnc("m.nn --time-passes -o model");
+  Streams times = w.nnc("m.nn --time-passes -o model");
   CHECK_THAT(times.err,
              Contains("ms  elaborate") && Contains("ms  machine code") && Contains("ms  total"));
-  Outcome after = w.nnc("m.nn --print-after=simplify -o model");
+  Streams after = w.nnc("m.nn --print-after=simplify -o model");
   CHECK(after.status == 0);
   CHECK_THAT(after.err, Contains("# after simplify") && !Contains("# after cse"));
   CHECK_THAT(w.nnc("m.nn --print-after=all -o model").err,
              Contains("# after simplify") && Contains("# after cse"));
-  Outcome wrong = w.nnc("m.nn --print-after=simplfy -o wrong");
+  Streams wrong = w.nnc("m.nn --print-after=simplfy -o wrong");
   CHECK(wrong.status == 1);
   CHECK_THAT(wrong.err, Contains("did you mean `simplify`?"));
   CHECK(!fs::exists(w / "wrong"));
@@ -392,12 +373,12 @@ TEST_CASE("tool: looking inside", "[tool]") {
 }
 
 TEST_CASE("tool: levels and processors", "[tool]") {
-  Workplace w;
+  Tool w;
   w.write("m.nn", kModel);
   w.write("points.csv", "a,b,y\n1,2,3\n2,1,3\n0,1,1\n1,0,1\n");
   for (std::string flags : {"-O0", "-O1", "-O2", "-O3"}) {
     REQUIRE(w.nnc("m.nn -o model " + flags).status == 0);
-    Outcome o = w.shell("./model train --verbose 2");
+    Streams o = w.shell("./model train --verbose 2");
     CHECK(o.status == 0);
     CHECK_THAT(o.out, Contains("loss"));
   }
@@ -406,23 +387,23 @@ TEST_CASE("tool: levels and processors", "[tool]") {
 }
 
 TEST_CASE("tool: messages are explained", "[tool]") {
-  Workplace w;
+  Tool w;
   for (const char *ask : {"explain NN0404", "--explain NN0404", "explain 404", "explain MatmulMismatch"}) {
-    Outcome o = w.nnc(ask);
+    Streams o = w.nnc(ask);
     CHECK(o.status == 0);
     CHECK_THAT(o.out, StartsWith("NN0404 MatmulMismatch: error\n"));
     CHECK_THAT(o.out, Contains("This does not:\n\n    model"));
   }
   CHECK_THAT(w.nnc("explain").out, Contains("NN1201  warning  UnusedValue\n"));
-  Outcome unknown = w.nnc("explain NN0499");
+  Streams unknown = w.nnc("explain NN0499");
   CHECK(unknown.status == 2);
   CHECK_THAT(unknown.err, Contains("no message has the code `NN0499`"));
 }
 
 TEST_CASE("tool: messages come as text, JSON or SARIF, and warnings can be levelled", "[tool]") {
-  Workplace w;
+  Tool w;
   w.write("m.nn", "model M(x: [batch, 4]) {\n  -x\n  x |> Dense(1)\n}\n");
-  Outcome o = w.nnc("check m.nn");
+  Streams o = w.nnc("check m.nn");
   CHECK(o.status == 0);
   CHECK_THAT(o.err, StartsWith("warning[NN1201]"));
   CHECK_THAT(w.nnc("check m.nn --color=always").err, StartsWith("\033[1;33mwarning[NN1201]"));
@@ -447,11 +428,11 @@ TEST_CASE("tool: messages come as text, JSON or SARIF, and warnings can be level
 }
 
 TEST_CASE("tool: a block of training that is not there", "[tool]") {
-  Workplace w;
+  Tool w;
   w.write("m.nn", "model M(x: [batch, 4]) -> [batch, 1] { x |> Dense(1) }\n"
                   "train M {\n  data = npy(x = \"x\", target = \"y\")\n"
                   "  loss = MeanSquaredError()\n  optimizer = SGD()\n}\n");
-  Outcome o = w.nnc("check m.nn --train=N");
+  Streams o = w.nnc("check m.nn --train=N");
   CHECK(o.status == 1);
   CHECK_THAT(o.err, StartsWith("error[NN0715]"));
 }

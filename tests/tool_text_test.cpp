@@ -1,56 +1,32 @@
 // The commands on text, from outside: fmt, doc, new.
-#include <catch2/catch.hpp>
+#include "tests/workplace.h"
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 namespace fs = std::filesystem;
+using namespace nnc::test;
 using Catch::Matchers::Contains;
 using Catch::Matchers::StartsWith;
 
 namespace {
 
-std::string readAll(const fs::path &path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream all;
-  all << in.rdbuf();
-  return all.str();
-}
-
-struct Outcome {
+struct Streams {
   int status;
   std::string out, err;
 };
 
-struct Workplace {
-  fs::path dir;
-  Workplace() {
-    std::string name = (fs::temp_directory_path() / "nnc-text-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()));
-    dir = name;
-  }
-  ~Workplace() {
-    std::error_code ignored;
-    fs::remove_all(dir, ignored);
-  }
-  Outcome nnc(const std::string &arguments) const {
-    std::string line =
-        "cd '" + dir.string() + "' && { " NNC_BINARY_DIR "/nnc " + arguments + "; } > .out 2> .err";
-    int status = std::system(line.c_str());
-    Outcome o{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-              readAll(dir / ".out"), readAll(dir / ".err")};
+struct Tool : Workplace {
+  Streams nnc(const std::string &arguments) const {
+    Streams o{shell(NNC_BINARY_DIR "/nnc " + arguments, "> .out 2> .err"), read(".out"),
+              read(".err")};
     INFO(arguments << "\n" << o.err);
     CHECK(o.status < 128); // never a crash
     return o;
   }
-  void write(const std::string &name, const std::string &text) const {
-    std::ofstream(dir / name) << text;
-  }
-  std::string read(const std::string &name) const { return readAll(dir / name); }
 };
 
 const char *const kUgly = "fn f( x )=x+1 # why\n";
@@ -59,19 +35,19 @@ const char *const kNeat = "fn f(x) = x + 1  # why\n";
 } // namespace
 
 TEST_CASE("tool: fmt writes files in place", "[tool][format]") {
-  Workplace w;
+  Tool w;
   w.write("a.nn", kUgly);
   w.write("b.nn", kNeat);
   REQUIRE(chmod((w.dir / "a.nn").c_str(), 0640) == 0);
   fs::create_symlink("a.nn", w.dir / "link.nn");
   auto before = fs::last_write_time(w.dir / "b.nn");
 
-  Outcome check = w.nnc("fmt --check a.nn b.nn");
+  Streams check = w.nnc("fmt --check a.nn b.nn");
   CHECK(check.status == 1);
   CHECK(check.out == "a.nn: not formatted\n");
   CHECK(w.read("a.nn") == kUgly);
 
-  Outcome done = w.nnc("fmt link.nn b.nn");
+  Streams done = w.nnc("fmt link.nn b.nn");
   CHECK(done.status == 0);
   CHECK(done.out + done.err == "");
   CHECK(w.read("a.nn") == kNeat);
@@ -89,10 +65,10 @@ TEST_CASE("tool: fmt writes files in place", "[tool][format]") {
 }
 
 TEST_CASE("tool: fmt leaves files with syntax errors", "[tool][format]") {
-  Workplace w;
+  Tool w;
   w.write("bad.nn", "fn f( x ) = = 1\n");
   w.write("a.nn", kUgly);
-  Outcome o = w.nnc("fmt bad.nn none.nn a.nn");
+  Streams o = w.nnc("fmt bad.nn none.nn a.nn");
   CHECK(o.status == 1);
   CHECK_THAT(o.err, Contains("bad.nn:1:13") && Contains("cannot read `none.nn`"));
   CHECK(w.read("bad.nn") == "fn f( x ) = = 1\n");
@@ -100,8 +76,8 @@ TEST_CASE("tool: fmt leaves files with syntax errors", "[tool][format]") {
 }
 
 TEST_CASE("tool: doc", "[tool][doc]") {
-  Workplace w;
-  Outcome dense = w.nnc("doc Dense");
+  Tool w;
+  Streams dense = w.nnc("doc Dense");
   CHECK(dense.status == 0);
   CHECK_THAT(dense.out, StartsWith("layer Dense(units: int, activation: fn = linear") &&
                             Contains("-> [..lead, units]") && Contains("  Fully connected: ") &&
@@ -119,7 +95,7 @@ TEST_CASE("tool: doc", "[tool][doc]") {
                    Contains("A word of the language."));
   CHECK_THAT(w.nnc("doc split").out, Contains("validation = split(0.2)"));
   CHECK_THAT(w.nnc("doc map").out, Contains("behind a reader"));
-  Outcome wrong = w.nnc("doc Dens where");
+  Streams wrong = w.nnc("doc Dens where");
   CHECK(wrong.status == 1);
   CHECK_THAT(wrong.err,
              Contains("no documentation of `Dens`") && Contains("did you mean `Dense`?"));
@@ -134,7 +110,7 @@ TEST_CASE("tool: doc", "[tool][doc]") {
 }
 
 TEST_CASE("tool: doc of a user's file", "[tool][doc]") {
-  Workplace w;
+  Tool w;
   w.write("parts.nn", "## Doubles. And more.\nfn twice(x) = 2 * x\n");
   w.write("m.nn", "import \"parts.nn\"\n\n## A block.\nlayer Block(n: int = 3)(x) = twice(x)\n");
   CHECK(w.nnc("doc -f m.nn Block").out ==
@@ -151,12 +127,12 @@ TEST_CASE("tool: doc of a user's file", "[tool][doc]") {
 }
 
 TEST_CASE("tool: new writes programs that compile and are formatted", "[tool][new]") {
-  Workplace w;
+  Tool w;
   for (const char *t : {"mlp-csv", "regression-csv", "image-idx", "own-parts"}) {
     INFO(t);
     std::string name = "my-" + std::string(t);
     CHECK(w.nnc("new " + name + " --template=" + t).status == 0);
-    Outcome check = w.nnc("check " + name + ".nn");
+    Streams check = w.nnc("check " + name + ".nn");
     CHECK(check.status == 0);
     CHECK(check.err == ""); // no warning either
     CHECK(w.nnc("fmt --check " + name + ".nn").status == 0);
@@ -172,15 +148,15 @@ TEST_CASE("tool: new writes programs that compile and are formatted", "[tool][ne
 }
 
 TEST_CASE("tool: new overwrites nothing", "[tool][new]") {
-  Workplace w;
+  Tool w;
   w.write("iris.nn", "mine");
-  Outcome o = w.nnc("new iris");
+  Streams o = w.nnc("new iris");
   CHECK(o.status == 1);
   CHECK_THAT(o.err, Contains("`iris.nn` exists"));
   CHECK(w.read("iris.nn") == "mine");
   for (const char *bad : {"3d", "'a b'", "''", "a/", "ä", ".nn"}) {
     INFO(bad);
-    Outcome wrong = w.nnc(std::string("new ") + bad);
+    Streams wrong = w.nnc(std::string("new ") + bad);
     CHECK(wrong.status == 1);
     CHECK_THAT(wrong.err, Contains("cannot name a model"));
   }

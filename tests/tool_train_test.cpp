@@ -1,5 +1,5 @@
 // Programs compiled and run: data that fixes sizes, callbacks, several readers, several blocks.
-#include <catch2/catch.hpp>
+#include "tests/workplace.h"
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -12,55 +12,17 @@
 #include <regex>
 #include <sstream>
 #include <string>
-#include <sys/wait.h>
 #include <turbojpeg.h>
 #include <unistd.h>
 #include <vector>
 
 namespace fs = std::filesystem;
+using namespace nnc::test;
 using Catch::Matchers::Contains;
 
 namespace {
 
-struct Outcome {
-  int status;
-  std::string text; // stdout and stderr
-};
-
-struct Workplace {
-  fs::path dir;
-  Workplace() {
-    std::string name = (fs::temp_directory_path() / "nnc-train-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()));
-    dir = name;
-  }
-  ~Workplace() {
-    std::error_code ignored;
-    fs::remove_all(dir, ignored);
-  }
-  void write(const std::string &name, const std::string &text) const {
-    fs::create_directories((dir / name).parent_path());
-    std::ofstream(dir / name, std::ios::binary) << text;
-  }
-  std::string read(const std::string &name) const {
-    std::ifstream in(dir / name, std::ios::binary);
-    std::ostringstream all;
-    all << in.rdbuf();
-    return all.str();
-  }
-  bool has(const std::string &name) const { return fs::exists(dir / name); }
-  Outcome run(const std::string &command) const {
-    std::string line = "cd '" + dir.string() + "' && { " + command + "; } > .out 2>&1";
-    int status = std::system(line.c_str());
-    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    return {code, read(".out")};
-  }
-  std::string must(const std::string &command) const {
-    Outcome o = run(command);
-    INFO(command << "\n" << o.text);
-    REQUIRE(o.status == 0);
-    return o.text;
-  }
+struct Trainer : Workplace {
   /// Compiles a program into `./<name>`.
   void compile(const std::string &name, const std::string &text) const {
     write(name + ".nn", text);
@@ -88,7 +50,7 @@ std::vector<float> numbers(size_t count, unsigned seed) {
 }
 
 /// x.npy [120, 3] and y.npy [120, 1], a linear relation.
-void writeLine(const Workplace &w) {
+void writeLine(const Trainer &w) {
   std::vector<float> x = numbers(360, 1), y;
   for (size_t i = 0; i < 120; ++i) y.push_back(x[3 * i] - 2 * x[3 * i + 1] + 1);
   w.write("x.npy", npy("(120, 3)", x));
@@ -129,7 +91,7 @@ std::vector<double> column(const std::string &csv, const std::string &name, char
 // --- sizes ---------------------------------------------------------------------------------------
 
 TEST_CASE("train: sizes and types of inputs come from the data", "[tool]") {
-  Workplace w;
+  Trainer w;
   writeLine(w);
   w.compile("line", lineProgram("  epochs = 4\n"));
   CHECK_THAT(w.must("./line"), Contains("Epoch 4/4"));
@@ -160,7 +122,7 @@ TEST_CASE("train: sizes and types of inputs come from the data", "[tool]") {
 // --- callbacks -----------------------------------------------------------------------------------
 
 TEST_CASE("train: checkpoints and logs of a run", "[tool]") {
-  Workplace w;
+  Trainer w;
   writeLine(w);
   w.compile(
       "line",
@@ -198,7 +160,7 @@ TEST_CASE("train: checkpoints and logs of a run", "[tool]") {
 }
 
 TEST_CASE("train: learning rates of callbacks", "[tool]") {
-  Workplace w;
+  Trainer w;
   writeLine(w);
   w.compile("line", lineProgram("  epochs = 6\n"
                                 "  callbacks = [LearningRateScheduler(fn(epoch, rate) = "
@@ -233,7 +195,7 @@ TEST_CASE("train: learning rates of callbacks", "[tool]") {
 }
 
 TEST_CASE("train: a loss that is no number ends training", "[tool]") {
-  Workplace w;
+  Trainer w;
   std::vector<float> x = numbers(360, 1);
   x[3 * 70] = NAN; // row 70, in the third batch of the file's order
   w.write("x.npy", npy("(120, 3)", x));
@@ -249,7 +211,7 @@ TEST_CASE("train: a loss that is no number ends training", "[tool]") {
 }
 
 TEST_CASE("train: a backup resumes to the bits of an uninterrupted run", "[tool]") {
-  Workplace w;
+  Trainer w;
   writeLine(w);
   std::string others =
       "EarlyStopping(patience = 3, min_delta = 0.001, restore_best_weights = true),"
@@ -363,7 +325,7 @@ std::string mirror(const std::string &type, const std::string &data) {
 } // namespace
 
 TEST_CASE("train: arrays of an NPZ file are those of NPY files", "[tool]") {
-  Workplace w;
+  Trainer w;
   writeLine(w);
   writeNpz(w.dir / "line.npz", {{"inputs", w.read("x.npy")}, {"truth", w.read("y.npy")}});
   std::string program = lineProgram("  epochs = 2\n");
@@ -392,7 +354,7 @@ TEST_CASE("train: arrays of an NPZ file are those of NPY files", "[tool]") {
 }
 
 TEST_CASE("train: windows over rows and stretches of a text", "[tool]") {
-  Workplace w;
+  Trainer w;
   std::string csv = "t,a,b\n";
   for (int i = 0; i < 11; ++i)
     csv += std::to_string(i) + "," + std::to_string(i * 10) + "," + std::to_string(100 - i) + "\n";
@@ -418,7 +380,7 @@ TEST_CASE("train: windows over rows and stretches of a text", "[tool]") {
 }
 
 TEST_CASE("train: categories and functions of CSV columns", "[tool]") {
-  Workplace w;
+  Trainer w;
   w.write("t.csv", "I1,I2,kind,C1,C2,y\n0,3,red,a,\"x\"\"y\",1\n7,1,green,b,,0\n2,2,red,a,x,1\n");
   w.compile("codes", mirror("[batch, n]",
                             "csv(\"t.csv\", x = [\"I1\", category(\"kind\", [\"red\", \"green\"]), "
@@ -447,7 +409,7 @@ TEST_CASE("train: categories and functions of CSV columns", "[tool]") {
 }
 
 TEST_CASE("train: a map is as what the model would do itself", "[tool]") {
-  Workplace w;
+  Trainer w;
   writeLine(w);
   w.compile("inside", "model Line(x: [batch, n]) -> [batch, 1] { x[:, :2] * 3 |> Dense(1) }\n"
                       "train Line {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n"
@@ -469,7 +431,7 @@ TEST_CASE("train: a map is as what the model would do itself", "[tool]") {
 }
 
 TEST_CASE("train: folders of images", "[tool]") {
-  Workplace w;
+  Trainer w;
   std::vector<unsigned char> small, large(12 * 8 * 3);
   for (int i = 0; i < 4 * 3 * 3; ++i) small.push_back(static_cast<unsigned char>(i * 7));
   for (size_t i = 0; i < large.size(); ++i) large[i] = static_cast<unsigned char>(100 + i % 3 * 40);
@@ -504,7 +466,7 @@ TEST_CASE("train: folders of images", "[tool]") {
 }
 
 TEST_CASE("train: pictures to predict need no classes and keep their order", "[tool]") {
-  Workplace w;
+  Trainer w;
   auto picture = [&](const std::string &name, int value) {
     writePng(w.dir / name, 2, 2, std::vector<unsigned char>(12, static_cast<unsigned char>(value)));
   };
@@ -536,7 +498,7 @@ TEST_CASE("train: pictures to predict need no classes and keep their order", "[t
 }
 
 TEST_CASE("train: --data means what the command reads, or nothing runs", "[tool]") {
-  Workplace w;
+  Trainer w;
   w.write("a.csv", "x,target\n1,2\n2,3\n3,4\n");
   w.write("b.csv", "x,target\n5,7\n");
   w.compile("line", "model Line(x: [batch, 1]) -> [batch, 1] { param one: [1] = Ones()\n"
@@ -568,7 +530,7 @@ TEST_CASE("train: --data means what the command reads, or nothing runs", "[tool]
 }
 
 TEST_CASE("train: what a killed program left is removed by a later save", "[tool]") {
-  Workplace w;
+  Trainer w;
   writeLine(w);
   w.compile("line", lineProgram("  epochs = 1\n"));
   const std::string mine = "line.safetensors.tmp-" + std::to_string(getpid());
@@ -607,7 +569,7 @@ float value(const std::string &weights, const std::string &name) {
 } // namespace
 
 TEST_CASE("train: several blocks, one without data, one that adapts first", "[tool]") {
-  Workplace w;
+  Trainer w;
   // 16 rows: a = row, b = 2 * row, c = 1. The last 4 validate.
   std::string csv = "a,b,c\n";
   for (int i = 0; i < 16; ++i) csv += std::to_string(i) + "," + std::to_string(2 * i) + ",1\n";
@@ -658,7 +620,7 @@ TEST_CASE("train: several blocks, one without data, one that adapts first", "[to
 
 TEST_CASE("train: blocks of a file, with maps, adapting, averages and written-out steps",
           "[tool]") {
-  Workplace w;
+  Trainer w;
   writeLine(w);
   w.compile("pair", R"(
 encoder = Sequential([Dense(4, activation = tanh), Dense(2)])
@@ -715,7 +677,7 @@ train clf {
 // --- states of rows ------------------------------------------------------------------------------
 
 TEST_CASE("train: states of rows begin anew with every pass over the data", "[tool]") {
-  Workplace w;
+  Trainer w;
   // Each row of a batch goes on from that row of the batch before, from 1 at first.
   w.write("d.csv", "x,y\n1,2\n2,3\n3,5\n4,7\n5,10\n");
   w.compile("running",
@@ -741,7 +703,7 @@ TEST_CASE("train: states of rows begin anew with every pass over the data", "[to
 }
 
 TEST_CASE("train: shuffle = false takes the rows in their order", "[tool]") {
-  Workplace w;
+  Trainer w;
   w.write("d.csv", "x,y\n1,0\n2,0\n3,0\n4,0\n");
   auto program = [](const std::string &keys) {
     return "model M(x: [batch, 1]) -> [batch, 1] {\n  param w: [] = Zeros()\n  x + w\n}\n"
@@ -759,7 +721,7 @@ TEST_CASE("train: shuffle = false takes the rows in their order", "[tool]") {
 // --- predictions as text -------------------------------------------------------------------------
 
 TEST_CASE("train: predictions of bytes are text", "[tool]") {
-  Workplace w;
+  Trainer w;
   w.write("t.txt", "hello world, hi"); // 3 rows of 5 bytes
   w.compile("shout",
             "model Guess(x: u8[batch, 5]) -> [batch, 1] { cast(x, f32) |> Dense(1) }\n"
