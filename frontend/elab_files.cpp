@@ -260,6 +260,7 @@ static bool lostByParser(const FileScope &scope, std::string_view name) {
                                     [&](const FileScope *i) { return lost(*i); });
 }
 
+/// `name` is a piece of the source: what is not found is bound to nothing, under this very view.
 Value Elaborator::lookup(std::string_view name, Span span) {
   if (const Binding *b = findBinding(name)) return b->value;
   Value v;

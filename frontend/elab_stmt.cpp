@@ -259,10 +259,11 @@ void Elaborator::evalAssign(const AssignStmt &stmt) {
   Value value = eval(*stmt.value);
   if (stmt.target->kind != ExprKind::Name)
     return storeWeights(*stmt.target, value, stmt.value->span);
-  std::string name(as<NameExpr>(*stmt.target).name);
-  const Binding *b = findBinding(name);
-  Value target = b ? b->value : lookup(name, stmt.target->span);
+  const std::string_view written = as<NameExpr>(*stmt.target).name; // a scope may keep the view
+  const Binding *b = findBinding(written);
+  Value target = b ? b->value : lookup(written, stmt.target->span);
   if (target.isPoison() || value.isPoison()) return;
+  const std::string name(written);
   bool isOwn = target.kind == Kind::Weight &&
                (target.weight == frame->target ||
                 (target.weight->kind != WeightKind::Param && target.weight->owner == owner()));

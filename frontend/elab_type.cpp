@@ -849,7 +849,7 @@ bool InputDims::run() {
       const auto it = e.trainedSizes->find(nameOf(t.dims[i]));
       if (it == e.trainedSizes->end() || t.dims[i].spread || !open(t.dims[i])) continue;
       const Span span = t.dims[i].value->span;
-      Binding &b = e.frame->scope->bind(it->first, Value::of(it->second.first, span), span);
+      Binding &b = e.frame->scope->bind(nameOf(t.dims[i]), Value::of(it->second.first, span), span);
       b.isDim = true;
       b.axis = int(i);
     }
