@@ -12,10 +12,11 @@
 // The parts, by file: elab.cpp entry and driver, elab_files.cpp files and names, elab_stmt.cpp
 // statements, elab_expr.cpp expressions, elab_index.cpp x[...], elab_op.cpp operators,
 // elab_scan.cpp loops over data, elab_mask.cpp masks, elab_tensor.cpp conversions, promotion,
-// broadcasting and node emission, elab_type.cpp types and dimensions, elab_call.cpp calls,
-// elab_instance.cpp instances and weights, elab_train.cpp the training step, elab_data.cpp data and
-// configuration, elab_columns.cpp what rewrites data, elab_callbacks.cpp callbacks, elab_meta.cpp
-// the summary, and builtin_*.cpp the functions of builtins.def.
+// broadcasting and node emission, elab_type.cpp types and dimensions, elab_input.cpp the types of
+// inputs from data, elab_call.cpp calls, elab_instance.cpp instances and weights, elab_train.cpp
+// the training step, elab_data.cpp data and configuration, elab_columns.cpp what rewrites data,
+// elab_callbacks.cpp callbacks, elab_meta.cpp the summary, and builtin_*.cpp the functions of
+// builtins.def.
 #pragma once
 #include "frontend/data_header.h"
 #include "frontend/diagnostics.h"

@@ -213,13 +213,7 @@ static bool buildSchedule(Elaborator &e, const Elaborator::TrainPlan &plan, Data
   Span span = c.spans["schedule"];
   std::string name = plan.prefix + "learning_rate_" + std::to_string(i);
   e.openPass(name, 0, false);
-  Frame f;
-  f.name = "step";
-  f.callSpan = span;
-  f.owner = &e.stepOwner;
-  f.ownsPath = true;
-  f.file = e.user;
-  f.scope = std::make_shared<Scope>();
+  Frame f = stepFrame(e, span, false);
   Restore<Frame *> inside(e.frame, &f);
   Restore<Span> place(e.at, span);
   Value epoch = e.wrap(e.pass->b.param("epoch", {ir::DType::i32, {}}).id);

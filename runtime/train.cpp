@@ -105,10 +105,6 @@ void check_memory(const NncModel &model, const NncFunction &step, int64_t rows, 
        readable_bytes(usable));
 }
 
-} // namespace
-
-namespace {
-
 // Statistics of the training data, once.
 void adapt(Session &s, const Dataset &data, int64_t rows) {
   const NncFunction *function = find_function(s, "adapt_step");

@@ -241,6 +241,23 @@ void checkTrained(const ir::Meta &c, const Tensors &before, const Tensors &found
   CHECK(changed > 0);
 }
 
+/// A compiled program whose normalization adapts: one epoch gives the weights of the case, and with
+/// the statistics found there and the other weights as they were it gives the predictions.
+void checkAdapted(const Place &p, const ir::Meta &c, const std::string &name) {
+  p.writeWeights("start", start(c));
+  p.run("./" + name + " --weights start --epochs 1 --no-shuffle --save after");
+  const Tensors after = p.weights("after");
+  checkTrained(c, start(c), after);
+  Tensors adapted = start(c);
+  for (auto &[path, t] : adapted)
+    if (path.starts_with(name + "/normalization")) t = after.at(path);
+  p.writeWeights("adapted", adapted);
+  p.run("./" + name + " predict --weights adapted --output y.csv");
+  std::vector<double> y;
+  for (const auto &row : p.table(p.read("y.csv"))) y.push_back(row.at(0));
+  checkClose(y, numbers(*c.find("y")), 1e-5, 1e-5);
+}
+
 /// The losses of single steps, as --log-steps wrote them.
 std::vector<double> losses(const Place &p, const std::string &log) {
   std::vector<double> out;
@@ -433,20 +450,7 @@ TEST_CASE("programs: categories are hashed, tables looked up, areas measured", "
   p.write("train.csv", csv + "\n");
   p.checkWhole("dlrm");
   p.compile("dlrm", program("dlrm", {{"[1460, 583, 10_131, 2202, 305]", "[7, 5, 11, 6, 3]"}}));
-  p.writeWeights("start", start(c));
-  // Training first takes mean and variance of the rows that train, then steps.
-  p.run("./dlrm --weights start --epochs 1 --no-shuffle --save after");
-  const Tensors after = p.weights("after");
-  checkTrained(c, start(c), after);
-  // What the statistics are and the rest was: predictions and areas before the first step.
-  Tensors adapted = start(c);
-  for (auto &[name, t] : adapted)
-    if (name.starts_with("dlrm/normalization")) t = after.at(name);
-  p.writeWeights("adapted", adapted);
-  p.run("./dlrm predict --weights adapted --output y.csv");
-  std::vector<double> y;
-  for (const auto &row : p.table(readText((p / "y.csv").string()))) y.push_back(row.at(0));
-  checkClose(y, numbers(*c.find("y")), 1e-5, 1e-5);
+  checkAdapted(p, c, "dlrm"); // the statistics are those of the rows that train
   // Of all rows: the area as Keras has it, which is near the exact one.
   p.compile("area", program("dlrm", {{"[1460, 583, 10_131, 2202, 305]", "[7, 5, 11, 6, 3]"},
                                      {"  validation = split(0.1)\n", ""}}));
@@ -471,18 +475,7 @@ TEST_CASE("programs: a time series is cut in windows and mapped", "[programs]") 
   }
   p.write("jena.csv", csv + "\n");
   p.compile("forecast", program("forecast"));
-  p.writeWeights("start", start(c));
-  p.run("./forecast --weights start --epochs 1 --no-shuffle --save after");
-  const Tensors after = p.weights("after");
-  checkTrained(c, start(c), after);
-  Tensors adapted = start(c);
-  for (auto &[name, t] : adapted)
-    if (name.starts_with("forecast/normalization")) t = after.at(name);
-  p.writeWeights("adapted", adapted);
-  p.run("./forecast predict --weights adapted --output y.csv");
-  std::vector<double> y;
-  for (const auto &row : p.table(readText((p / "y.csv").string()))) y.push_back(row.at(0));
-  checkClose(y, numbers(*c.find("y")), 1e-5, 1e-5);
+  checkAdapted(p, c, "forecast");
 }
 
 // --- several blocks ------------------------------------------------------------------------------
