@@ -3,6 +3,8 @@
 //   function --fuse--> kernels --schedule--> --plan--> step table      for every function
 //   all kernels --dedup by canonical text--> nnc_k0, ..  --LLVM, threads--> objects --> one object
 //
+// A portable binary does all of it once for each target: kernels nnc_k0.x86-64-v3, .., and a table.
+//
 // Problem. A network of a thousand equal layers has a handful of different kernels, and LLVM is the
 // slowest part of a compilation by far. The bytes must not depend on how the work was spread.
 //
@@ -198,13 +200,14 @@ void cutFinely(Kernel &k) {
 }
 
 CompiledFunction lower(const ir::Module &m, const ir::Function &f,
-                       const PersistentLayout &persistent, const CodegenOptions &o, Timer &timer) {
+                       const PersistentLayout &persistent, const Target &target,
+                       const CodegenOptions &o, Timer &timer) {
   CompiledFunction c;
   FuseOptions fusion = o.fuse;
   fusion.layouts = &persistent.layouts;
   c.program = fuse(m, f, fusion);
   timer("fuse " + f.name);
-  forEachKernel(c.program, [&](Kernel &k) { schedule(k, o.target); });
+  forEachKernel(c.program, [&](Kernel &k) { schedule(k, target); });
   if (!o.plan.single) forEachKernel(c.program, cutFinely);
   timer("schedule " + f.name);
   c.plan = plan(c.program, persistent, o.plan);
@@ -225,35 +228,46 @@ CompiledFunction lower(const ir::Module &m, const ir::Function &f,
 
 // --- distinct kernels ----------------------------------------------------------------------------
 
-struct Distinct {
-  std::vector<const Kernel *> kernels;
-  std::vector<std::vector<std::string>> symbols; // by function and launch
+struct Code {
+  const Kernel *kernel;
+  const Target *target;
+  std::string symbol;
 };
 
-Distinct distinctKernels(const std::vector<CompiledFunction> &functions) {
-  Distinct d;
-  std::map<std::string, size_t> known;
-  for (const CompiledFunction &f : functions) {
-    d.symbols.emplace_back();
+// Adds a version's kernels to `code`; their symbols, by function and launch. Equal kernels of one
+// version share code.
+std::vector<std::vector<std::string>> distinctKernels(Version &v, const std::string &suffix,
+                                                      std::vector<Code> &code) {
+  std::vector<std::vector<std::string>> symbols;
+  std::map<std::string, std::string> known;
+  for (const CompiledFunction &f : v.functions) {
+    symbols.emplace_back();
     for (const Launch &l : f.program.launches) {
-      auto [it, isNew] = known.try_emplace(print(l.kernel, false), d.kernels.size());
-      if (isNew) d.kernels.push_back(&l.kernel);
-      d.symbols.back().push_back("nnc_k" + std::to_string(it->second));
+      auto [it, isNew] = known.try_emplace(print(l.kernel, false), "");
+      if (isNew) {
+        it->second = "nnc_k" + std::to_string(v.kernels++) + suffix;
+        code.push_back({&l.kernel, &v.target, it->second});
+      }
+      symbols.back().push_back(it->second);
+      ++v.launches;
     }
   }
-  return d;
+  return symbols;
 }
 
 // --- machine code --------------------------------------------------------------------------------
 
-using Work = std::function<void(llvm::Module &)>;
+struct Work {
+  const Target *target;
+  std::function<void(llvm::Module &)> fill;
+};
 
-std::string objectOf(const Work &fill, const CodegenOptions &o) {
+std::string objectOf(const Work &work, const CodegenOptions &o) {
   llvm::LLVMContext context;
   llvm::Module module("model", context);
-  prepareModule(module, o.target);
-  fill(module);
-  return emitObject(module, o.target, o.level);
+  prepareModule(module, *work.target);
+  work.fill(module);
+  return emitObject(module, *work.target, o.level);
 }
 
 // The objects of all pieces of work, in order; several at a time.
@@ -282,29 +296,32 @@ std::vector<std::string> compileAll(const std::vector<Work> &work, const Codegen
 
 constexpr size_t kKernelsPerModule = 16;
 
-std::string makeObject(const Distinct &d, const ModelTables &tables, const CodegenOptions &o) {
-  std::vector<Work> work = {[&](llvm::Module &m) { emitTables(m, tables, o.target); }};
-  size_t count = d.kernels.size();
-  size_t size = std::min(kKernelsPerModule, std::max<size_t>((count + 1) / 2, 1));
-  for (size_t first = 0; first < count; first += size)
-    work.push_back([&, first](llvm::Module &m) {
-      for (size_t i = first; i < std::min(first + size, count); ++i)
-        emitKernel(m, *d.kernels[i], o.target, "nnc_k" + std::to_string(i));
-    });
-  std::string merged, error = mergeObjects(compileAll(work, o), merged);
+std::string makeObject(const std::vector<Code> &code, const ModelTables &tables,
+                       const CodegenOptions &o) {
+  std::vector<Work> work = {{&o.target, [&](llvm::Module &m) { emitTables(m, tables); }}};
+  const size_t count = code.size();
+  const size_t size = std::min(kKernelsPerModule, std::max<size_t>((count + 1) / 2, 1));
+  for (size_t first = 0, end; first < count; first = end) {
+    for (end = first; end < count && end < first + size && code[end].target == code[first].target;)
+      ++end;
+    work.push_back({code[first].target, [&, first, end](llvm::Module &m) {
+                      for (size_t i = first; i < end; ++i)
+                        emitKernel(m, *code[i].kernel, *code[i].target, code[i].symbol);
+                    }});
+  }
+  std::string merged, error = mergeObjects(compileAll(work, o), o.target.arch, merged);
   if (!error.empty()) throw std::runtime_error(error);
   return merged;
 }
 
 // All kernels and tables in one module, as text.
-void makeText(const Distinct &d, const ModelTables &tables, const CodegenOptions &o, bool assembly,
-              Compiled &out) {
+void makeText(const std::vector<Code> &code, const ModelTables &tables, const CodegenOptions &o,
+              bool assembly, Compiled &out) {
   llvm::LLVMContext context;
   llvm::Module module("model", context);
   prepareModule(module, o.target);
-  for (size_t i = 0; i < d.kernels.size(); ++i)
-    emitKernel(module, *d.kernels[i], o.target, "nnc_k" + std::to_string(i));
-  emitTables(module, tables, o.target);
+  for (const Code &c : code) emitKernel(module, *c.kernel, *c.target, c.symbol);
+  emitTables(module, tables);
   if (assembly) {
     out.asmText = emitAssembly(module, o.target, o.level);
     return;
@@ -320,58 +337,77 @@ std::unique_ptr<Compiled> compile(const ir::Module &m, const CodegenOptions &o, 
   auto c = std::make_unique<Compiled>();
   Timer timer{o};
   c->module = &m;
-  c->persistent = layoutPersistent(m, o.plan.padded);
   ConstantPool constants;
-  for (const ir::Function *f : entryPoints(m)) {
-    c->functions.push_back(lower(m, *f, c->persistent, o, timer));
-    constants.place(c->functions.back());
+  const std::vector<const ir::Function *> entries = entryPoints(m);
+  c->versions.resize(1 + o.others.size()); // kernels are pointed at: never moved again
+  for (size_t i = 0; i < c->versions.size(); ++i) {
+    Version &v = c->versions[i];
+    v.target = i == 0 ? o.target : o.others[i - 1];
+    v.persistent = layoutPersistent(m, o.plan.padded);
+    for (const ir::Function *f : entries) {
+      v.functions.push_back(lower(m, *f, v.persistent, v.target, o, timer));
+      constants.place(v.functions.back());
+    }
   }
   if (upTo <= Emit::Memory) return c;
 
-  Distinct distinct = distinctKernels(c->functions);
-  c->kernelsCompiled = int(distinct.kernels.size());
-  for (const CompiledFunction &f : c->functions) c->kernelsTotal += int(f.program.launches.size());
-  ModelTables tables{&m,
-                     &c->persistent,
-                     &c->functions,
-                     distinct.symbols,
-                     constants.bytes,
-                     moduleBill(c->functions)};
+  ModelTables tables{&m, {}, constants.bytes};
+  std::vector<Code> code;
+  for (Version &v : c->versions) {
+    auto symbols = distinctKernels(v, c->versions.size() > 1 ? "." + v.target.cpu : "", code);
+    tables.versions.push_back({&v, std::move(symbols), moduleBill(v.functions)});
+  }
   timer("distinct kernels");
-  if (upTo == Emit::Object)
-    c->object = makeObject(distinct, tables, o);
-  else
-    makeText(distinct, tables, o, upTo == Emit::Asm, *c);
+  if (upTo == Emit::Object) {
+    c->object = makeObject(code, tables, o);
+    c->codeBytes = codeBytesOf(c->object);
+  } else {
+    makeText(code, tables, o, upTo == Emit::Asm, *c);
+  }
   timer("machine code");
   return c;
 }
 
 // --- texts ---------------------------------------------------------------------------------------
 
+// Names the version in front of its part of a text, if there are several.
+static void heading(std::ostringstream &o, const Compiled &c, const Version &v) {
+  if (c.versions.size() > 1) o << "version " << v.target.cpu << "\n\n";
+}
+
 std::string Compiled::kernelsText() const {
   std::ostringstream o;
-  for (const CompiledFunction &f : functions) {
-    o << "function " << f.program.function->name << ", batch " << f.program.batch << "\n";
-    std::vector<int32_t> loopOf(f.program.launches.size(), -1);
-    for (const Step &s : f.plan.steps) loopOf[size_t(s.kernel)] = s.loop;
-    for (size_t i = 0; i < f.program.launches.size(); ++i) {
-      const Launch &l = f.program.launches[i];
-      o << "\n" << print(l.kernel, true);
-      for (int32_t at = loopOf[i]; at >= 0; at = f.plan.loops[size_t(at)].parent)
-        o << "  in loop \"" << f.plan.loops[size_t(at)].name << "\", " << f.plan.loops[size_t(at)].length
-          << " rounds" << (f.plan.loops[size_t(at)].reverse ? ", last iteration first" : "") << "\n";
-      for (size_t a = 0; a < l.args.size(); ++a)
-        o << "  arg" << a << " = " << f.program.buffers[l.args[a]].name << "\n";
+  for (const Version &v : versions) {
+    heading(o, *this, v);
+    for (const CompiledFunction &f : v.functions) {
+      o << "function " << f.program.function->name << ", batch " << f.program.batch << "\n";
+      std::vector<int32_t> loopOf(f.program.launches.size(), -1);
+      for (const Step &s : f.plan.steps) loopOf[size_t(s.kernel)] = s.loop;
+      for (size_t i = 0; i < f.program.launches.size(); ++i) {
+        const Launch &l = f.program.launches[i];
+        o << "\n" << print(l.kernel, true);
+        for (int32_t at = loopOf[i]; at >= 0; at = f.plan.loops[size_t(at)].parent) {
+          const PlannedLoop &loop = f.plan.loops[size_t(at)];
+          o << "  in loop \"" << loop.name << "\", " << loop.length << " rounds"
+            << (loop.reverse ? ", last iteration first" : "") << "\n";
+        }
+        for (size_t a = 0; a < l.args.size(); ++a)
+          o << "  arg" << a << " = " << f.program.buffers[l.args[a]].name << "\n";
+      }
+      o << "\n";
     }
-    o << "\n";
   }
   return o.str();
 }
 
 std::string Compiled::memoryText() const {
   std::ostringstream o;
-  o << "persistent region " << persistent.bytes << " bytes\n\n";
-  for (const CompiledFunction &f : functions) o << printMemory(f.program, f.plan, module) << "\n";
+  for (const Version &v : versions) {
+    heading(o, *this, v);
+    o << "persistent region " << v.persistent.bytes << " bytes\n\n";
+    for (const CompiledFunction &f : v.functions)
+      o << printMemory(f.program, f.plan, module) << "\n";
+  }
   return o.str();
 }
 

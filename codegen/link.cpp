@@ -18,6 +18,7 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <elf.h>
 #include <fcntl.h>
 #include <fstream>
 #include <sstream>
@@ -111,13 +112,16 @@ std::string runLld(const std::vector<std::string> &arguments) {
   return "linking failed: " + (messages.empty() ? "no message" : messages);
 }
 
-std::string bundleBesideNnc() {
+// The linker's name of the kind of file.
+const char *emulation(Arch a) { return a == Arch::AArch64 ? "aarch64linux" : "elf_x86_64"; }
+
+std::string bundleBesideNnc(const std::string &triple) {
   char exe[PATH_MAX];
   ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
   if (n <= 0) return "";
   std::string directory = directoryOf(std::string(exe, size_t(n)));
-  for (const char *place : {"/lib/nnc/x86_64-linux-gnu", "/../lib/nnc/x86_64-linux-gnu"})
-    if (isDirectory(directory + place)) return directory + place;
+  for (const char *place : {"/lib/nnc/", "/../lib/nnc/"})
+    if (isDirectory(directory + place + triple)) return directory + place + triple;
   return "";
 }
 
@@ -156,7 +160,7 @@ std::string finish(const std::string &temporary, const std::string &output) {
 
 } // namespace
 
-std::string mergeObjects(const std::vector<std::string> &objects, std::string &merged) {
+std::string mergeObjects(const std::vector<std::string> &objects, Arch arch, std::string &merged) {
   if (objects.size() == 1) {
     merged = objects[0];
     return "";
@@ -167,7 +171,7 @@ std::string mergeObjects(const std::vector<std::string> &objects, std::string &m
   if (output.path.empty()) return "cannot write into `" + directory + "`: " + reason();
   std::vector<MemoryFile> files;
   files.reserve(objects.size());
-  std::vector<std::string> arguments = {"ld.lld", "-r", "-m", "elf_x86_64", "-o", output.path};
+  std::vector<std::string> arguments = {"ld.lld", "-r", "-m", emulation(arch), "-o", output.path};
   for (const std::string &o : objects) {
     files.emplace_back(o);
     if (!files.back().ok) return "no memory for an object file: " + reason();
@@ -177,9 +181,26 @@ std::string mergeObjects(const std::vector<std::string> &objects, std::string &m
   return readFile(output.path, merged) ? "" : "cannot read `" + output.path + "`: " + reason();
 }
 
-std::string link(const std::string &object, const std::string &output, const std::string &bundle) {
-  std::string from = bundle.empty() ? bundleBesideNnc() : bundle, to = output;
-  if (from.empty()) return "the runtime bundle `lib/nnc/x86_64-linux-gnu` is not beside nnc";
+int64_t codeBytesOf(const std::string &object) {
+  Elf64_Ehdr header;
+  NNC_CHECK(object.size() >= sizeof header, "no object file");
+  std::memcpy(&header, object.data(), sizeof header);
+  int64_t bytes = 0;
+  for (int i = 0; i < header.e_shnum; ++i) {
+    Elf64_Shdr section;
+    std::memcpy(&section, object.data() + header.e_shoff + size_t(i) * sizeof section,
+                sizeof section);
+    if (section.sh_flags & SHF_EXECINSTR) bytes += int64_t(section.sh_size);
+  }
+  return bytes;
+}
+
+std::string link(const std::string &object, const std::string &output, const Target &target,
+                 const std::string &bundle) {
+  std::string from = bundle.empty() ? bundleBesideNnc(target.triple) : bundle, to = output;
+  if (from.empty())
+    return "the runtime bundle `lib/nnc/" + target.triple + "` is not beside nnc" +
+           (target.arch == Arch::X86_64 ? "" : ": this nnc was built without it");
   if (isDirectory(output)) return "cannot write `" + output + "`: it is a directory";
   struct stat s;
   if (stat(output.c_str(), &s) == 0 && !S_ISREG(s.st_mode))

@@ -38,7 +38,7 @@ struct Options {
   std::string docFile;              // doc -f FILE
   std::string templateName;         // new --template=NAME
   Stage emit = Stage::Bin;
-  std::string cpu = "native";
+  std::string target, cpu; // --target, --mcpu; "": this machine's
   int level = 2;
   std::string train;      // --train=NAME
   std::string explain;    // a code; empty: all

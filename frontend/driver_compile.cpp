@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <set>
 #include <stdexcept>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -105,7 +106,7 @@ class Road {
   int run() {
     bool done =
         source() && (reached_ || module()) && (reached_ || passes()) && (reached_ || code());
-    if (o_.timePasses) times_.print();
+    if (o_.timePasses) times_.print(), printSizes();
     return done ? 0 : 1;
   }
 
@@ -138,6 +139,19 @@ class Road {
   bool fail(const std::string &message, const std::string &help = "") {
     complain(message, help);
     return false;
+  }
+
+  // What --time-passes says besides times.
+  void printSizes() const {
+    if (compiled_) {
+      for (const cg::Version &v : compiled_->versions)
+        std::fprintf(stderr, "%10d     kernels for %d launches, %s\n", v.kernels, v.launches,
+                     v.target.cpu.c_str());
+      std::fprintf(stderr, "%10.1f KiB machine code\n", double(compiled_->codeBytes) / 1024);
+    }
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage); // in KiB
+    std::fprintf(stderr, "%10.1f MiB most memory of nnc\n", double(usage.ru_maxrss) / 1024);
   }
 
   // Writes the text of a stage if it is the one asked for.
@@ -272,7 +286,9 @@ class Road {
   cg::CodegenOptions codegenOptions() {
     cg::CodegenOptions c;
     std::string error;
-    c.target = *cg::resolveTarget(o_.cpu, error); // the command line was checked
+    std::vector<cg::Target> targets = cg::resolveTargets(o_.target, o_.cpu, error);
+    c.target = targets.at(0); // the command line was checked
+    c.others.assign(targets.begin() + 1, targets.end());
     c.level = o_.level;
     c.fuse.fuse = o_.level > 0;
     c.check = o_.roundtrip;
@@ -321,7 +337,9 @@ class Road {
   }
 
   bool link(const std::string &path) {
-    std::string error = times_.measure("link", [&] { return cg::link(compiled_->object, path); });
+    std::string error = times_.measure("link", [&] {
+      return cg::link(compiled_->object, path, compiled_->versions[0].target);
+    });
     return error.empty() || fail(error);
   }
 

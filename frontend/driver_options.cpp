@@ -37,11 +37,13 @@ const Row kRows[] = {
     {"-O1", nullptr, "Code", "as -O2 for now"},
     {"-O2", nullptr, "Code", "the default"},
     {"-O3", nullptr, "Code", "as -O2 for now"},
-    {"--mcpu", "CPU", "Code", "native (default), x86-64-v3, x86-64-v4, sapphirerapids"},
+    {"--mcpu", "CPU", "Code",
+     "native (default), portable, x86-64-v3, x86-64-v4, sapphirerapids"},
+    {"--target", "TRIPLE", "Code", "x86_64-linux-gnu (default) or aarch64-linux-gnu"},
     {"--print-after", "PASS", "Looking inside",
      "print the IR after a pass, or after `all` of them"},
     {"--dump-dir", "DIR", "Looking inside", "write every stage into numbered files"},
-    {"--time-passes", nullptr, "Looking inside", "print how long each stage took"},
+    {"--time-passes", nullptr, "Looking inside", "print how long each stage took, and the size of the code"},
     {"-Werror", nullptr, "Messages", "warnings are errors"},
     {"--deny", "CODE", "Messages", "this warning is an error"},
     {"--allow", "CODE", "Messages", "this warning is not given"},
@@ -270,6 +272,8 @@ class Parser {
       out_.level = name[2] - '0';
     else if (name == "--mcpu")
       out_.cpu = value;
+    else if (name == "--target")
+      out_.target = value;
     else if (name == "--print-after")
       out_.printAfter = value;
     else if (name == "--dump-dir")
@@ -353,7 +357,7 @@ class Parser {
     if (out_.command == Command::Run && out_.emit != Stage::Bin)
       return UsageError{"`nnc run` takes no `--emit`", ""};
     std::string error;
-    if (!cg::resolveTarget(out_.cpu, error)) return UsageError{error, ""};
+    if (cg::resolveTargets(out_.target, out_.cpu, error).empty()) return UsageError{error, ""};
     return std::nullopt;
   }
 };

@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-enum { NNC_ABI_VERSION = 3 };
+enum { NNC_ABI_VERSION = 4 };
 
 // Element types, in the order of ir::DType.
 enum NncDType { NNC_F32, NNC_F64, NNC_BF16, NNC_F16, NNC_I64, NNC_I32, NNC_U32, NNC_U8, NNC_BOOL };
@@ -178,12 +178,26 @@ struct NncModel {
   int64_t scratch_bytes;   // per thread
   const char *constants;
   int64_t required_features; // NNC_CPU_* the code was compiled for; checked at start
-  const char *target;        // e.g. "x86-64 sapphirerapids", for --about
+  const char *target;        // the level of processors, e.g. "x86-64-v4", for --about and --mcpu
   int64_t loop_args;         // arguments of the operations of an outermost loop, maximum over all
   const struct NncPart *const *parts;
   int64_t part_count;
+  // A portable binary: the same model compiled for several levels of processors, the most demanding
+  // first, `nnc_model` among them; else 0. Functions, tensors and metadata agree in all but kernels,
+  // layouts, places and sizes.
+  const struct NncModel *const *versions;
+  int64_t version_count;
 };
-enum { NNC_CPU_AVX2_FMA = 1, NNC_CPU_AVX512 = 2, NNC_CPU_AVX512_BF16 = 4, NNC_CPU_AMX_BF16 = 8 };
+
+// What code may need of an x86-64 processor, and of the operating system, which must save the
+// registers. The levels are those of the psABI: V3 is AVX2, FMA, F16C, BMI2 and what goes with them.
+enum {
+  NNC_CPU_X86_64_V3 = 1,
+  NNC_CPU_X86_64_V4 = 2, // AVX-512 F, BW, CD, DQ, VL
+  NNC_CPU_AVX512_BF16 = 4,
+  NNC_CPU_AVX512_FP16 = 8,
+  NNC_CPU_AMX_BF16 = 16 // AMX-TILE, AMX-BF16, AMX-INT8
+};
 
 extern const struct NncModel nnc_model;
 

@@ -1,6 +1,7 @@
 // Picks the command: see docs/binary.md.
 #include "runtime/app.h"
 
+#include "runtime/cpu.h"
 #include "runtime/session.h"
 #include "runtime/summary.h"
 
@@ -11,8 +12,10 @@ namespace rt {
 
 static void print_about(const Session &s) {
   Json blocks = s.metadata.get("blocks"), first = blocks.count() ? blocks[0] : s.metadata;
-  printf("model    %s\nsource   %s\ntarget   %s\nseed     %lld\nruntime  interface %d\n", s.name,
-         s.metadata.text("source", "?"), s.model->target ? s.model->target : "?",
+  const NncModel &m = *s.model;
+  printf("model    %s\nsource   %s\ntarget   %s%s\nseed     %lld\nruntime  interface %d\n", s.name,
+         s.metadata.text("source", "?"), m.target,
+         m.version_count > 1 ? text(" (of %s)", version_names(m)) : "",
          static_cast<long long>(first.get("train").integer("seed", 0)), NNC_ABI_VERSION);
   Builder names;
   for (Json block : blocks) names.add("%s%s", names.length() ? ", " : "", block.text("name", "?"));
@@ -27,6 +30,7 @@ int run_app(const NncModel &model, int argc, char **argv) {
   } else if (session.options.about) {
     print_about(session);
   } else {
+    if (session.options.command != Command::Summary) require_cpu(*session.model);
     // Training selects its blocks itself, one after the other.
     if (session.options.command != Command::Train) select_block(session, chosen_blocks(session)[0]);
     switch (session.options.command) {

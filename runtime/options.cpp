@@ -72,6 +72,8 @@ void format(Options &o, const char *option, const char *value) {
   o.format = value;
 }
 
+void level(Options &o, const char *, const char *value) { o.mcpu = value; }
+
 void data(Options &o, const char *option, const char *value) {
   const char *equals = strchr(value, '=');
   if (!equals || equals == value || !equals[1])
@@ -118,6 +120,8 @@ constexpr Option table[] = {
      seed<&Options::shuffle_items_seed, &Options::shuffle_items>},
     {"reverse-items", T | E | P, "", "run kernels back to front, to check the compiler",
      flag<&Options::reverse_items>},
+    {"mcpu", All, "LEVEL", "run the code for this level of processors, of several in the program",
+     level},
     {"about", All, "", "how this binary was made", flag<&Options::about>},
     {"help", All, "", "this text", flag<&Options::help>},
 };

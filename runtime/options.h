@@ -26,6 +26,7 @@ struct Options {
   int64_t verbose = 1;
   const char *weights = nullptr, *save = nullptr, *log = nullptr, *log_steps = nullptr;
   const char *output = nullptr, *format = nullptr;
+  const char *mcpu = nullptr; // the version of the code to run
   bool no_shuffle = false, show = false, about = false, help = false;
   bool reverse_items = false, shuffle_items = false;
   uint64_t shuffle_items_seed = 0;

@@ -4,10 +4,8 @@
 #include "runtime/random.h"
 #include "runtime/threads.h"
 
-#include <cpuid.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,48 +28,6 @@ char *reserve(int64_t bytes) {
   uintptr_t aligned = uintptr_t(round_up(int64_t(reinterpret_cast<uintptr_t>(memory)), HugePage));
   madvise(reinterpret_cast<void *>(aligned), size_t(round_up(bytes, HugePage)), MADV_HUGEPAGE);
   return reinterpret_cast<char *>(aligned);
-}
-
-// The state that the operating system saves for a thread: bits 1-2 vectors, 5-7 AVX-512, 17-18 AMX.
-uint64_t saved_state() {
-  unsigned low, high;
-  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return uint64_t{high} << 32 | low;
-}
-
-int64_t cpu_features() {
-  unsigned a, b, c, d, b7, c7, d7, a71 = 0, unused;
-  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return 0;
-  if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return 0;
-  if (a >= 1) __get_cpuid_count(7, 1, &a71, &unused, &unused, &unused);
-  uint64_t state = saved_state();
-  int64_t features = 0;
-  if ((state & 6) == 6 && (c & bit_FMA) && (b7 & bit_AVX2)) features |= NNC_CPU_AVX2_FMA;
-  constexpr unsigned v4 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL | bit_AVX512CD;
-  if ((state & 0xE6) == 0xE6 && (b7 & v4) == v4) {
-    features |= NNC_CPU_AVX512;
-    if (a71 >> 5 & 1) features |= NNC_CPU_AVX512_BF16;
-  }
-  if ((state >> 17 & 3) == 3 && (d7 >> 22 & 1) && (d7 >> 24 & 1)) features |= NNC_CPU_AMX_BF16;
-  return features;
-}
-
-void check_cpu(const NncModel &model) {
-  int64_t missing = model.required_features & ~cpu_features();
-  if (missing) {
-    const char *name = missing & NNC_CPU_AVX2_FMA      ? "AVX2 and FMA"
-                       : missing & NNC_CPU_AVX512      ? "AVX-512"
-                       : missing & NNC_CPU_AVX512_BF16 ? "AVX512-BF16"
-                                                       : "AMX-BF16";
-    fail("this binary was compiled for `%s`: this CPU lacks %s (compile the model again with a "
-         "smaller --mcpu)",
-         model.target, name);
-  }
-  // Tile registers are off until a process asks for them.
-  constexpr int RequestStatePermission = 0x1023, TileData = 18;
-  if (model.required_features & NNC_CPU_AMX_BF16)
-    if (syscall(SYS_arch_prctl, RequestStatePermission, TileData) != 0)
-      fail("the operating system does not grant the AMX tile registers");
 }
 
 // What all threads see of one run.
@@ -318,7 +274,6 @@ Program start_program(const NncModel &model, const ProgramOptions &options) {
   if (model.abi_version != NNC_ABI_VERSION)
     fail("the model was compiled for runtime interface %lld, this runtime has %d",
          static_cast<long long>(model.abi_version), NNC_ABI_VERSION);
-  check_cpu(model);
   Program program;
   program.model = &model;
   program.options = options;

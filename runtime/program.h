@@ -80,7 +80,7 @@ struct Program {
   void run(const NncFunction &function, int64_t n, const Prologue *prologue = nullptr);
 };
 
-// Reserves the memory, starts the threads. Fails if this CPU lacks what the code was compiled for.
+// Reserves the memory, starts the threads.
 Program start_program(const NncModel &model, const ProgramOptions &options);
 // How many items an operation has on a batch of n rows.
 int64_t item_count(const NncOp &op, int64_t n);

@@ -1,6 +1,7 @@
 // What all commands share: see session.h.
 #include "runtime/session.h"
 
+#include "runtime/cpu.h"
 #include "runtime/files.h"
 #include "runtime/threads.h"
 #include "runtime/weights.h"
@@ -127,7 +128,8 @@ void catch_interrupts() {
 }
 int interrupted() { return signal_seen; }
 
-Session make_session(const NncModel &model, Options &&options) {
+Session make_session(const NncModel &program, Options &&options) {
+  const NncModel &model = choose_version(program, options.mcpu, cpu_features());
   const char *error = nullptr;
   use_parts(model);
   Json metadata = parse_json(model.metadata, size_t(model.metadata_bytes), &error);

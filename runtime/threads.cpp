@@ -4,16 +4,42 @@
 #include "runtime/base.h"
 
 #include <errno.h>
-#include <immintrin.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace rt {
 
 namespace {
+
+// Arithmetic counts subnormals as zero while an object of this type lives.
+struct FlushSubnormals {
+#if defined(__x86_64__)
+  unsigned saved = _mm_getcsr();
+  FlushSubnormals() { _mm_setcsr(saved | 0x8040); } // FTZ, DAZ
+  ~FlushSubnormals() { _mm_setcsr(saved); }
+#else
+  uint64_t saved;
+  FlushSubnormals() {
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+    __asm__ volatile("msr fpcr, %0" : : "r"(saved | 1u << 24)); // FZ
+  }
+  ~FlushSubnormals() { __asm__ volatile("msr fpcr, %0" : : "r"(saved)); }
+#endif
+};
+
+void pause_briefly() {
+#if defined(__x86_64__)
+  _mm_pause();
+#else
+  __asm__ volatile("isb" : : : "memory"); // `yield` takes no time on most
+#endif
+}
 
 // A number that threads wait on until it changes. `sleepers` spares the waker the system call when
 // everybody spins, which is the usual case.
@@ -32,7 +58,7 @@ void *current_context;
 void wait_while(Signal &signal, uint32_t seen) {
   for (int i = 0; i < spins; i++) {
     if (__atomic_load_n(&signal.value, __ATOMIC_ACQUIRE) != seen) return;
-    _mm_pause();
+    pause_briefly();
   }
   // Order matters: count as a sleeper first, then look at the value (the kernel looks again).
   __atomic_fetch_add(&signal.sleepers, 1, __ATOMIC_SEQ_CST);
@@ -47,11 +73,9 @@ void change(Signal &signal) {
     syscall(SYS_futex, &signal.value, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
 }
 
-constexpr unsigned FlushSubnormals = 0x8040; // FTZ, DAZ
-
 void *worker(void *argument) {
   int thread = int(reinterpret_cast<intptr_t>(argument));
-  _mm_setcsr(_mm_getcsr() | FlushSubnormals);
+  FlushSubnormals flush;
   for (uint32_t seen = 0;; seen++) {
     wait_while(start, seen);
     current_work(current_context, thread, threads);
@@ -93,22 +117,18 @@ void barrier() {
 }
 
 void run_alone(Work work, void *context) {
-  unsigned control = _mm_getcsr();
-  _mm_setcsr(control | FlushSubnormals);
+  FlushSubnormals flush;
   work(context, 0, 1);
-  _mm_setcsr(control);
 }
 
 void run_on_threads(Work work, void *context) {
   if (threads == 1) return run_alone(work, context);
-  unsigned control = _mm_getcsr();
-  _mm_setcsr(control | FlushSubnormals);
+  FlushSubnormals flush;
   current_work = work;
   current_context = context;
   change(start);
   work(context, 0, threads);
   barrier();
-  _mm_setcsr(control);
 }
 
 } // namespace rt

@@ -1,5 +1,5 @@
 // Compiled kernels against the plain evaluation of their definition, bit by bit: for AVX2 and
-// AVX-512 code, for every way to share the items, for full and partial batches, on buffers with
+// AVX-512 code, tuned or not, for every way to share the items, for full and partial batches, on buffers with
 // forbidden pages around them.
 #include "ir/random.h"
 #include "tests/kernel_build.h"
@@ -15,7 +15,7 @@ namespace {
 
 std::vector<Target> targets() {
   std::vector<Target> list;
-  for (const char *name : {"x86-64-v3", "x86-64-v4"}) {
+  for (const char *name : {"x86-64-v3", "x86-64-v4", "sapphirerapids"}) {
     std::string error;
     std::optional<Target> native = resolveTarget("native", error), t = resolveTarget(name, error);
     if (native && t && (native->requiredFeatures & t->requiredFeatures) == t->requiredFeatures)

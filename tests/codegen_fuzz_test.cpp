@@ -45,7 +45,7 @@ void check(uint64_t seed, bool smooth, DType real = DType::f32, bool scans = fal
     cg::CodegenOptions o = optionsFor("native", fused);
     o.plan.single = seed % 4 == 0; // all threads take part in kernels of this size only if they must
     CompiledModel c(*m, o);
-    for (const cg::CompiledFunction &cf : c.compiled().functions) {
+    for (const cg::CompiledFunction &cf : c.compiled().functions()) {
       REQUIRE(cg::checkHazards(cf.program, cf.plan, 4) == "");
       REQUIRE(cg::checkHazards(cf.program, cf.plan, 1) == "");
     }

@@ -129,7 +129,7 @@ TEST_CASE("weights with rows a power of two apart are padded and no bit changes"
     for (int step = 0; step < 4; ++step) note(c.run("train_step", {values({8, 16}, 1 + step)})[0]);
     for (const char *name : {"w1", "w2", "m1", "m2"}) note(c.persistent(name));
     auto plan = cg::compile(*m, options(padded), cg::Emit::Memory);
-    for (const cg::CompiledFunction &f : plan->functions) {
+    for (const cg::CompiledFunction &f : plan->functions()) {
       REQUIRE(cg::checkHazards(f.program, f.plan, 8) == "");
       for (const cg::Launch &l : f.program.launches) // still in place: no copies at the end of the step
         REQUIRE(l.kernel.name.find("(copy)") == std::string::npos);

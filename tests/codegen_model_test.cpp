@@ -148,7 +148,7 @@ TEST_CASE("no hazard in any plan") {
   DYNAMIC_SECTION(name) {
     auto m = loadModule(name);
     auto c = cg::compile(*m, native(), cg::Emit::Memory);
-    for (const cg::CompiledFunction &f : c->functions)
+    for (const cg::CompiledFunction &f : c->functions())
       for (int64_t n : {f.program.batch, int64_t(1)}) {
         INFO(f.program.function->name << " n " << n);
         REQUIRE(cg::checkHazards(f.program, f.plan, std::max<int64_t>(n, 1)) == "");

@@ -59,7 +59,7 @@ struct Oracle {
   int checked = 0, skipped = 0;
 
   const cg::CompiledFunction &find(const NncFunction &f) {
-    for (const auto &c : compiled.functions)
+    for (const auto &c : compiled.functions())
       if (c.program.function->name == f.name) return c;
     throw std::runtime_error("no such function");
   }

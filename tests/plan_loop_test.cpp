@@ -45,7 +45,7 @@ std::string turning(int length, bool reverse) {
 }
 
 const CompiledFunction &function(const Compiled &c, const std::string &name) {
-  for (const CompiledFunction &f : c.functions)
+  for (const CompiledFunction &f : c.functions())
     if (f.program.function->name == name) return f;
   FAIL("no function " << name);
   throw 0;

@@ -1,6 +1,7 @@
 // The runtime's parts inside the test process: layouts, JSON, numbers, EarlyStopping.
 #include "catch2/catch.hpp"
 
+#include "runtime/cpu.h"
 #include "runtime/data.h"
 #include "runtime/json.h"
 #include "runtime/memory.h"
@@ -374,4 +375,37 @@ TEST_CASE("runtime: the memory that control groups allow", "[runtime]") {
   CHECK(limit("5:cpu:/\n4:memory:/job\n") == 700);
   CHECK(rt::usable_memory() > 1 << 20);
   fs::remove_all(root);
+}
+
+TEST_CASE("runtime: a machine gets the first version that it can run", "[runtime]") {
+  NncModel all[3] = {};
+  const NncModel *versions[] = {&all[0], &all[1], &all[2]};
+  const char *names[] = {"high", "middle", "low"};
+  const int64_t low = NNC_CPU_X86_64_V3, middle = low | NNC_CPU_X86_64_V4;
+  const int64_t needs[] = {middle | NNC_CPU_AMX_BF16, middle, low};
+  for (int i = 0; i < 3; i++)
+    all[i].target = names[i], all[i].required_features = needs[i], all[i].versions = versions,
+    all[i].version_count = 3;
+  auto chosen = [&](const char *level, int64_t features) {
+    return std::string(rt::choose_version(all[0], level, features).target);
+  };
+  CHECK(chosen(nullptr, -1) == "high");
+  CHECK(chosen(nullptr, middle) == "middle");
+  CHECK(chosen(nullptr, middle | NNC_CPU_AVX512_BF16) == "middle");
+  CHECK(chosen(nullptr, low) == "low");
+  CHECK(chosen(nullptr, low | NNC_CPU_AMX_BF16) == "low");
+  CHECK(chosen(nullptr, 0) == "low"); // and then:
+  CHECK(chosen("low", -1) == "low");
+  CHECK(chosen("high", low) == "high");
+  CHECK(rt::why_not(all[1], middle) == nullptr);
+  const std::string reason = rt::why_not(all[0], low);
+  CHECK(reason.find("high needs AVX-512, AMX, and this machine has only AVX2 with FMA") !=
+        std::string::npos);
+  CHECK(std::string(rt::why_not(all[2], 0)).find("has neither AVX2 nor AVX-512") !=
+        std::string::npos);
+  NncModel alone = all[0];
+  alone.version_count = 0;
+  CHECK(&rt::choose_version(alone, nullptr, 0) == &alone);
+  CHECK(std::string(rt::why_not(alone, middle)).find("--mcpu=x86-64-v4, or portable") !=
+        std::string::npos);
 }

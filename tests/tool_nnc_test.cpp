@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -347,6 +348,11 @@ TEST_CASE("tool: looking inside", "[tool]") {
   Streams times = w.nnc("m.nn --time-passes -o model");
   CHECK_THAT(times.err,
              Contains("ms  elaborate") && Contains("ms  machine code") && Contains("ms  total"));
+  for (const char *pattern : {"[1-9][0-9]* +kernels for [1-9][0-9]* launches, ",
+                              "[1-9][0-9]*\\.[0-9] KiB machine code", "[1-9][0-9]*\\.[0-9] MiB most memory of nnc"})
+    CHECK(std::regex_search(times.err, std::regex(pattern)));
+  Streams portable = w.nnc("m.nn --time-passes -o model --mcpu=portable");
+  CHECK_THAT(portable.err, Contains(" launches, x86-64-v4\n") && Contains(" launches, x86-64-v3\n"));
   Streams after = w.nnc("m.nn --print-after=simplify -o model");
   CHECK(after.status == 0);
   CHECK_THAT(after.err, Contains("# after simplify") && !Contains("# after cse"));
@@ -382,7 +388,7 @@ TEST_CASE("tool: levels and processors", "[tool]") {
     CHECK(o.status == 0);
     CHECK_THAT(o.out, Contains("loss"));
   }
-  for (std::string cpu : {"native", "x86-64-v3", "x86-64-v4", "sapphirerapids"})
+  for (std::string cpu : {"native", "portable", "x86-64-v3", "x86-64-v4", "sapphirerapids"})
     CHECK(w.nnc("m.nn -o model --mcpu=" + cpu).status == 0);
 }
 

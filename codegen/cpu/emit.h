@@ -1,4 +1,4 @@
-// Kernels to machine code for x86-64, through LLVM.
+// Kernels to machine code, through LLVM.
 //
 // Problem. The step table calls `void k(char *const *args, const NncStepEnv *env, int64_t begin,
 // int64_t end)` (runtime/abi.h); a Kernel with its schedule says what that function computes, to

@@ -41,6 +41,7 @@ void Emitter::openFunction(const std::string &name) {
   fn_ = llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, name, m_);
   fn_->addFnAttr(llvm::Attribute::NoUnwind);
   fn_->addFnAttr("target-cpu", target_.llvmCpu);
+  if (!target_.tune.empty()) fn_->addFnAttr("tune-cpu", target_.tune);
   if (!target_.features.empty()) fn_->addFnAttr("target-features", target_.features);
   fn_->addFnAttr("denormal-fp-math", "preserve-sign,preserve-sign");
   for (unsigned i : {0u, 1u}) fn_->addParamAttr(i, llvm::Attribute::ReadOnly);

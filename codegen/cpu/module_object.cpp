@@ -51,21 +51,34 @@ int64_t kindOf(const ir::Persistent &p) {
 
 class TableEmitter {
  public:
-  TableEmitter(llvm::Module &m, const ModelTables &t, const Target &target)
-      : module_(m), tables_(t), target_(target), context_(m.getContext()) {}
+  TableEmitter(llvm::Module &m, const ModelTables &t)
+      : module_(m), tables_(t), context_(m.getContext()) {}
 
   void run() {
-    llvm::Constant *value = model();
-    auto *g = new llvm::GlobalVariable(module_, value->getType(), true,
-                                       llvm::GlobalValue::ExternalLinkage, value, "nnc_model");
-    g->setAlignment(llvm::Align(64));
+    if (!tables_.constants.empty())
+      constants_ = bytes(tables_.constants, false, "constants", 64);
+    // Each version's table points at the list of all of them.
+    Fields all;
+    for (size_t v = 0; v < tables_.versions.size(); ++v) {
+      const bool first = v == 0;
+      auto linkage =
+          first ? llvm::GlobalValue::ExternalLinkage : llvm::GlobalValue::PrivateLinkage;
+      all.push_back(new llvm::GlobalVariable(module_, modelType(), true, linkage, nullptr,
+                                             first ? "nnc_model" : "version"));
+    }
+    llvm::Constant *list = all.size() > 1 ? array(all, "versions") : null();
+    for (size_t v = 0; v < all.size(); ++v) {
+      auto *g = llvm::cast<llvm::GlobalVariable>(all[v]);
+      g->setInitializer(model(tables_.versions[v], list, all.size() > 1 ? int64_t(all.size()) : 0));
+      g->setAlignment(llvm::Align(64));
+    }
   }
 
  private:
   llvm::Module &module_;
   const ModelTables &tables_;
-  const Target &target_;
   llvm::LLVMContext &context_;
+  llvm::Constant *constants_ = null();
   std::map<std::string, llvm::Constant *> strings_;
 
   using Fields = std::vector<llvm::Constant *>;
@@ -217,9 +230,8 @@ class TableEmitter {
                    number(int64_t(f.plan.loops.size())), array(advances, "advances")});
   }
 
-  llvm::Constant *persistents(int64_t &count) {
+  llvm::Constant *persistents(const PersistentLayout &where, int64_t &count) {
     Fields list;
-    const PersistentLayout &where = *tables_.persistent;
     for (const ir::Persistent &p : tables_.module->persistents) {
       auto own = where.layouts.find(p.name);
       const Layout &layout = own == where.layouts.end() ? Layout{} : own->second;
@@ -230,13 +242,13 @@ class TableEmitter {
     return array(list, "tensors");
   }
 
-  std::string metadata() {
+  std::string metadata(const Plan::Bill &bill) {
     ir::Meta meta = tables_.module->meta, memory = ir::Meta::dict();
-    memory["weights"] = tables_.bill.weights;
-    memory["gradients"] = tables_.bill.gradients;
-    memory["slots"] = tables_.bill.slots;
-    memory["activations"] = tables_.bill.activations;
-    memory["workspace"] = tables_.bill.workspace;
+    memory["weights"] = bill.weights;
+    memory["gradients"] = bill.gradients;
+    memory["slots"] = bill.slots;
+    memory["activations"] = bill.activations;
+    memory["workspace"] = bill.workspace;
     meta["memory"] = memory;
     return ir::toJson(meta);
   }
@@ -255,29 +267,39 @@ class TableEmitter {
     return array(list, "parts");
   }
 
-  llvm::Constant *model() {
+  // The fields of NncModel: 8 bytes each, `p` a pointer.
+  llvm::StructType *modelType() {
+    std::vector<llvm::Type *> fields;
+    for (char c : std::string_view("npnpnpnnnnnpnpnpnpn"))
+      fields.push_back(c == 'p' ? (llvm::Type *)llvm::PointerType::get(context_, 0)
+                                : llvm::Type::getInt64Ty(context_));
+    return llvm::StructType::get(context_, fields);
+  }
+
+  llvm::Constant *model(const VersionTables &v, llvm::Constant *versions, int64_t versionCount) {
     Fields functions;
-    int64_t transient = 0, input = 0, scratch = 0, loopArgs = 0, tensorCount;
-    for (size_t i = 0; i < tables_.functions->size(); ++i) {
-      const CompiledFunction &f = (*tables_.functions)[i];
-      functions.push_back(function(f, tables_.symbols[i], loopArgs));
+    int64_t transient = 0, input = 0, scratch = 0, loopArgs = 0, tensorCount, partCount;
+    for (size_t i = 0; i < v.version->functions.size(); ++i) {
+      const CompiledFunction &f = v.version->functions[i];
+      functions.push_back(function(f, v.symbols[i], loopArgs));
       transient = std::max(transient, f.plan.transientBytes);
       input = std::max(input, f.plan.inputBytes);
       scratch = std::max(scratch, f.plan.scratchBytes);
     }
-    std::string meta = metadata();
-    llvm::Constant *tensors = persistents(tensorCount);
-    int64_t partCount;
+    const std::string meta = metadata(v.bill);
+    llvm::Constant *tensors = persistents(v.version->persistent, tensorCount);
     llvm::Constant *partList = parts(partCount);
-    llvm::Constant *constants =
-        tables_.constants.empty() ? null() : bytes(tables_.constants, false, "constants", 64);
-    std::string cpu = target_.cpu == "native" ? target_.llvmCpu : target_.cpu;
-    return record(
-        {number(NNC_ABI_VERSION), bytes(meta, true, "metadata", 1), number(int64_t(meta.size())),
+    const Target &target = v.version->target;
+    const std::string level =
+        (target.arch == Arch::AArch64 ? "aarch64 " : "") + target.cpu;
+    return llvm::ConstantStruct::get(
+        modelType(),
+        {number(NNC_ABI_VERSION), string(meta), number(int64_t(meta.size())),
          array(functions, "functions"), number(int64_t(functions.size())), tensors,
-         number(tensorCount), number(tables_.persistent->bytes), number(transient), number(input),
-         number(scratch), constants, number(target_.requiredFeatures), string("x86-64 " + cpu),
-         number(loopArgs), partList, number(partCount)});
+         number(tensorCount), number(v.version->persistent.bytes), number(transient),
+         number(input), number(scratch), constants_, number(target.requiredFeatures),
+         string(level), number(loopArgs), partList, number(partCount), versions,
+         number(versionCount)});
   }
 };
 
@@ -285,12 +307,10 @@ class TableEmitter {
 static_assert(sizeof(NncOp) == 11 * 8 && sizeof(NncTensor) == 10 * 8 &&
               sizeof(NncFunction) == 13 * 8);
 static_assert(sizeof(NncLoop) == 6 * 8 && sizeof(NncAdvance) == 3 * 8);
-static_assert(sizeof(NncModel) == 17 * 8 && sizeof(NncArg) == 2 * 8 && sizeof(NncDim) == 2 * 8);
+static_assert(sizeof(NncModel) == 19 * 8 && sizeof(NncArg) == 2 * 8 && sizeof(NncDim) == 2 * 8);
 
 } // namespace
 
-void emitTables(llvm::Module &m, const ModelTables &t, const Target &target) {
-  TableEmitter(m, t, target).run();
-}
+void emitTables(llvm::Module &m, const ModelTables &t) { TableEmitter(m, t).run(); }
 
 } // namespace nnc::cg

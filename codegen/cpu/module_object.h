@@ -8,16 +8,18 @@ class Module;
 
 namespace nnc::cg {
 
-struct ModelTables {
-  const ir::Module *module = nullptr;
-  const PersistentLayout *persistent = nullptr;
-  const std::vector<CompiledFunction> *functions = nullptr;
+struct VersionTables {
+  const Version *version = nullptr;
   // By function and launch: the symbol of the kernel's code.
   std::vector<std::vector<std::string>> symbols;
-  std::string constants; // bytes of the constant region
   Plan::Bill bill;
 };
+struct ModelTables {
+  const ir::Module *module = nullptr;
+  std::vector<VersionTables> versions; // the first becomes `nnc_model`
+  std::string constants;               // bytes of the constant region, of all versions
+};
 // Adds `nnc_model` and all it points at; kernels are declared, not defined, where they are not yet.
-void emitTables(llvm::Module &m, const ModelTables &t, const Target &target);
+void emitTables(llvm::Module &m, const ModelTables &t);
 
 } // namespace nnc::cg

@@ -1,17 +1,15 @@
-// Targets, the passes, and machine code.
+// The passes, and machine code.
 //
 // Problem. Compile time is part of the product: a model has some fifty distinct kernels, and LLVM's
 // standard pipelines spend ten times what kernels need that are already written as vectors.
 //
 //   64 products, emitted vectorised:   opt -O3 0.67 s    the list below 0.09 s
 //
-// Method. A target is an instruction set level (x86-64-v3, x86-64-v4) found by CPUID feature bits:
-// names of processors lie, on virtual machines above all. The passes promote the register tile,
-// drop what the emitter computed twice, fold addresses and hoist what is invariant. Nothing
-// unrolls, vectorises, contracts or reassociates floating point.
+// Method. The passes promote the register tile, drop what the emitter computed twice, fold addresses
+// and hoist what is invariant. Nothing unrolls, vectorises, contracts or reassociates floating
+// point.
 #include "codegen/cpu/emit.h"
 #include "codegen/cpu/llvm_pch.h"
-#include "runtime/abi.h"
 #include <llvm/Analysis/AliasAnalysis.h>
 #include <llvm/Analysis/CGSCCPassManager.h>
 #include <llvm/Analysis/LoopAnalysisManager.h>
@@ -22,7 +20,6 @@
 #include <llvm/Support/TargetSelect.h>
 #include <llvm/Target/TargetMachine.h>
 #include <llvm/Target/TargetOptions.h>
-#include <llvm/TargetParser/Host.h>
 #include <llvm/Transforms/InstCombine/InstCombine.h>
 #include <llvm/Transforms/Scalar/ADCE.h>
 #include <llvm/Transforms/Scalar/EarlyCSE.h>
@@ -38,36 +35,6 @@ namespace nnc::cg {
 
 namespace {
 
-constexpr const char *kTriple = "x86_64-unknown-linux-gnu";
-
-bool hostHas(std::initializer_list<const char *> features) {
-  static const auto host =
-      llvm::sys::getHostCPUFeatures(); // tests the operating system's support, too
-  for (const char *f : features)
-    if (auto it = host.find(f); it == host.end() || !it->second) return false;
-  return true;
-}
-
-Target avx2() {
-  Target t;
-  t.llvmCpu = "x86-64-v3";
-  t.features = "+fast-gather"; // otherwise gathers become branches
-  t.vectorBytes = 32;
-  t.vectorRegisters = 16;
-  t.requiredFeatures = NNC_CPU_AVX2_FMA;
-  return t;
-}
-
-Target avx512() {
-  Target t;
-  t.llvmCpu = "x86-64-v4";
-  t.features = "-prefer-256-bit";
-  t.vectorBytes = 64;
-  t.vectorRegisters = 32;
-  t.requiredFeatures = NNC_CPU_AVX2_FMA | NNC_CPU_AVX512;
-  return t;
-}
-
 // Loop strength reduction costs half of the time of code generation for a register tile and finds
 // nothing: invariant parts of addresses are summed first and hoisted, so what is left is base +
 // index.
@@ -80,12 +47,14 @@ void withoutStrengthReduction() {
 std::unique_ptr<llvm::TargetMachine> machine(const Target &t, int level) {
   static std::once_flag once;
   std::call_once(once, [] {
-    llvm::InitializeNativeTarget();
-    llvm::InitializeNativeTargetAsmPrinter();
+    LLVMInitializeX86TargetInfo(), LLVMInitializeX86Target();
+    LLVMInitializeX86TargetMC(), LLVMInitializeX86AsmPrinter();
+    LLVMInitializeAArch64TargetInfo(), LLVMInitializeAArch64Target();
+    LLVMInitializeAArch64TargetMC(), LLVMInitializeAArch64AsmPrinter();
     withoutStrengthReduction();
   });
   std::string error;
-  const llvm::Target *target = llvm::TargetRegistry::lookupTarget(kTriple, error);
+  const llvm::Target *target = llvm::TargetRegistry::lookupTarget(t.triple, error);
   NNC_CHECK(target, error);
   llvm::TargetOptions o;
   o.AllowFPOpFusion = llvm::FPOpFusion::Strict;
@@ -93,7 +62,7 @@ std::unique_ptr<llvm::TargetMachine> machine(const Target &t, int level) {
                    : level == 1 ? llvm::CodeGenOptLevel::Less
                                 : llvm::CodeGenOptLevel::Default;
   return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      kTriple, t.llvmCpu, t.features, o, llvm::Reloc::PIC_, llvm::CodeModel::Small, opt));
+      t.triple, t.llvmCpu, t.features, o, llvm::Reloc::PIC_, llvm::CodeModel::Small, opt));
 }
 
 void runPasses(llvm::Module &m, llvm::TargetMachine &tm) {
@@ -131,37 +100,8 @@ std::string generate(llvm::Module &m, llvm::TargetMachine &tm, llvm::CodeGenFile
 
 } // namespace
 
-std::optional<Target> resolveTarget(std::string_view cpu, std::string &error) {
-  Target t;
-  if (cpu == "native") {
-    if (hostHas({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "f16c"}))
-      t = avx512();
-    else if (hostHas({"avx2", "fma", "f16c", "bmi2"}))
-      t = avx2();
-    else {
-      error = "this processor lacks AVX2 and FMA, which compiled models need; name the target with "
-              "--mcpu";
-      return std::nullopt;
-    }
-  } else if (cpu == "x86-64-v3") {
-    t = avx2();
-  } else if (cpu == "x86-64-v4") {
-    t = avx512();
-  } else if (cpu == "sapphirerapids") {
-    t = avx512();
-    t.llvmCpu = "sapphirerapids";
-    t.requiredFeatures |= NNC_CPU_AVX512_BF16 | NNC_CPU_AMX_BF16;
-  } else {
-    error = "unknown target `" + std::string(cpu) +
-            "`; known: native, x86-64-v3, x86-64-v4, sapphirerapids";
-    return std::nullopt;
-  }
-  t.cpu = cpu;
-  return t;
-}
-
 void prepareModule(llvm::Module &m, const Target &t) {
-  m.setTargetTriple(kTriple);
+  m.setTargetTriple(t.triple);
   m.setDataLayout(machine(t, 2)->createDataLayout());
 }
 
