@@ -206,7 +206,7 @@ int64_t splitsFor(const Kernel &k, int64_t batch) {
   int64_t tiles = product(c.batch) * ((product(c.m) + 7) / 8) * ((product(c.n) + 47) / 48);
   if (tiles >= 64) return 1;
   int64_t want = 1;
-  while (want * tiles < 64) want *= 2;
+  while (want * tiles < 256) want *= 2;
   return std::max<int64_t>(1, std::min(want, product(c.k) / 1024));
 }
 

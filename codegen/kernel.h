@@ -223,6 +223,9 @@ struct SortInfo {
 // ** schedules **: per target, never affects bits beyond what ReduceOrder and the family say
 
 enum class Family : uint8_t { Outer, Dot };
+// Whether a contraction copies an operand into the thread's scratch before its tiles read it (pack.h):
+// for each tile of rows, or once for all tiles of an item (and of a block of k).
+enum class Pack : uint8_t { none, tile, block };
 struct ItemAxis {
   AxisId axis = 0;
   int64_t block = 1; // an item covers `block` steps of this axis
@@ -232,6 +235,11 @@ struct Schedule {
   Family family = Family::Outer; // Contract
   AxisId row = -1, col = -1;     // Contract: tiled axes (row in m, col in n); col is the vectorised one
   int32_t mr = 1, nv = 1;        // Contract: rows and vectors of a register tile
+  Pack packA = Pack::none, packB = Pack::none; // Contract, outer: the operand with rows, that with columns
+  // Contract: this axis of k is summed in blocks of kBlock, the axes before it step by step; between
+  // blocks the sums of an item lie in scratch, so no bit depends on it. -1: one block.
+  AxisId kAxis = -1;
+  int64_t kBlock = 0;
   AxisId vec = -1;               // Loops: vectorised parallel axis; -1: each stage its innermost axis
   int32_t lanes = 16;            // vector width in elements of f32
   int64_t scratchBytes = 0;      // per thread

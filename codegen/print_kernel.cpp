@@ -128,6 +128,16 @@ struct Printer {
     return s + " : " + std::string(ir::dtypeName(e.type));
   }
 
+  std::string packing() const {
+    static constexpr const char *how[] = {"", " by tile", " by block"};
+    const Schedule &s = k.schedule;
+    std::string text;
+    if (s.packA != Pack::none) text += std::string(", row operand packed") + how[int(s.packA)];
+    if (s.packB != Pack::none) text += std::string(", column operand packed") + how[int(s.packB)];
+    if (s.kAxis >= 0) text += ", sums over " + axis(s.kAxis) + " by " + std::to_string(s.kBlock);
+    return text;
+  }
+
   void header() {
     o << "kernel " << className(k.cls);
     if (pretty) o << " \"" << k.name << "\"";
@@ -138,7 +148,7 @@ struct Printer {
     if (k.cls == KernelClass::Contract)
       o << "; " << (s.family == Family::Outer ? "outer" : "dot") << " " << s.mr << " x " << s.nv
         << " vectors, rows " << (s.row < 0 ? "-" : axis(s.row)) << ", columns "
-        << (s.col < 0 ? "-" : axis(s.col));
+        << (s.col < 0 ? "-" : axis(s.col)) << packing();
     else if (s.vec >= 0) o << "; vector axis " << axis(s.vec);
     o << "; lanes " << s.lanes;
     if (s.scratchBytes) o << "; scratch " << s.scratchBytes;

@@ -33,7 +33,10 @@ void Emitter::emitContract() {
   const int saved = k.schedule.lanes;
   // The width is counted in f32: a vector of f64 has half as many.
   if (s.family == Family::Outer && ir::dtypeBytes(c.type) == 8) k.schedule.lanes = saved / 2;
-  forAxes(loops, 0, [&] { s.family == Family::Outer ? emitPanels() : emitDotPanels(); });
+  if (packs())
+    emitPacked();
+  else
+    forAxes(loops, 0, [&] { s.family == Family::Outer ? emitPanels() : emitDotPanels(); });
   k.schedule.lanes = saved;
 }
 
@@ -50,6 +53,11 @@ llvm::Value *Emitter::shiftedBase(AxisId a, llvm::Value *at, int64_t size) {
 // --- outer products ------------------------------------------------------------------------------
 
 void Emitter::emitPanels() {
+  eachPanel([&](Tile t) { emitTiles(t); });
+}
+
+// Whole panels of columns, then what is left as a narrower one.
+void Emitter::eachPanel(const std::function<void(Tile)> &body) {
   const Schedule &s = k.schedule;
   const int width = s.lanes;
   Tile t;
@@ -57,7 +65,7 @@ void Emitter::emitPanels() {
   if (s.col < 0) { // nothing to vectorise: one lane
     t.vectors = 1;
     t.colBase = i64(0);
-    return emitTiles(t);
+    return body(t);
   }
   const Dim extent = k.axes[size_t(s.col)].extent;
   const Range r = range_[size_t(s.col)];
@@ -69,7 +77,7 @@ void Emitter::emitPanels() {
   forRange(r.lo, stop, panel, [&](llvm::Value *col) {
     Tile full = t;
     full.colBase = col;
-    emitTiles(full);
+    body(full);
   });
   const int64_t rest = extent.isConst() ? extent.b % panel : -1; // blocks of items are whole panels
   if (rest != 0) {
@@ -80,7 +88,7 @@ void Emitter::emitPanels() {
         tail.vectors = int((rest + width - 1) / width);
         tail.colBase = stop;
         if (rest % width) tail.lastMask = firstLanes(i64(rest % width));
-        emitTiles(tail);
+        body(tail);
       });
     } else { // as many vectors as are left, one at a time
       forRange(stop, r.hi, width, [&](llvm::Value *col) {
@@ -89,7 +97,7 @@ void Emitter::emitPanels() {
         tail.colBase = col;
         tail.lastMask = firstLanes(
             b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, b.CreateSub(r.hi, col), i64(width)));
-        emitTiles(tail);
+        body(tail);
       });
     }
   }
@@ -113,10 +121,11 @@ void Emitter::emitTiles(Tile t) {
   });
 }
 
-void Emitter::emitMicrokernel(Tile &t) {
+// The sum over the axes of k from number `firstAxis` on.
+void Emitter::emitMicrokernel(Tile &t, size_t firstAxis) {
   const auto &ks = k.contract.k;
   if (ks.empty()) return emitProducts(t);
-  const std::vector<AxisId> outer(ks.begin(), ks.end() - 1);
+  const std::vector<AxisId> outer(ks.begin() + std::ptrdiff_t(firstAxis), ks.end() - 1);
   forAxes(outer, 0, [&] { emitInner(t, ks.back()); });
 }
 
@@ -174,7 +183,7 @@ void Emitter::emitProducts(Tile &t) {
   laneAxis_ = col;
   auto atVector = [&](int v, const Body &body) {
     if (col >= 0) bind(col, t.colBase, int64_t(v) * width_, t.depth);
-    mask_ = v + 1 == t.vectors ? t.lastMask : nullptr;
+    mask_ = v + 1 == t.vectors && packedB_.arg < 0 ? t.lastMask : nullptr;
     scopes_.emplace_back();
     body();
     scopes_.pop_back();
@@ -210,6 +219,11 @@ void Emitter::emitEpilogue(Tile &t) {
   llvm::Value *buffer = slot(llvm::ArrayType::get(at, t.acc.size()), "tile");
   for (size_t i = 0; i < t.acc.size(); ++i)
     b.CreateStore(b.CreateLoad(at, t.acc[i]), b.CreateGEP(at, buffer, i64(int64_t(i))));
+  emitEpilogueRows(t, buffer);
+}
+
+// The epilogue of the sums in `buffer`, [row][vector].
+void Emitter::emitEpilogueRows(Tile &t, llvm::Value *buffer) {
   llvm::Value *first = b.CreateSub(t.row, t.rowBase); // rows before were stored by the tile above
   llvm::Value *stop = i64(t.rows);
   if (k.schedule.row >= 0)

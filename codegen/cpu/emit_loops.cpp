@@ -28,6 +28,7 @@ void emitKernel(llvm::Module &m, const Kernel &k, const Target &t, const std::st
 Emitter::Emitter(llvm::Module &m, const Kernel &kernel, const Target &t, const std::string &name)
     : m_(m), k(kernel), target_(t), b(m.getContext()) {
   expandMath(k);
+  if (k.cls == KernelClass::Contract) preparePacking();
   openFunction(name);
   aliasInfo();
   chooseIndexType();
@@ -55,7 +56,10 @@ void Emitter::openFunction(const std::string &name) {
     v->setMetadata(llvm::LLVMContext::MD_invariant_load, once);
     return v;
   };
-  for (size_t i = 0; i < k.args.size(); ++i)
+  size_t given = k.args.size(); // the copies of packed operands are no arguments of the function
+  for (const Packed *p : {&packedA_, &packedB_})
+    if (p->arg >= 0) given = std::min(given, size_t(p->arg));
+  for (size_t i = 0; i < given; ++i)
     args_.push_back(read(pointer, fn_->getArg(0), int64_t(8 * i), "arg"));
   n_ = read(b.getInt64Ty(), fn_->getArg(1), offsetof(NncStepEnv, n), "n");
   step_ = read(b.getInt64Ty(), fn_->getArg(1), offsetof(NncStepEnv, step), "step");
@@ -64,6 +68,7 @@ void Emitter::openFunction(const std::string &name) {
   scratch_ = read(pointer, fn_->getArg(1), offsetof(NncStepEnv, scratch), "scratch");
   axis_.resize(k.axes.size());
   range_.resize(k.axes.size());
+  placePacking();
 }
 
 // Distinct arguments never overlap: each access names its argument and all the others.
@@ -162,7 +167,7 @@ void Emitter::emitItems(const Body &item) {
     hi = b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, hi, lo);
     range_[size_t(a.axis)] = {lo, hi};
   };
-  if (items.size() == 1) {
+  if (items.size() == 1 && !packs()) {
     block(items[0], begin_, end_);
     item();
     return;

@@ -8,10 +8,11 @@
 //   r)
 //
 // The files: emit_expr (operations), emit_access (indices, loads, stores), emit_loops (items,
-// loops), emit_reduce, emit_contract, emit_scatter, emit_sort.
+// loops), emit_reduce, emit_contract, emit_pack (its operands), emit_scatter, emit_sort.
 #pragma once
 #include "codegen/cpu/emit.h"
 #include "codegen/cpu/llvm_pch.h"
+#include "codegen/pack.h"
 #include <functional>
 #include <unordered_map>
 
@@ -188,17 +189,19 @@ class Emitter {
     llvm::Value *rowEnd = nullptr;
     llvm::Value *col = nullptr, *colBase = nullptr;
     llvm::Value *lastMask = nullptr;     // of the last vector; null: all lanes
+    llvm::Value *partial = nullptr;      // sums of earlier blocks of k
     size_t depth = 0;                    // scopes around the loops over k
     std::vector<llvm::AllocaInst *> acc; // [row][vector]
   };
   void emitContract();
   void emitPanels();
   void emitTiles(Tile t);
-  void emitMicrokernel(Tile &t);
+  void emitMicrokernel(Tile &t, size_t firstAxis = 0);
   void emitInner(Tile &t, AxisId k);
   void emitProducts(Tile &t);
   llvm::Value *operandGuards(const Tile &t, AxisId innermost);
   void emitEpilogue(Tile &t);
+  void emitEpilogueRows(Tile &t, llvm::Value *buffer);
   void epilogueAt(Tile &t, llvm::Value *buffer, llvm::Value *r, int v);
   void emitDotPanels();
   void emitDotTile(Tile &t);
@@ -206,6 +209,36 @@ class Emitter {
   llvm::Value *foldDot(const std::vector<llvm::Value *> &acc);
   llvm::Value *multiplyAdd(DType t, llvm::Value *x, llvm::Value *y, llvm::Value *z);
   llvm::Value *shiftedBase(AxisId a, llvm::Value *at, int64_t tile);
+
+  // --- packed operands (emit_pack.cpp)
+  struct Packed {
+    Pack how = Pack::none;
+    PackShape shape;
+    std::vector<AxisId> at; // an axis for each dimension, to copy along
+    ExprId source = -1;     // the operand over these axes
+    int32_t arg = -1;       // the copy, as an argument of the kernel
+    llvm::Value *memory = nullptr, *origin = nullptr; // where it lies; where all indices are 0
+  };
+  Packed packedA_, packedB_;
+  std::vector<AxisId> rowLoops_, sharedLoops_; // loops over m around the copy of the rows' operand, and in it
+  llvm::Value *partials_ = nullptr; // sums of the item between blocks of k
+  void preparePacking();
+  void prepareOperand(Packed &p, bool columns);
+  void placePacking();
+  bool packs() const { return packedA_.arg >= 0 || packedB_.arg >= 0 || k.schedule.kAxis >= 0; }
+  Range stepsOf(AxisId a); // where the axis is bound: that step
+  std::vector<Range> packRanges(const Packed &p);
+  llvm::Value *originOf(const Packed &p, const std::vector<Range> &ranges);
+  void copyOperand(Packed &p);
+  void copyDims(const Packed &p, const std::vector<Range> &ranges, size_t from);
+  void copyTurned(const Packed &p, const std::vector<Range> &ranges);
+  void turnSquare(std::vector<llvm::Value *> &rows);
+  void atPanel(llvm::Value *colBase);
+  void emitPacked();
+  void emitBlocks(size_t axis, llvm::Value *first, const std::function<void(llvm::Value *)> &body);
+  void emitPackedTiles(llvm::Value *first);
+  llvm::Value *partialTile(const Tile &t);
+  void eachPanel(const std::function<void(Tile)> &body);
 
   // --- others
   void emitScatter(); // emit_scatter.cpp

@@ -1,6 +1,9 @@
-// What schedule() and the emitter must agree on: the axis that the vectors of a stage run along.
+// What schedule() and the emitter must agree on: the axis that the vectors of a stage run along;
+// and what the schedules of the classes share.
 #pragma once
 #include "codegen/codegen.h"
+#include <cmath>
+#include <set>
 
 namespace nnc::cg {
 
@@ -11,5 +14,37 @@ double stageCost(const Kernel &k, const Stage &s, AxisId lane, int lanes);
 // The axis of the stage itself that its vectors should run along; -1 for scalar code. Never changes
 // bits.
 AxisId stageLaneAxis(const Kernel &k, const Stage &s, int lanes);
+
+// Shared by the schedules of all classes.
+inline constexpr double kItemCost =
+    8000; // units of stageCost (half a nanosecond) that make an item worthwhile
+inline constexpr int64_t kMostItems = 256; // shares are even enough, and table entries few
+
+inline int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+// Steps of an axis at the largest batch.
+int64_t extentAt(const Kernel &k, AxisId a);
+inline bool dependsOnN(const Kernel &k, AxisId a) { return !k.axes[size_t(a)].extent.isConst(); }
+bool contains(const std::vector<AxisId> &list, AxisId a);
+// Adds an expression and all that it is made of.
+void collect(const Kernel &k, ExprId e, std::set<ExprId> &seen);
+
+// Contractions (schedule_contract.cpp): a way to run one, with what the cost model expects of it.
+struct ContractChoice {
+  Family family = Family::Outer;
+  bool swap = false; // a has the columns, b the rows
+  AxisId row = -1, col = -1;
+  int mr = 1, nv = 1;
+  Pack packA = Pack::none, packB = Pack::none; // after the exchange
+  double cycles = INFINITY;                    // of the products
+  double copies = 0;                           // of packing
+  double total() const { return cycles + copies; }
+};
+void scheduleContract(Kernel &k, const Target &t);
+// All ways that give the same bits, each with the tile that the model prefers, the best first. The
+// first is what schedule() takes. For a kernel that is not scheduled yet.
+std::vector<ContractChoice> contractChoices(const Kernel &k, const Target &t);
+// Schedules an unscheduled kernel this way; other tiles of the same choice are as valid if they fit
+// the registers.
+void applyChoice(Kernel &k, const Target &t, const ContractChoice &c);
 
 } // namespace nnc::cg

@@ -1,0 +1,392 @@
+// Contractions with packed operands and sums in blocks of k.
+//
+// Problem. What pack.h says, as code: fill the copies, let the tiles read them, and keep the sums
+// of an item between blocks of k.
+//
+//   for k by 384:                              sums over k by 384, both operands packed
+//     copy b[k..k+383, columns of the item] into panels
+//     for rows by 14:
+//       copy a[rows..rows+13, k..k+383]
+//       for panels:  14 x 2 accumulators from the sums so far (from zero in the first block)
+//                    for k in the block: vectors of the panel, rows of the copy, 28 fma
+//   for tiles: the epilogue of the sums
+//
+// Method. A copy is one more argument of the kernel, whose address is moved so that the operand's
+// own indices find its elements: the tiles read it with the code that reads any operand. Rows and
+// columns beyond the end exist in a copy, with whatever lies there, so no tile moves back and no
+// load has a mask; what they give is not stored.
+#include "codegen/cpu/emitter.h"
+#include <algorithm>
+#include <map>
+
+namespace nnc::cg {
+
+// --- preparation: before the function is opened, as axes and arguments are added -----------------
+
+void Emitter::preparePacking() {
+  packedA_.how = k.schedule.packA, packedB_.how = k.schedule.packB;
+  for (AxisId a : k.contract.m)
+    if (a != k.schedule.row && a != k.schedule.col)
+      (loopsAroundRows(k, a, packedA_.how) ? rowLoops_ : sharedLoops_).push_back(a);
+  prepareOperand(packedA_, false);
+  prepareOperand(packedB_, true);
+}
+
+void Emitter::prepareOperand(Packed &p, bool columns) {
+  if (p.how == Pack::none) return;
+  ExprId &operand = columns ? k.contract.b : k.contract.a;
+  p.shape = packShape(k, columns, p.how);
+  NNC_CHECK(p.shape.possible, "the operand of a contraction cannot be packed");
+  const ExprId bottom = operandLoad(k, operand);
+  const Access old = k.exprs[size_t(bottom)].access;
+
+  // The operand over one axis for each dimension.
+  Access from = old;
+  from.guards.clear();
+  std::erase_if(from.flat.terms, [&](const Term &t) {
+    return std::any_of(p.shape.dims.begin(), p.shape.dims.end(),
+                       [&](const PackDim &d) { return d.has(k.atoms[size_t(t.atom)].axis); });
+  });
+  Index in;
+  for (const PackDim &d : p.shape.dims) {
+    const AxisId x = k.axis("copy", Dim(d.extent));
+    p.at.push_back(x);
+    from.flat = from.flat + k.axisIndex(x) * d.stride;
+    if (d.guarded) from.guards.push_back({k.axisIndex(x) + constIndex(d.offset), d.lo, d.hi});
+    for (auto [axis, coef] : d.form) in = in + k.axisIndex(axis) * (coef * d.pitch);
+  }
+  std::vector<ExprId> conversions;
+  for (ExprId e = operand; e != bottom; e = k.exprs[size_t(e)].args[0]) conversions.push_back(e);
+  Expr load = k.exprs[size_t(bottom)];
+  load.access = from;
+  p.source = k.expr(load);
+  for (size_t i = conversions.size(); i-- > 0;) {
+    Expr convert = k.exprs[size_t(conversions[i])];
+    convert.args = {p.source};
+    p.source = k.expr(convert);
+  }
+
+  p.arg = int32_t(k.args.size());
+  k.args.push_back({k.contract.type, {}, true, true});
+  Expr read;
+  read.op = SOp::load;
+  read.type = k.contract.type;
+  read.access = {p.arg, in, {}};
+  operand = k.expr(read);
+}
+
+// The copies and the sums follow each other in the scratch, as contractScratch counts them.
+void Emitter::placePacking() {
+  const int64_t bytes = ir::dtypeBytes(k.contract.type);
+  int64_t at = 0;
+  auto take = [&](int64_t elements) {
+    llvm::Value *p = b.CreateGEP(b.getInt8Ty(), scratch_, i64(at));
+    at += (elements * bytes + 63) / 64 * 64;
+    return p;
+  };
+  for (Packed *p : {&packedA_, &packedB_}) {
+    if (p->arg < 0) continue;
+    p->memory = take(p->shape.elements);
+    args_.push_back(p->memory);
+  }
+  if (k.schedule.kAxis >= 0) partials_ = take(partialElements(k));
+}
+
+// --- copies --------------------------------------------------------------------------------------
+
+Range Emitter::stepsOf(AxisId a) {
+  const Binding &at = axis_[size_t(a)];
+  if (!at.base) return extentOf(a);
+  llvm::Value *i = addConst(at.base, at.plus);
+  return {i, addConst(i, 1)};
+}
+
+// What a block spans of each dimension now.
+std::vector<Range> Emitter::packRanges(const Packed &p) {
+  std::vector<Range> ranges;
+  for (const PackDim &d : p.shape.dims) {
+    Range r{i64(0), i64(1)};
+    for (auto [axis, coef] : d.form) {
+      const Range x = stepsOf(axis);
+      llvm::Value *last = addConst(x.hi, -1);
+      r.lo = b.CreateAdd(r.lo, scaled(coef > 0 ? x.lo : last, coef));
+      r.hi = b.CreateAdd(r.hi, scaled(coef > 0 ? last : x.lo, coef));
+    }
+    r.hi = b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, r.hi, r.lo);
+    ranges.push_back(r);
+  }
+  return ranges;
+}
+
+// The address of the element whose indices are all 0, which is where the copy would begin.
+llvm::Value *Emitter::originOf(const Packed &p, const std::vector<Range> &ranges) {
+  llvm::Value *before = nullptr;
+  for (size_t i = 0; i < ranges.size(); ++i)
+    before = add(before, scaled(ranges[i].lo, p.shape.dims[i].pitch));
+  return b.CreateGEP(memoryType(k.contract.type), p.memory, b.CreateNeg(before ? before : i64(0)));
+}
+
+void Emitter::copyDims(const Packed &p, const std::vector<Range> &ranges, size_t from) {
+  auto element = [&] {
+    Access to{p.arg, {}, {}};
+    for (size_t i = 0; i < p.at.size(); ++i)
+      to.flat = to.flat + k.axisIndex(p.at[i]) * p.shape.dims[i].pitch;
+    store(to, expr(p.source));
+  };
+  const size_t dims = p.at.size();
+  if (dims == 0) return element();
+  for (size_t i = from; i < dims; ++i) range_[size_t(p.at[i])] = ranges[i];
+  const std::vector<AxisId> outer(p.at.begin(), p.at.end() - 1);
+  forAxes(outer, from, [&] { forLanes(p.at.back(), element); });
+}
+
+// A matrix of lanes: row i's element j goes to row j's element i, by blocks of half the size again
+// and again.
+void Emitter::turnSquare(std::vector<llvm::Value *> &rows) {
+  const int n = int(rows.size());
+  for (int block = n / 2; block > 0; block /= 2)
+    for (int i = 0; i < n; ++i) {
+      if (i & block) continue;
+      std::vector<int> low, high;
+      for (int j = 0; j < n; ++j) {
+        low.push_back(j & block ? n + j - block : j);
+        high.push_back(j & block ? n + j : j + block);
+      }
+      llvm::Value *x = rows[size_t(i)], *y = rows[size_t(i + block)];
+      rows[size_t(i)] = b.CreateShuffleVector(x, y, low);
+      rows[size_t(i + block)] = b.CreateShuffleVector(x, y, high);
+    }
+}
+
+// One panel of columns that lie apart: squares of as many columns as steps along the argument's
+// contiguous dimension. Columns beyond the last one are copies of it; steps beyond the end go to
+// room of their own.
+void Emitter::copyTurned(const Packed &p, const std::vector<Range> &ranges) {
+  const size_t run = size_t(p.shape.turned), dims = p.at.size();
+  const int lanes = k.schedule.lanes;
+  const AxisId along = p.at[run], col = p.at.back();
+  std::vector<AxisId> outer;
+  for (size_t i = 0; i + 1 < dims; ++i)
+    if (i != run) outer.push_back(p.at[i]), range_[size_t(p.at[i])] = ranges[i];
+  const Range steps = ranges[run], cols = ranges.back();
+  llvm::Value *last = addConst(cols.hi, -1);
+  Access to{p.arg, {}, {}};
+  for (size_t i = 0; i < dims; ++i)
+    to.flat = to.flat + k.axisIndex(p.at[i]) * p.shape.dims[i].pitch;
+  auto square = [&](llvm::Value *first, llvm::Value *at, llvm::Value *mask) {
+    width_ = lanes;
+    std::vector<llvm::Value *> rows;
+    for (int i = 0; i < lanes; ++i) {
+      bind(col, b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, addConst(first, i), last), 0);
+      lanesAt(along, at, mask, [&] { rows.push_back(spread(expr(p.source))); });
+      unbind(col);
+    }
+    turnSquare(rows);
+    for (int j = 0; j < lanes; ++j) {
+      bind(along, at, j);
+      lanesAt(col, first, nullptr, [&] { store(to, {rows[size_t(j)], true}); });
+      unbind(along);
+    }
+    width_ = 1;
+  };
+  forAxes(outer, 0, [&] {
+    llvm::Value *count = b.CreateSub(steps.hi, steps.lo);
+    llvm::Value *stop = b.CreateAdd(steps.lo, b.CreateAnd(count, i64(-int64_t(lanes))));
+    forRange(cols.lo, cols.hi, lanes, [&](llvm::Value *first) {
+      forRange(steps.lo, stop, lanes, [&](llvm::Value *at) { square(first, at, nullptr); });
+      ifThen(b.CreateICmpSLT(stop, steps.hi), [&] {
+        llvm::Value *rest = b.CreateSub(steps.hi, stop);
+        width_ = lanes;
+        llvm::Value *mask = firstLanes(rest);
+        width_ = 1;
+        square(first, stop, mask);
+      });
+    });
+  });
+}
+
+// Fills the copy with the block at hand and points the argument to it.
+void Emitter::copyOperand(Packed &p) {
+  const int savedWidth = width_;
+  const AxisId savedLane = laneAxis_;
+  width_ = 1, laneAxis_ = -1;
+  std::vector<Range> ranges = packRanges(p);
+  llvm::Value *&arg = args_[size_t(p.arg)];
+  arg = p.origin = originOf(p, ranges);
+  scopes_.emplace_back();
+  std::vector<AxisId> single; // of one step in this block: no dimension of the copy, and no loop
+  for (const Term &t : k.exprs[size_t(operandLoad(k, p.source))].access.flat.terms) {
+    const AxisId a = k.atoms[size_t(t.atom)].axis;
+    if (axis_[size_t(a)].base || std::find(p.at.begin(), p.at.end(), a) != p.at.end()) continue;
+    bind(a, extentOf(a).lo, 0);
+    single.push_back(a);
+  }
+  if (p.shape.panel) {
+    const Range cols = ranges.back();
+    const int64_t width = p.shape.panel;
+    llvm::Type *t = memoryType(k.contract.type);
+    forRange(cols.lo, cols.hi, width, [&](llvm::Value *col) {
+      // Panel i lies i * panelElements further on and begins i * width columns later.
+      llvm::Value *panel = b.CreateUDiv(b.CreateSub(col, cols.lo), i64(width));
+      arg = b.CreateGEP(t, p.origin, b.CreateMul(panel, i64(p.shape.panelElements - width)));
+      ranges.back() = {
+          col, b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, cols.hi, addConst(col, width))};
+      if (p.shape.turned >= 0)
+        copyTurned(p, ranges);
+      else
+        copyDims(p, ranges, 0);
+    });
+  } else {
+    copyDims(p, ranges, 0);
+  }
+  for (AxisId a : single) unbind(a);
+  scopes_.pop_back();
+  arg = p.origin;
+  width_ = savedWidth, laneAxis_ = savedLane;
+}
+
+// Points the columns' operand to the panel that begins with a column.
+void Emitter::atPanel(llvm::Value *colBase) {
+  if (packedB_.arg < 0 || !packedB_.shape.panel) return;
+  llvm::Value *first = range_[size_t(k.schedule.col)].lo;
+  llvm::Value *panel = b.CreateUDiv(b.CreateSub(colBase, first), i64(packedB_.shape.panel));
+  args_[size_t(packedB_.arg)] =
+      b.CreateGEP(memoryType(k.contract.type), packedB_.origin,
+                  b.CreateMul(panel, i64(packedB_.shape.panelElements - packedB_.shape.panel)));
+}
+
+// --- the nest ------------------------------------------------------------------------------------
+
+// Blocks of k: the axes before the blocked one step by step, then it by blocks. body(first) with
+// the condition that this is the first block.
+void Emitter::emitBlocks(size_t axis, llvm::Value *first,
+                         const std::function<void(llvm::Value *)> &body) {
+  const auto &ks = k.contract.k;
+  const AxisId a = k.schedule.kAxis;
+  if (a < 0) return body(nullptr);
+  const AxisId at = ks[axis];
+  const Range whole = extentOf(at);
+  forRange(whole.lo, whole.hi, at == a ? k.schedule.kBlock : 1, [&](llvm::Value *i) {
+    llvm::Value *begins = both(first, b.CreateICmpEQ(i, whole.lo));
+    if (at != a) {
+      bind(at, i, 0);
+      emitBlocks(axis + 1, begins, body);
+      unbind(at);
+      return;
+    }
+    const Range saved = range_[size_t(at)];
+    range_[size_t(at)] = {i, b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, whole.hi,
+                                                     addConst(i, k.schedule.kBlock))};
+    body(begins);
+    range_[size_t(at)] = saved;
+  });
+}
+
+void Emitter::emitPacked() {
+  const ContractInfo &c = k.contract;
+  const Schedule &s = k.schedule;
+  std::vector<AxisId> around, rows = rowLoops_;
+  for (const auto *list : {&c.batch, &c.n})
+    for (AxisId a : *list)
+      if (a != s.row && a != s.col) around.push_back(a);
+  forAxes(around, 0, [&] {
+    emitBlocks(0, nullptr, [&](llvm::Value *first) {
+      if (packedB_.how == Pack::block) copyOperand(packedB_);
+      forAxes(rows, 0, [&] {
+        if (packedA_.how == Pack::block) copyOperand(packedA_);
+        forAxes(sharedLoops_, 0, [&] { emitPackedTiles(first); });
+      });
+    });
+    if (s.kAxis < 0) return;
+    rows.insert(rows.end(), sharedLoops_.begin(), sharedLoops_.end());
+    forAxes(rows, 0, [&] {
+      const Range r = s.row < 0 ? Range{i64(0), i64(1)} : range_[size_t(s.row)];
+      forRange(r.lo, r.hi, s.row < 0 ? 1 : s.mr, [&](llvm::Value *row) {
+        eachPanel([&](Tile t) {
+          t.rows = s.row < 0 ? 1 : s.mr;
+          t.row = row, t.rowEnd = r.hi;
+          t.rowBase = packedA_.arg >= 0 ? row : shiftedBase(s.row, row, t.rows);
+          t.acc.resize(size_t(t.rows * t.vectors));
+          emitEpilogueRows(t, partialTile(t));
+        });
+      });
+    });
+  });
+}
+
+// The sums of a tile: tiles follow each other by row of the loops around, tile of rows and panel.
+llvm::Value *Emitter::partialTile(const Tile &t) {
+  const Schedule &s = k.schedule;
+  const int64_t tile = int64_t(t.rows) * s.nv * s.lanes;
+  const int64_t width = int64_t(s.nv) * s.lanes;
+  auto count = [&](AxisId a, int64_t by) { return a < 0 ? 1 : (itemSteps(k, a) + by - 1) / by; };
+  llvm::Value *number = nullptr;
+  for (AxisId a : k.contract.m) {
+    if (a == s.row || a == s.col) continue;
+    llvm::Value *i = b.CreateSub(axis_[size_t(a)].base, range_[size_t(a)].lo);
+    number = add(number ? scaled(number, itemSteps(k, a)) : nullptr, i);
+  }
+  auto next = [&](AxisId a, llvm::Value *at, int64_t by) {
+    if (a < 0) return;
+    llvm::Value *i = b.CreateUDiv(b.CreateSub(at, range_[size_t(a)].lo), i64(by));
+    number = add(number ? scaled(number, count(a, by)) : nullptr, i);
+  };
+  next(s.row, t.row, t.rows);
+  next(s.col, t.colBase, width);
+  llvm::Value *at = scaled(number ? number : i64(0), tile);
+  if (s.col >= 0 && !k.axes[size_t(s.col)].extent.isConst()) { // single vectors of the last panel
+    llvm::Value *within =
+        b.CreateURem(b.CreateSub(t.colBase, range_[size_t(s.col)].lo), i64(width));
+    at = b.CreateAdd(at, scaled(within, t.rows));
+  }
+  return b.CreateGEP(memoryType(k.contract.type), partials_, at);
+}
+
+// The tiles of a block: rows, and for each the panels, so that a tile's rows stay in the first
+// cache.
+void Emitter::emitPackedTiles(llvm::Value *first) {
+  const Schedule &s = k.schedule;
+  const int rows = s.row < 0 ? 1 : s.mr;
+  const Range r = s.row < 0 ? Range{i64(0), i64(1)} : range_[size_t(s.row)];
+  const auto &ks = k.contract.k;
+  const size_t from =
+      s.kAxis < 0 ? 0 : size_t(std::find(ks.begin(), ks.end(), s.kAxis) - ks.begin());
+  forRange(r.lo, r.hi, rows, [&](llvm::Value *row) {
+    if (packedA_.how == Pack::tile) {
+      Range saved;
+      if (s.row >= 0) {
+        saved = range_[size_t(s.row)];
+        range_[size_t(s.row)] = {
+            row, b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, addConst(row, rows), r.hi)};
+      }
+      copyOperand(packedA_);
+      if (s.row >= 0) range_[size_t(s.row)] = saved;
+    }
+    eachPanel([&](Tile t) {
+      llvm::Type *at = type(k.contract.type, width_ > 1);
+      t.rows = rows, t.row = row, t.rowEnd = r.hi;
+      t.rowBase = packedA_.arg >= 0 ? row : shiftedBase(s.row, row, rows);
+      t.depth = scopes_.size();
+      for (int i = 0; i < t.rows * t.vectors; ++i) t.acc.push_back(slot(at, "acc"));
+      if (s.kAxis >= 0) t.partial = partialTile(t);
+      for (size_t i = 0; i < t.acc.size(); ++i) {
+        llvm::Value *sum = llvm::Constant::getNullValue(at);
+        if (t.partial) {
+          llvm::Value *p =
+              b.CreateSelect(first, zeros(), b.CreateGEP(at, t.partial, i64(int64_t(i))));
+          sum = b.CreateAlignedLoad(at, p, llvm::Align(4));
+        }
+        b.CreateStore(sum, t.acc[i]);
+      }
+      atPanel(t.colBase);
+      emitMicrokernel(t, from);
+      if (packedB_.arg >= 0) args_[size_t(packedB_.arg)] = packedB_.origin;
+      if (!t.partial) return emitEpilogue(t);
+      for (size_t i = 0; i < t.acc.size(); ++i)
+        b.CreateAlignedStore(b.CreateLoad(at, t.acc[i]),
+                             b.CreateGEP(at, t.partial, i64(int64_t(i))), llvm::Align(4));
+    });
+  });
+}
+
+} // namespace nnc::cg

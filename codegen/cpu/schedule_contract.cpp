@@ -1,0 +1,553 @@
+// Schedules of contractions: tiles, packed operands, blocks of k, items.
+//
+// Problem. The same product is fast or slow by how its operands lie. A dense layer z[n,300] =
+// x[n,784] @ w[784,300] for AVX-512:
+//
+//   vectors along o (w and z are contiguous there), tiles of 8 rows x 3 vectors (24 + 3 + 1 of 32
+//   registers), 7 panels of columns x 4 tiles of rows = 28 items of 4 us: even shares for any
+//   number of threads, and the columns of w that a thread reads here are those it updates in the
+//   gradient's kernel
+//
+// and for its gradient by x, whose operand w runs along the sum, and for a convolution, whose
+// operand has guards, a copy in the right form pays if enough tiles read it.
+//
+// Method. A cost model: cycles per step of k from multiplications (two a cycle), loads (two a
+// cycle), latency and what the memory adds, times all tiles; and what copies cost per element.
+// Every axis of the operands' free axes is tried as columns and rows. The family (outer or dot)
+// decides bits, so it follows from shapes alone, never from the target.
+#include "codegen/cpu/schedule.h"
+#include "codegen/pack.h"
+#include <algorithm>
+#include <cmath>
+
+namespace nnc::cg {
+
+namespace {
+
+// How an operand lies, seen from a choice of rows and columns.
+struct Operand {
+  int motion = 0;         // along its tiled axis: stands still, contiguous, or anything else
+  int64_t tiledBytes = 0; // between steps of the tiled axis
+  int64_t kBytes = 0;     // between steps of the innermost k
+  int guards = 0;         // 1: decided before the innermost loop; 2: in it
+  bool packable = false;
+  double copyCost = 1; // cycles per element of a copy
+};
+
+using Candidate = ContractChoice;
+
+// How all loads of an operand move along an axis: 0 and 1, or 2 for anything else.
+int motion(const Kernel &k, ExprId operand, AxisId axis) {
+  std::set<ExprId> used;
+  collect(k, operand, used);
+  int worst = 0;
+  for (ExprId e : used) {
+    if (k.exprs[size_t(e)].op != SOp::load) continue;
+    auto stride = strideAlong(k, k.exprs[size_t(e)].access.flat, axis);
+    worst = std::max(worst, !stride || *stride < 0 || *stride > 1 ? 2 : int(*stride));
+  }
+  return worst;
+}
+
+bool storesContiguous(const Kernel &k, AxisId axis) {
+  for (const Stage &s : k.stages)
+    for (const Store &st : s.stores)
+      if (auto stride = strideAlong(k, st.access.flat, axis); !stride || *stride != 1) return false;
+  return true;
+}
+
+double product(const Kernel &k, const std::vector<AxisId> &axes, AxisId without = -1,
+               AxisId too = -1) {
+  double p = 1;
+  for (AxisId a : axes)
+    if (a != without && a != too) p *= double(extentAt(k, a));
+  return p;
+}
+
+constexpr double kNear = 32 << 10; // bytes that stay in the first cache
+constexpr int64_t kSumBlock = 384; // terms of a block of k: a tile's rows stay in the first cache
+constexpr int64_t kPictureBlock = 1024;   // .. where the rows are pictures that tiles share
+constexpr int64_t kColumnBlock = 1 << 20; // bytes of packed columns: half of the second cache
+constexpr int64_t kRowBlock = 512 << 10;  // bytes of packed rows of an item, and of its sums
+constexpr double kPackedItem = 40000;     // cycles that make an item with copies worthwhile
+constexpr double kMostPackedItems = 32;
+
+struct ContractScheduler {
+  Kernel &k;
+  const Target &t;
+  int lanes = 16; // of the accumulator's type
+  int bytes = 4;
+  double ksteps = 1;
+
+  ContractScheduler(Kernel &kernel, const Target &target) : k(kernel), t(target) {
+    bytes = ir::dtypeBytes(k.contract.type);
+    lanes = target.vectorBytes / bytes;
+    ksteps = product(k, k.contract.k);
+  }
+
+  // --- operands ----------------------------------------------------------------------------------
+
+  int64_t strideBytes(ExprId operand, AxisId axis) const {
+    if (axis < 0) return 0;
+    std::set<ExprId> used;
+    collect(k, operand, used);
+    int64_t most = 0;
+    for (ExprId e : used) {
+      if (k.exprs[size_t(e)].op != SOp::load) continue;
+      const Access &x = k.exprs[size_t(e)].access;
+      if (const auto stride = strideAlong(k, x.flat, axis))
+        most = std::max(most, std::abs(*stride) * ir::dtypeBytes(k.args[size_t(x.arg)].dtype));
+    }
+    return most;
+  }
+
+  // The innermost axis that moves an operand from element to element.
+  int64_t runOf(ExprId operand) const {
+    const ExprId load = operandLoad(k, operand);
+    if (load < 0) return 1;
+    int64_t best = 1;
+    for (const Term &term : k.exprs[size_t(load)].access.flat.terms)
+      if (const Atom &a = k.atoms[size_t(term.atom)];
+          a.kind == Atom::Axis && std::abs(term.coef) == 1)
+        best = std::max(best, extentAt(k, a.axis));
+    return best;
+  }
+
+  Operand describe(ExprId operand, bool columns, AxisId tiled, AxisId col) const {
+    Operand o;
+    const AxisId inner = k.contract.k.empty() ? -1 : k.contract.k.back();
+    if (tiled >= 0) o.motion = motion(k, operand, tiled);
+    o.tiledBytes = strideBytes(operand, tiled);
+    o.kBytes = strideBytes(operand, inner);
+    const ExprId load = operandLoad(k, operand);
+    if (load >= 0)
+      for (const Guard &g : k.exprs[size_t(load)].access.guards)
+        o.guards = std::max(o.guards, (inner >= 0 && dependsOn(k, g.index, inner)) ||
+                                              (col >= 0 && dependsOn(k, g.index, col))
+                                          ? 2
+                                          : 1);
+    // Vectors of a copy are as long as the operand's runs, or are gathered.
+    const double run = double(runOf(operand));
+    const bool along = !columns || o.motion == 1;
+    o.copyCost = std::max(0.25, 3 / std::min(run, double(lanes)));
+    if (!along) o.copyCost = run >= lanes ? 0.5 : 1.2;
+    return o;
+  }
+
+  // Tries the copies' shapes with one row and one vector: whether they are possible does not
+  // depend on the tile.
+  bool canPack(bool swap, AxisId row, AxisId col, bool columns, Pack how) const {
+    Kernel trial;
+    trial.batch = k.batch, trial.args = k.args, trial.axes = k.axes, trial.atoms = k.atoms;
+    trial.exprs = k.exprs, trial.contract = k.contract;
+    if (swap)
+      std::swap(trial.contract.a, trial.contract.b), std::swap(trial.contract.m, trial.contract.n);
+    trial.schedule.row = row, trial.schedule.col = col;
+    trial.schedule.lanes = t.vectorBytes / 4;
+    return packShape(trial, columns, how).possible;
+  }
+
+  // --- tiles -------------------------------------------------------------------------------------
+
+  // Cycles for all tiles of one row axis and one column axis.
+  double tileCycles(const Candidate &c, const Operand &a, const Operand &b) const {
+    const bool batchCol = contains(k.contract.batch, c.col);
+    const bool packedB = c.packB != Pack::none, packedA = c.packA != Pack::none;
+    const double loadB = !packedB && b.motion == 2 ? 1.5 * lanes : 1;
+    const double loadA =
+        batchCol
+            ? (motion(k, c.swap ? k.contract.b : k.contract.a, c.col) == 2 ? 1.5 * lanes : 1) * c.nv
+            : 1;
+    const double store = c.col >= 0 && !storesContiguous(k, c.col) ? 2.0 * lanes : 3;
+    const int64_t rows = c.row < 0 ? 1 : extentAt(k, c.row),
+                  cols = c.col < 0 ? 1 : extentAt(k, c.col);
+    const double rowTiles = double(ceilDiv(rows, c.mr));
+    const double steps =
+        packedB ? std::min(ksteps, double(kSumBlock)) : ksteps; // that stay together
+    auto panel = [&](double nv) {
+      const double step = std::max({c.mr * nv / 2, (c.mr * loadA + nv * loadB) / 2, 4.0});
+      const bool near = nv * lanes * steps * bytes < kNear;
+      // From page to page nothing is fetched ahead.
+      double wait = nv * (near               ? 0.2
+                          : packedB          ? 0.3
+                          : b.kBytes >= 4096 ? 3
+                          : b.kBytes >= 2048 ? 1.5
+                                             : 1) +
+                    0.1 * c.mr;
+      if (!packedB && b.guards == 2) wait += nv;
+      if (!packedA) {
+        if (a.guards) wait += (a.guards == 2 ? 1.0 : 0.35) * c.mr;
+        if (a.tiledBytes % 4096 == 0 && a.tiledBytes > 0 && c.mr > 8)
+          wait += 0.4 * c.mr; // one set of the cache
+        else if (a.tiledBytes >= 4096 && a.tiledBytes * c.mr > 1 << 18)
+          wait += 0.1 * c.mr;
+        if (a.kBytes >= 1024 && ksteps > 64) wait += a.kBytes >= 2048 ? 4 : 2;
+      }
+      return rowTiles * (ksteps * (step + wait) + c.mr * nv * store + 20);
+    };
+    const int64_t vectors = ceilDiv(cols, lanes);
+    const int64_t full = cols / (int64_t(lanes) * c.nv), rest = vectors - full * c.nv;
+    return double(full) * panel(c.nv) + (rest > 0 ? panel(double(rest)) : 0);
+  }
+
+  bool fits(int mr, int nv) const {
+    if (mr * nv + nv + 1 > t.vectorRegisters) return false;
+    if (t.vectorRegisters == 32) return mr <= 16;
+    return mr <= 6 && nv <= 3; // taller tiles spill (measured)
+  }
+
+  // Whether an axis shares no guarded index of a load with another one.
+  bool loopsApart(ExprId load, AxisId a) const {
+    for (const Guard &g : k.exprs[size_t(load)].access.guards)
+      if (g.index.terms.size() > 1 && dependsOn(k, g.index, a)) return false;
+    return true;
+  }
+
+  // What the copies cost in all, if items take whole blocks of columns where that is sensible.
+  double copyCycles(const Candidate &c, const Operand &a, const Operand &b) const {
+    const auto &m = c.swap ? k.contract.n : k.contract.m, &n = c.swap ? k.contract.m : k.contract.n;
+    const double batch = product(k, k.contract.batch), rows = product(k, m), cols = product(k, n);
+    const double items = std::clamp(batch * rows * cols * ksteps / (2.0 * lanes) / kPackedItem, 1.0,
+                                    kMostPackedItems);
+    double columnBlocks = std::max(1.0, std::min(items, cols / (4.0 * lanes)));
+    const double others = product(k, n, c.col); // loops around the copies
+    columnBlocks = std::max(columnBlocks, others);
+    const double rowBlocks = std::max(1.0, items / columnBlocks);
+    double total = 0;
+    if (c.packA == Pack::tile) total += a.copyCost * batch * rows * ksteps * columnBlocks;
+    if (c.packA == Pack::block) {
+      const ExprId load = operandLoad(k, c.swap ? k.contract.b : k.contract.a);
+      const Dims &dims = k.args[size_t(k.exprs[size_t(load)].access.arg)].dims;
+      const double size = double(ir::elementCount(dims, std::max<int64_t>(k.batch, 1)));
+      // Rows that are pictures of their own make copies of several pictures at once.
+      const bool apart = c.row < 0 || loopsApart(load, c.row);
+      total += a.copyCost * (apart ? 3 : 1.3) * size * columnBlocks;
+    }
+    if (c.packB != Pack::none) total += b.copyCost * batch * cols * ksteps * rowBlocks;
+    return total;
+  }
+
+  Candidate bestTile(Candidate c, const Operand &a, const Operand &b) const {
+    const int64_t rows = c.row < 0 ? 1 : extentAt(k, c.row),
+                  cols = c.col < 0 ? 1 : extentAt(k, c.col);
+    Candidate best = c;
+    best.cycles = INFINITY;
+    c.copies = copyCycles(c, a, b);
+    const double planes = product(k, k.contract.batch, c.row, c.col) *
+                          product(k, k.contract.m, c.row, c.col) *
+                          product(k, k.contract.n, c.row, c.col);
+    for (int nv : {1, 2, 3, 4, 6})
+      for (int mr = 1; mr <= 16; ++mr) {
+        if (!fits(mr, nv) || mr > rows ||
+            (nv > 1 && int64_t(nv) * lanes > ceilDiv(cols, lanes) * lanes))
+          continue;
+        c.mr = mr, c.nv = nv;
+        c.cycles = tileCycles(c, a, b) * planes;
+        if (c.total() < best.total()) best = c;
+      }
+    return best;
+  }
+
+  // The ways to pack the operands for a row and a column axis, each with its best tile.
+  template <class F> void eachPacking(const Candidate &c, const F &f) const {
+    const ExprId rowsOperand = c.swap ? k.contract.b : k.contract.a,
+                 colsOperand = c.swap ? k.contract.a : k.contract.b;
+    const Operand a = describe(rowsOperand, false, c.row, c.col),
+                  b = describe(colsOperand, true, c.col, c.col);
+    std::vector<Pack> forA = {Pack::none}, forB = {Pack::none};
+    const bool worthwhile = product(k, k.contract.m) * product(k, k.contract.n) *
+                                product(k, k.contract.batch) * ksteps >
+                            1 << 17;
+    const Pack how = a.guards ? Pack::block : Pack::tile;
+    if (worthwhile && c.col >= 0) {
+      if (canPack(c.swap, c.row, c.col, false, how)) forA.push_back(how);
+      if (canPack(c.swap, c.row, c.col, true, Pack::block)) forB.push_back(Pack::block);
+    }
+    for (Pack pa : forA)
+      for (Pack pb : forB) {
+        Candidate one = c;
+        one.packA = pa, one.packB = pb;
+        one = bestTile(one, a, b);
+        if (one.cycles < INFINITY) f(one);
+      }
+  }
+
+  // Columns along any free axis, in either role, or along a batch axis; rows along any axis of the
+  // other role.
+  Candidate bestOuter() const {
+    Candidate best;
+    forEachOuter([&](const Candidate &c) {
+      if (c.total() < best.total()) best = c;
+    });
+    return best;
+  }
+
+  // The best of each choice of columns, rows and packing.
+  template <class F> void forEachOuter(const F &f) const {
+    auto consider = [&](AxisId col, bool swap) {
+      Candidate c;
+      c.swap = swap, c.col = col;
+      std::vector<AxisId> rows = swap ? k.contract.n : k.contract.m;
+      rows.push_back(-1);
+      for (AxisId row : rows) {
+        if (row >= 0 && rows.size() > 2 && extentAt(k, row) == 1) continue;
+        c.row = row;
+        eachPacking(c, f);
+      }
+    };
+    for (AxisId a : k.contract.n) consider(a, false);
+    for (AxisId a : k.contract.m) consider(a, true);
+    for (AxisId a : k.contract.batch)
+      if (motion(k, k.contract.a, a) == 1) consider(a, false), consider(a, true);
+  }
+
+  AxisId largest(const std::vector<AxisId> &axes, bool storeAlong) const {
+    AxisId best = -1;
+    for (AxisId a : axes) {
+      if (extentAt(k, a) == 1) continue;
+      if (storeAlong && storesContiguous(k, a)) return a;
+      if (best < 0 || extentAt(k, a) > extentAt(k, best)) best = a;
+    }
+    return best;
+  }
+
+  Candidate dot() const {
+    Candidate c;
+    c.family = Family::Dot;
+    // The columns are those that the stores run along.
+    for (AxisId a : k.contract.m) c.swap = c.swap || (extentAt(k, a) > 1 && storesContiguous(k, a));
+    c.col = largest(c.swap ? k.contract.m : k.contract.n, true);
+    c.row = largest(c.swap ? k.contract.n : k.contract.m, false);
+    const int64_t cols = c.col < 0 ? 1 : extentAt(k, c.col),
+                  rows = c.row < 0 ? 1 : extentAt(k, c.row);
+    // Registers of one accumulator of kLanesDot lanes.
+    const int each = kLanesDot * bytes / t.vectorBytes;
+    const int most = t.vectorRegisters == 32 && each == 1 ? 4 : 2;
+    c.nv = cols >= most ? most : cols >= 2 ? 2 : 1;
+    c.mr = int(std::min<int64_t>(rows, c.nv == 1 ? 2 * most : most));
+    c.cycles = ksteps * product(k, k.contract.batch) * product(k, k.contract.m) *
+               product(k, k.contract.n) / 32;
+    return c;
+  }
+
+  // From shapes alone: both operands run along the innermost k, nothing else is contiguous, the sum
+  // is long enough to pay for folding the lanes, and there are too few rows or columns to pay for a
+  // copy in another form.
+  bool wantsDot() const {
+    const auto &c = k.contract;
+    if (c.k.empty()) return false;
+    if (product(k, c.m) * product(k, c.n) == 1 && product(k, c.batch) == 1) return true;
+    const AxisId inner = c.k.back();
+    if (motion(k, c.a, inner) > 1 || motion(k, c.b, inner) > 1) return false;
+    bool free = false;
+    for (AxisId a : c.n) free = free || (extentAt(k, a) > 1 && motion(k, c.b, a) == 1);
+    for (AxisId a : c.m) free = free || (extentAt(k, a) > 1 && motion(k, c.a, a) == 1);
+    for (AxisId a : c.batch)
+      free = free || (extentAt(k, a) > 1 && motion(k, c.a, a) == 1 && motion(k, c.b, a) == 1);
+    constexpr double kFew = 64;
+    return !free && extentAt(k, inner) >= 128 &&
+           (product(k, c.m) <= kFew || product(k, c.n) <= kFew || extentAt(k, inner) < 8 * lanes);
+  }
+
+  // --- items -------------------------------------------------------------------------------------
+
+  // Tiles that an item covers, from the innermost axis outwards: rows, columns, then the loops.
+  void chooseItems(const Candidate &c) {
+    Schedule &s = k.schedule;
+    struct Cut {
+      AxisId axis;
+      int64_t unit;
+    };
+    std::vector<Cut> cuts; // outermost first
+    for (const auto *list : {&k.contract.batch, &k.contract.m, &k.contract.n})
+      for (AxisId a : *list)
+        if (a != c.row && a != c.col) cuts.push_back({a, 1});
+    const int64_t panel = c.family == Family::Dot ? c.nv : int64_t(c.nv) * lanes;
+    if (c.col >= 0) cuts.push_back({c.col, panel});
+    if (c.row >= 0) cuts.push_back({c.row, c.mr});
+    double tiles = 1;
+    for (const Cut &cut : cuts) tiles *= double(ceilDiv(extentAt(k, cut.axis), cut.unit));
+    const double items = std::max(1.0, std::min(double(kMostItems), c.cycles / kItemCost));
+    double left = tiles / items; // tiles of one item
+    bool batch = false;
+    std::vector<ItemAxis> chosen;
+    for (size_t i = cuts.size(); i-- > 0;) {
+      const Cut &cut = cuts[i];
+      const int64_t count = ceilDiv(extentAt(k, cut.axis), cut.unit);
+      const int64_t take = std::clamp<int64_t>(std::llround(left), 1, count);
+      left /= double(take);
+      if (take == count) continue;
+      if (dependsOnN(k, cut.axis)) {
+        if (batch) continue;
+        batch = true;
+      }
+      chosen.push_back({cut.axis, cut.unit * ceilDiv(count, ceilDiv(count, take))});
+    }
+    s.items.assign(chosen.rbegin(), chosen.rend());
+  }
+
+  // Items of kernels with copies: few, so that copies are made seldom. Cut by columns, the rows are
+  // copied once for each block of columns; cut by rows, the columns once for each block of rows.
+  void choosePackedItems(const Candidate &c, const Operand &a, const Operand &b) {
+    Schedule &s = k.schedule;
+    double wanted = std::clamp(c.cycles / kPackedItem, 1.0, kMostPackedItems);
+    bool batch = false;
+    auto cut = [&](AxisId axis, int64_t unit, double parts) {
+      const int64_t count = ceilDiv(extentAt(k, axis), unit);
+      const int64_t n = std::min<int64_t>(count, std::llround(std::max(1.0, parts)));
+      if (n < 2 || (dependsOnN(k, axis) && batch)) return;
+      batch = batch || dependsOnN(k, axis);
+      s.items.push_back({axis, unit * ceilDiv(count, n)});
+      wanted /= double(ceilDiv(count, ceilDiv(count, n)));
+    };
+    for (AxisId axis : k.contract.batch) cut(axis, 1, wanted);
+    for (AxisId axis : k.contract.n)
+      if (axis != s.col) cut(axis, 1, wanted);
+    if (s.col >= 0) {
+      const int64_t panel = int64_t(s.nv) * lanes, panels = ceilDiv(extentAt(k, s.col), panel);
+      const double terms = s.kAxis >= 0 && s.packA != Pack::block ? double(kSumBlock) : ksteps;
+      const int64_t least =
+          s.packB == Pack::none
+              ? 1
+              : int64_t(double(extentAt(k, s.col)) * terms * bytes / double(kColumnBlock)) + 1;
+      const double rows = product(k, k.contract.m), cols = double(extentAt(k, s.col));
+      const double rowCopies = s.packA == Pack::none
+                                   ? rows * 0.05
+                                   : rows * a.copyCost * (s.packA == Pack::block ? 0.3 : 1),
+                   colCopies = s.packB == Pack::none ? 0 : cols * b.copyCost;
+      int64_t best = 1;
+      double cheapest = INFINITY;
+      for (int64_t blocks = std::min(least, panels); blocks <= panels; ++blocks) {
+        const double others = std::ceil(std::max(1.0, wanted / double(blocks)));
+        const double uneven = double(ceilDiv(panels, blocks) * blocks) / double(panels);
+        const double cost = (rowCopies * double(blocks) + colCopies * others) * uneven +
+                            1e-3 * rows * cols * uneven;
+        if (cost < cheapest) cheapest = cost, best = blocks;
+      }
+      cut(s.col, panel, double(best));
+    }
+    for (AxisId axis : k.contract.m)
+      if (axis != s.row && loopsAroundRows(k, axis, s.packA)) cut(axis, 1, wanted);
+    // Parts of pictures overlap: only for want of other items.
+    constexpr double kEnough = 8;
+    const bool enough =
+        s.packA == Pack::block &&
+        wanted * kEnough < std::clamp(c.cycles / kPackedItem, 1.0, kMostPackedItems);
+    for (AxisId axis : k.contract.m)
+      if (axis != s.row && !enough && !loopsAroundRows(k, axis, s.packA)) cut(axis, 1, wanted);
+    if (s.row >= 0 && !enough) cut(s.row, s.mr, wanted);
+    shrinkBlocks();
+  }
+
+  // Cuts rows until the copy of an item's rows and its sums stay in the second cache.
+  void shrinkBlocks() {
+    Schedule &s = k.schedule;
+    auto size = [&] {
+      const int64_t rows = s.packA == Pack::none ? 0 : packShape(k, false, s.packA).elements;
+      return std::max(rows, partialElements(k)) * bytes;
+    };
+    std::vector<AxisId> axes;
+    for (AxisId a : k.contract.m)
+      if (a != s.row && a != s.col) axes.push_back(a);
+    if (s.row >= 0) axes.push_back(s.row);
+    if (s.col >= 0) axes.push_back(s.col);
+    for (AxisId a : axes) {
+      const int64_t unit = a == s.row ? s.mr : a == s.col ? int64_t(s.nv) * lanes : 1;
+      while (size() > kRowBlock && itemSteps(k, a) > unit) {
+        const int64_t block = ceilDiv(ceilDiv(itemSteps(k, a), 2), unit) * unit;
+        if (block >= itemSteps(k, a)) break;
+        auto own = std::find_if(s.items.begin(), s.items.end(),
+                                [&](const ItemAxis &i) { return i.axis == a; });
+        const bool second = dependsOnN(k, a) && own == s.items.end() &&
+                            std::any_of(s.items.begin(), s.items.end(),
+                                        [&](const ItemAxis &i) { return dependsOnN(k, i.axis); });
+        if (second) break;
+        const int64_t before = size();
+        if (own == s.items.end())
+          s.items.push_back({a, block});
+        else
+          own->block = block;
+        if (size() == before) break; // this axis is not what makes it large
+      }
+    }
+  }
+
+  // Blocks of k of about kSumBlock terms: the last axes as a whole, a block of the one before.
+  void chooseBlocks() {
+    Schedule &s = k.schedule;
+    const auto &ks = k.contract.k;
+    const bool pictures = s.packA == Pack::block;
+    const int64_t most = pictures ? kPictureBlock : kSumBlock;
+    if (ksteps <= 1.5 * double(most)) return;
+    if (pictures) { // only if the sum runs over pictures (a filter's gradient), not over a window
+      const int64_t whole = packShape(k, false, s.packA).elements;
+      s.kAxis = ks[0], s.kBlock = 1;
+      const int64_t one = packShape(k, false, s.packA).elements;
+      s.kAxis = -1, s.kBlock = 0;
+      if (4 * one > whole) return;
+    }
+    int64_t inner = 1;
+    for (size_t i = ks.size(); i-- > 0;) {
+      const int64_t extent = extentAt(k, ks[i]);
+      if (inner * extent <= most && i > 0) {
+        inner *= extent;
+        continue;
+      }
+      const int64_t blocks = ceilDiv(extent * inner, most);
+      int64_t block = std::max<int64_t>(1, ceilDiv(extent, blocks));
+      if (block >= 32) block = ceilDiv(block, 8) * 8;
+      if (block >= extent && i == 0) return;
+      s.kAxis = ks[i], s.kBlock = std::min(block, extent);
+      return;
+    }
+  }
+
+  void apply(const Candidate &c) {
+    if (c.swap) {
+      std::swap(k.contract.a, k.contract.b);
+      std::swap(k.contract.m, k.contract.n);
+    }
+    Schedule &s = k.schedule;
+    s.family = c.family, s.row = c.row, s.col = c.col, s.mr = c.mr, s.nv = c.nv;
+    s.packA = c.packA, s.packB = c.packB;
+    if (s.packA == Pack::none && s.packB == Pack::none) return chooseItems(c);
+    chooseBlocks();
+    choosePackedItems(c, describe(k.contract.a, false, s.row, s.col),
+                      describe(k.contract.b, true, s.col, s.col));
+    s.scratchBytes = contractScratch(k);
+  }
+
+  Candidate choose() const {
+    Candidate c = wantsDot() ? dot() : bestOuter();
+    if (c.cycles == INFINITY) c.cycles = ksteps; // one element: no axis to tile
+    return c;
+  }
+};
+
+} // namespace
+
+void scheduleContract(Kernel &k, const Target &t) {
+  ContractScheduler s(k, t);
+  s.apply(s.choose());
+}
+
+std::vector<ContractChoice> contractChoices(const Kernel &kernel, const Target &t) {
+  Kernel k = kernel;
+  const ContractScheduler s(k, t);
+  std::vector<ContractChoice> all;
+  const ContractChoice first = s.choose();
+  if (first.family == Family::Dot || first.cycles == INFINITY) return {first};
+  s.forEachOuter([&](const ContractChoice &c) { all.push_back(c); });
+  std::stable_sort(all.begin(), all.end(), [](const ContractChoice &x, const ContractChoice &y) {
+    return x.total() < y.total();
+  });
+  return all;
+}
+
+void applyChoice(Kernel &k, const Target &t, const ContractChoice &c) {
+  k.schedule = {};
+  k.schedule.lanes = t.vectorBytes / 4;
+  ContractScheduler(k, t).apply(c);
+}
+
+} // namespace nnc::cg
