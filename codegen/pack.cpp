@@ -151,9 +151,20 @@ PackShape packShape(const Kernel &k, bool columns, Pack how) {
   if (load < 0 || contains(k.contract.batch, s.col) || (columns && s.col < 0)) return p;
   if (!findDims(k, k.exprs[size_t(load)].access, how, p.dims)) return p;
   if (!columns) {
+    p.possible = true;
+    // Rows side by side in the argument: panels of a tile's rows.
+    if (how == Pack::block && !p.dims.empty() && !p.dims.back().guarded &&
+        p.dims.back().stride == 1 && p.dims.back().has(s.row)) {
+      PackDim &last = p.dims.back();
+      const int64_t extent = last.extent;
+      p.panel = last.extent = s.mr;
+      p.panelElements = setPitches(k, p.dims, 1);
+      last.extent = extent;
+      p.elements = p.panelElements * ((extent + s.mr - 1) / s.mr);
+      return p;
+    }
     joinLast(k, p.dims, s.row);
     p.elements = setPitches(k, p.dims, 1);
-    p.possible = true;
     return p;
   }
   // The columns come last, in panels unless they share their dimension with others.

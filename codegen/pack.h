@@ -34,7 +34,7 @@ struct PackDim {
 struct PackShape {
   bool possible = false;
   std::vector<PackDim> dims; // outermost of the copy first; vectors are copied along the last one
-  int64_t panel = 0;         // columns of a panel; 0: the columns are not in panels
+  int64_t panel = 0;         // columns, or rows, of a panel; 0: they are not in panels
   int64_t panelElements = 0; // from panel to panel
   int turned = -1; // the dimension along which the argument is contiguous, if it is not the columns
   int64_t elements = 0; // of the whole copy, in the accumulator's type

@@ -76,7 +76,8 @@ add_test(NAME nnc_tests COMMAND nnc_tests WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
 # For those who change schedules: `ninja nnc_kernel_times`.
 if(TARGET nnc_codegen)
   add_executable(nnc_kernel_times EXCLUDE_FROM_ALL ${CMAKE_SOURCE_DIR}/tests/kernel_times.cpp
-                                                   ${CMAKE_SOURCE_DIR}/tests/compiled_model.cpp)
+                                                   ${CMAKE_SOURCE_DIR}/tests/compiled_model.cpp
+                                                   ${CMAKE_SOURCE_DIR}/tests/kernel_jit.cpp)
   target_link_libraries(nnc_kernel_times PRIVATE nnc_codegen nnc_ir)
   target_compile_definitions(nnc_kernel_times PRIVATE NNC_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   target_include_directories(nnc_kernel_times SYSTEM PRIVATE ${LLVM_INCLUDE_PATH})

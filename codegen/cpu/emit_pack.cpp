@@ -136,8 +136,8 @@ void Emitter::copyDims(const Packed &p, const std::vector<Range> &ranges, size_t
   const size_t dims = p.at.size();
   if (dims == 0) return element();
   for (size_t i = from; i < dims; ++i) range_[size_t(p.at[i])] = ranges[i];
-  const std::vector<AxisId> outer(p.at.begin(), p.at.end() - 1);
-  forAxes(outer, from, [&] { forLanes(p.at.back(), element); });
+  const std::vector<AxisId> outer(p.at.begin() + std::ptrdiff_t(from), p.at.end() - 1);
+  forAxes(outer, 0, [&] { forLanes(p.at.back(), element); });
 }
 
 // A matrix of lanes: row i's element j goes to row j's element i, by blocks of half the size again
@@ -205,6 +205,24 @@ void Emitter::copyTurned(const Packed &p, const std::vector<Range> &ranges) {
   });
 }
 
+// The panels side by side for each step of the other dimensions, as the argument is read in lines.
+void Emitter::copyPanels(Packed &p, std::vector<Range> ranges) {
+  llvm::Value *&arg = args_[size_t(p.arg)];
+  const Range all = ranges.back();
+  auto eachPanelOf = [&](const std::function<void()> &body) {
+    forRange(all.lo, all.hi, p.shape.panel, [&](llvm::Value *at) {
+      arg = panelOrigin(p, b.CreateUDiv(b.CreateSub(at, all.lo), i64(p.shape.panel)));
+      ranges.back() = {
+          at, b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, all.hi, addConst(at, p.shape.panel))};
+      body();
+    });
+  };
+  if (p.shape.turned >= 0) return eachPanelOf([&] { copyTurned(p, ranges); });
+  for (size_t i = 0; i < ranges.size(); ++i) range_[size_t(p.at[i])] = ranges[i];
+  const std::vector<AxisId> outer(p.at.begin(), p.at.end() - 1);
+  forAxes(outer, 0, [&] { eachPanelOf([&] { copyDims(p, ranges, ranges.size() - 1); }); });
+}
+
 // Fills the copy with the block at hand and points the argument to it.
 void Emitter::copyOperand(Packed &p) {
   const int savedWidth = width_;
@@ -221,38 +239,28 @@ void Emitter::copyOperand(Packed &p) {
     bind(a, extentOf(a).lo, 0);
     single.push_back(a);
   }
-  if (p.shape.panel) {
-    const Range cols = ranges.back();
-    const int64_t width = p.shape.panel;
-    llvm::Type *t = memoryType(k.contract.type);
-    forRange(cols.lo, cols.hi, width, [&](llvm::Value *col) {
-      // Panel i lies i * panelElements further on and begins i * width columns later.
-      llvm::Value *panel = b.CreateUDiv(b.CreateSub(col, cols.lo), i64(width));
-      arg = b.CreateGEP(t, p.origin, b.CreateMul(panel, i64(p.shape.panelElements - width)));
-      ranges.back() = {
-          col, b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, cols.hi, addConst(col, width))};
-      if (p.shape.turned >= 0)
-        copyTurned(p, ranges);
-      else
-        copyDims(p, ranges, 0);
-    });
-  } else {
+  if (p.shape.panel)
+    copyPanels(p, ranges);
+  else
     copyDims(p, ranges, 0);
-  }
   for (AxisId a : single) unbind(a);
   scopes_.pop_back();
   arg = p.origin;
   width_ = savedWidth, laneAxis_ = savedLane;
 }
 
-// Points the columns' operand to the panel that begins with a column.
-void Emitter::atPanel(llvm::Value *colBase) {
-  if (packedB_.arg < 0 || !packedB_.shape.panel) return;
-  llvm::Value *first = range_[size_t(k.schedule.col)].lo;
-  llvm::Value *panel = b.CreateUDiv(b.CreateSub(colBase, first), i64(packedB_.shape.panel));
-  args_[size_t(packedB_.arg)] =
-      b.CreateGEP(memoryType(k.contract.type), packedB_.origin,
-                  b.CreateMul(panel, i64(packedB_.shape.panelElements - packedB_.shape.panel)));
+// Points a packed operand to the panel that begins with a row or a column.
+void Emitter::atPanel(const Packed &p, AxisId axis, llvm::Value *begin) {
+  if (p.arg < 0 || !p.shape.panel) return;
+  llvm::Value *panel =
+      b.CreateUDiv(b.CreateSub(begin, range_[size_t(axis)].lo), i64(p.shape.panel));
+  args_[size_t(p.arg)] = panelOrigin(p, panel);
+}
+
+// Panel i lies i * panelElements further on and begins i * panel rows or columns later.
+llvm::Value *Emitter::panelOrigin(const Packed &p, llvm::Value *panel) {
+  return b.CreateGEP(memoryType(k.contract.type), p.origin,
+                     b.CreateMul(panel, i64(p.shape.panelElements - p.shape.panel)));
 }
 
 // --- the nest ------------------------------------------------------------------------------------
@@ -378,8 +386,10 @@ void Emitter::emitPackedTiles(llvm::Value *first) {
         }
         b.CreateStore(sum, t.acc[i]);
       }
-      atPanel(t.colBase);
+      atPanel(packedA_, s.row, row);
+      atPanel(packedB_, s.col, t.colBase);
       emitMicrokernel(t, from);
+      if (packedA_.arg >= 0) args_[size_t(packedA_.arg)] = packedA_.origin;
       if (packedB_.arg >= 0) args_[size_t(packedB_.arg)] = packedB_.origin;
       if (!t.partial) return emitEpilogue(t);
       for (size_t i = 0; i < t.acc.size(); ++i)

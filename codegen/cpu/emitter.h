@@ -233,7 +233,9 @@ class Emitter {
   void copyDims(const Packed &p, const std::vector<Range> &ranges, size_t from);
   void copyTurned(const Packed &p, const std::vector<Range> &ranges);
   void turnSquare(std::vector<llvm::Value *> &rows);
-  void atPanel(llvm::Value *colBase);
+  void copyPanels(Packed &p, std::vector<Range> ranges);
+  void atPanel(const Packed &p, AxisId axis, llvm::Value *begin);
+  llvm::Value *panelOrigin(const Packed &p, llvm::Value *panel);
   void emitPacked();
   void emitBlocks(size_t axis, llvm::Value *first, const std::function<void(llvm::Value *)> &body);
   void emitPackedTiles(llvm::Value *first);

@@ -65,6 +65,7 @@ double product(const Kernel &k, const std::vector<AxisId> &axes, AxisId without 
 }
 
 constexpr double kNear = 32 << 10; // bytes that stay in the first cache
+constexpr int kWays = 12;          // of the first cache
 constexpr int64_t kSumBlock = 384; // terms of a block of k: a tile's rows stay in the first cache
 constexpr int64_t kPictureBlock = 1024;   // .. where the rows are pictures that tiles share
 constexpr int64_t kColumnBlock = 1 << 20; // bytes of packed columns: half of the second cache
@@ -131,6 +132,7 @@ struct ContractScheduler {
     const bool along = !columns || o.motion == 1;
     o.copyCost = std::max(0.25, 3 / std::min(run, double(lanes)));
     if (!along) o.copyCost = run >= lanes ? 0.5 : 1.2;
+    if (!columns && o.motion == 1) o.copyCost = 0.4; // tiles' rows are short
     return o;
   }
 
@@ -149,6 +151,26 @@ struct ContractScheduler {
 
   // --- tiles -------------------------------------------------------------------------------------
 
+  // Cycles for what the epilogue reads and writes per vector along an axis, as far as choices
+  // differ.
+  double epilogueCost(AxisId col) const {
+    // Lanes that lie apart are one access each, dearer if they lie on lines and pages of their own.
+    auto of = [&](const Access &a) {
+      const auto stride = strideAlong(k, a.flat, col);
+      if (stride && *stride >= 0 && *stride <= 1) return 0.0;
+      return (stride && std::abs(*stride) * bytes < 256 ? 2.0 : 8.0) * lanes;
+    };
+    double cost = 3;
+    std::set<ExprId> used;
+    for (const Stage &st : k.stages) {
+      for (const Store &store : st.stores) cost += of(store.access);
+      if (st.body >= 0) collect(k, st.body, used);
+    }
+    for (ExprId e : used)
+      if (k.exprs[size_t(e)].op == SOp::load) cost += of(k.exprs[size_t(e)].access);
+    return cost;
+  }
+
   // Cycles for all tiles of one row axis and one column axis.
   double tileCycles(const Candidate &c, const Operand &a, const Operand &b) const {
     const bool batchCol = contains(k.contract.batch, c.col);
@@ -158,7 +180,7 @@ struct ContractScheduler {
         batchCol
             ? (motion(k, c.swap ? k.contract.b : k.contract.a, c.col) == 2 ? 1.5 * lanes : 1) * c.nv
             : 1;
-    const double store = c.col >= 0 && !storesContiguous(k, c.col) ? 2.0 * lanes : 3;
+    const double store = c.col < 0 ? 3 : epilogueCost(c.col);
     const int64_t rows = c.row < 0 ? 1 : extentAt(k, c.row),
                   cols = c.col < 0 ? 1 : extentAt(k, c.col);
     const double rowTiles = double(ceilDiv(rows, c.mr));
@@ -167,8 +189,12 @@ struct ContractScheduler {
     auto panel = [&](double nv) {
       const double step = std::max({c.mr * nv / 2, (c.mr * loadA + nv * loadB) / 2, 4.0});
       const bool near = nv * lanes * steps * bytes < kNear;
-      // From page to page nothing is fetched ahead.
-      double wait = nv * (near               ? 0.2
+      // Lines a power of two apart share few sets of the cache; from page to page nothing is
+      // fetched ahead.
+      const bool crowded = !packedB && b.kBytes >= 1024 && b.kBytes % 1024 == 0 &&
+                           ksteps * nv > double(kWays) * std::max(1.0, 4096.0 / double(b.kBytes));
+      double wait = nv * (crowded            ? 5
+                          : near             ? 0.2
                           : packedB          ? 0.3
                           : b.kBytes >= 4096 ? 3
                           : b.kBytes >= 2048 ? 1.5
@@ -177,11 +203,12 @@ struct ContractScheduler {
       if (!packedB && b.guards == 2) wait += nv;
       if (!packedA) {
         if (a.guards) wait += (a.guards == 2 ? 1.0 : 0.35) * c.mr;
-        if (a.tiledBytes % 4096 == 0 && a.tiledBytes > 0 && c.mr > 8)
-          wait += 0.4 * c.mr; // one set of the cache
+        if (a.tiledBytes % 4096 == 0 && a.tiledBytes > 0 && c.mr > 1)
+          wait += (c.mr > 8 ? 0.4 : 0.1) * c.mr; // one set of the cache
         else if (a.tiledBytes >= 4096 && a.tiledBytes * c.mr > 1 << 18)
           wait += 0.1 * c.mr;
-        if (a.kBytes >= 1024 && ksteps > 64) wait += a.kBytes >= 2048 ? 4 : 2;
+        if (a.kBytes >= 1024 && ksteps > 64)
+          wait += a.kBytes % 1024 == 0 ? 12 : a.kBytes >= 2048 ? 4 : 2;
       }
       return rowTiles * (ksteps * (step + wait) + c.mr * nv * store + 20);
     };
@@ -215,7 +242,9 @@ struct ContractScheduler {
     const double rowBlocks = std::max(1.0, items / columnBlocks);
     double total = 0;
     if (c.packA == Pack::tile) total += a.copyCost * batch * rows * ksteps * columnBlocks;
-    if (c.packA == Pack::block) {
+    if (c.packA == Pack::block && !a.guards)
+      total += a.copyCost * batch * rows * ksteps * columnBlocks;
+    else if (c.packA == Pack::block) {
       const ExprId load = operandLoad(k, c.swap ? k.contract.b : k.contract.a);
       const Dims &dims = k.args[size_t(k.exprs[size_t(load)].access.arg)].dims;
       const double size = double(ir::elementCount(dims, std::max<int64_t>(k.batch, 1)));
@@ -258,7 +287,7 @@ struct ContractScheduler {
     const bool worthwhile = product(k, k.contract.m) * product(k, k.contract.n) *
                                 product(k, k.contract.batch) * ksteps >
                             1 << 17;
-    const Pack how = a.guards ? Pack::block : Pack::tile;
+    const Pack how = a.guards || (c.row >= 0 && a.motion == 1) ? Pack::block : Pack::tile;
     if (worthwhile && c.col >= 0) {
       if (canPack(c.swap, c.row, c.col, false, how)) forA.push_back(how);
       if (canPack(c.swap, c.row, c.col, true, Pack::block)) forB.push_back(Pack::block);
@@ -386,56 +415,73 @@ struct ContractScheduler {
     s.items.assign(chosen.rbegin(), chosen.rend());
   }
 
-  // Items of kernels with copies: few, so that copies are made seldom. Cut by columns, the rows are
-  // copied once for each block of columns; cut by rows, the columns once for each block of rows.
+  // How much longer a kernel takes with that many items than with perfectly even shares: for one,
+  // two and four threads alike.
+  static double unevenness(double items) {
+    return (1 + std::ceil(items / 2) * 2 / items + std::ceil(items / 4) * 4 / items) / 3;
+  }
+
+  // Items of kernels with copies. Cut by columns, the rows are copied once for each block of
+  // columns; cut by rows, the columns once for each block of rows; few items make uneven shares.
   void choosePackedItems(const Candidate &c, const Operand &a, const Operand &b) {
     Schedule &s = k.schedule;
-    double wanted = std::clamp(c.cycles / kPackedItem, 1.0, kMostPackedItems);
+    double items = 1; // so far
     bool batch = false;
-    auto cut = [&](AxisId axis, int64_t unit, double parts) {
-      const int64_t count = ceilDiv(extentAt(k, axis), unit);
-      const int64_t n = std::min<int64_t>(count, std::llround(std::max(1.0, parts)));
+    auto cut = [&](AxisId axis, int64_t unit, int64_t parts) {
+      const int64_t count = ceilDiv(extentAt(k, axis), unit), n = std::min(count, parts);
       if (n < 2 || (dependsOnN(k, axis) && batch)) return;
       batch = batch || dependsOnN(k, axis);
       s.items.push_back({axis, unit * ceilDiv(count, n)});
-      wanted /= double(ceilDiv(count, ceilDiv(count, n)));
+      items *= double(ceilDiv(count, ceilDiv(count, n)));
     };
-    for (AxisId axis : k.contract.batch) cut(axis, 1, wanted);
+    const double most = std::clamp(c.cycles / kPackedItem, 1.0, kMostPackedItems);
+    // Nothing is shared between these.
+    for (AxisId axis : k.contract.batch) cut(axis, 1, int64_t(most / items));
     for (AxisId axis : k.contract.n)
-      if (axis != s.col) cut(axis, 1, wanted);
-    if (s.col >= 0) {
-      const int64_t panel = int64_t(s.nv) * lanes, panels = ceilDiv(extentAt(k, s.col), panel);
-      const double terms = s.kAxis >= 0 && s.packA != Pack::block ? double(kSumBlock) : ksteps;
-      const int64_t least =
-          s.packB == Pack::none
-              ? 1
-              : int64_t(double(extentAt(k, s.col)) * terms * bytes / double(kColumnBlock)) + 1;
-      const double rows = product(k, k.contract.m), cols = double(extentAt(k, s.col));
-      const double rowCopies = s.packA == Pack::none
-                                   ? rows * 0.05
-                                   : rows * a.copyCost * (s.packA == Pack::block ? 0.3 : 1),
-                   colCopies = s.packB == Pack::none ? 0 : cols * b.copyCost;
-      int64_t best = 1;
-      double cheapest = INFINITY;
-      for (int64_t blocks = std::min(least, panels); blocks <= panels; ++blocks) {
-        const double others = std::ceil(std::max(1.0, wanted / double(blocks)));
-        const double uneven = double(ceilDiv(panels, blocks) * blocks) / double(panels);
-        const double cost = (rowCopies * double(blocks) + colCopies * others) * uneven +
-                            1e-3 * rows * cols * uneven;
-        if (cost < cheapest) cheapest = cost, best = blocks;
-      }
-      cut(s.col, panel, double(best));
+      if (axis != s.col) cut(axis, 1, int64_t(most / items));
+    std::vector<std::pair<AxisId, int64_t>> rows; // axes of rows that can be cut, and their units
+    std::vector<AxisId> parts;                    // .. into parts of pictures, which overlap
+    for (AxisId axis : k.contract.m) {
+      if (axis == s.row || extentAt(k, axis) == 1) continue;
+      if (loopsAroundRows(k, axis, s.packA))
+        rows.push_back({axis, 1});
+      else
+        parts.push_back(axis);
     }
-    for (AxisId axis : k.contract.m)
-      if (axis != s.row && loopsAroundRows(k, axis, s.packA)) cut(axis, 1, wanted);
-    // Parts of pictures overlap: only for want of other items.
-    constexpr double kEnough = 8;
-    const bool enough =
-        s.packA == Pack::block &&
-        wanted * kEnough < std::clamp(c.cycles / kPackedItem, 1.0, kMostPackedItems);
-    for (AxisId axis : k.contract.m)
-      if (axis != s.row && !enough && !loopsAroundRows(k, axis, s.packA)) cut(axis, 1, wanted);
-    if (s.row >= 0 && !enough) cut(s.row, s.mr, wanted);
+    if (s.row >= 0 && !(s.packA == Pack::block && a.guards)) rows.push_back({s.row, s.mr});
+
+    double rowBlocks = 1; // that rows can be cut into
+    for (auto [axis, unit] : rows) rowBlocks *= double(ceilDiv(extentAt(k, axis), unit));
+    const int64_t panel = int64_t(s.nv) * lanes;
+    const int64_t panels = s.col < 0 ? 1 : ceilDiv(extentAt(k, s.col), panel);
+    const double terms = s.kAxis >= 0 && !a.guards ? double(kSumBlock) : ksteps;
+    const double m = product(k, k.contract.m), n = product(k, k.contract.n);
+    const double around = product(k, k.contract.batch) * ksteps;
+    // Operands that are read where they lie come from the second cache again.
+    const double rowCost = s.packA == Pack::none ? 0.06 : a.copyCost * (a.guards ? 0.3 : 1);
+    const double colCost = s.packB == Pack::none ? 0.03 : b.copyCost;
+    int64_t bestCols = 1, bestRows = 1;
+    double least = INFINITY;
+    for (int64_t cols = 1; cols <= panels; ++cols) {
+      const double block = double(ceilDiv(panels, cols) * panel);
+      if (s.packB != Pack::none && cols < panels && block * terms * bytes > double(kColumnBlock))
+        continue;
+      const double waste = double(ceilDiv(panels, cols) * cols) / double(panels);
+      for (int64_t by = 1;
+           double(by) <= std::min(rowBlocks, std::max(1.0, 2 * most / (items * double(cols))));
+           ++by) {
+        const double total = items * double(cols * by);
+        const double cost = c.cycles * unevenness(total) * waste +
+                            around * m * rowCost * double(cols) +
+                            around * n * colCost * double(by) + 500 * total;
+        if (cost < least) least = cost, bestCols = cols, bestRows = by;
+      }
+    }
+    if (s.col >= 0) cut(s.col, panel, bestCols);
+    const double before = items;
+    for (auto [axis, unit] : rows) cut(axis, unit, std::llround(double(bestRows) * before / items));
+    for (AxisId axis : parts)
+      if (items < 4) cut(axis, 1, int64_t(std::min(most, 8.0) / items));
     shrinkBlocks();
   }
 
@@ -476,7 +522,8 @@ struct ContractScheduler {
   void chooseBlocks() {
     Schedule &s = k.schedule;
     const auto &ks = k.contract.k;
-    const bool pictures = s.packA == Pack::block;
+    const bool pictures =
+        s.packA == Pack::block && describe(k.contract.a, false, s.row, s.col).guards;
     const int64_t most = pictures ? kPictureBlock : kSumBlock;
     if (ksteps <= 1.5 * double(most)) return;
     if (pictures) { // only if the sum runs over pictures (a filter's gradient), not over a window
