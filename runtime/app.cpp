@@ -38,6 +38,7 @@ int run_app(const NncModel &model, int argc, char **argv) {
     case Command::Evaluate: code = evaluate(session); break;
     case Command::Predict: code = predict(session); break;
     case Command::Summary: print_summary(session, session.options.verbose > 1); break;
+    case Command::Bench: code = bench(session); break;
     }
   }
   if (fflush(stdout) != 0) fail("cannot write to standard output: %s", strerror(errno));

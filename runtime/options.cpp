@@ -83,7 +83,7 @@ void data(Options &o, const char *option, const char *value) {
 
 // --- tables --------------------------------------------------------------------------------------
 
-enum : unsigned { T = 1, E = 2, P = 4, S = 8, All = 15 };
+enum : unsigned { T = 1, E = 2, P = 4, S = 8, B = 16, All = 31 };
 
 struct Option {
   const char *name;
@@ -95,14 +95,15 @@ struct Option {
 
 constexpr Option table[] = {
     {"epochs", T, "N", "passes over the training data", count<&Options::epochs, 1, INT_MAX>},
-    {"steps", T, "N", "stop after N training steps", count<&Options::steps>},
+    {"steps", T | B, "N", "stop after N training steps", count<&Options::steps>},
     {"learning-rate", T, "VALUE", "instead of the model's own",
      real<&Options::learning_rate, &Options::learning_rate_given>},
     {"seed", All, "N", "seed of all random numbers", seed<&Options::seed, &Options::seed_given>},
     {"threads", All, "N", "threads (default: all cores); results do not depend on it",
      count<&Options::threads, 1, 1024>},
-    {"data", T | E | P, "NAME=PATH", "read the input or data set NAME from PATH", data},
-    {"weights", T | E | P, "FILE", "start from, or use, these weights", file<&Options::weights>},
+    {"data", T | E | P | B, "NAME=PATH", "read the input or data set NAME from PATH", data},
+    {"weights", T | E | P | B, "FILE", "start from, or use, these weights",
+     file<&Options::weights>},
     {"save", T, "FILE", "where to write the weights", file<&Options::save>},
     {"no-shuffle", T, "", "take the rows in the order of the files", flag<&Options::no_shuffle>},
     {"log", T, "FILE.csv", "write the metrics of every epoch", file<&Options::log>},
@@ -114,6 +115,8 @@ constexpr Option table[] = {
     {"format", P, "csv|npy|text", "instead of what FILE's name says; text is bytes as characters",
      format},
     {"show", P, "", "draw input images with the predicted class", flag<&Options::show>},
+    {"requests", B, "", "time as many steps as each line of standard input says",
+     flag<&Options::requests>},
     {"verbose", All, "0|1|2", "silent, progress, one line per epoch",
      count<&Options::verbose, 0, 2>},
     {"shuffle-items", T | E | P, "N", "run kernels in random order, to check the compiler",
@@ -138,6 +141,7 @@ constexpr Name commands[] = {
     {"evaluate", Command::Evaluate, E, "loss and metrics on the test data"},
     {"predict", Command::Predict, P, "outputs for rows of data"},
     {"summary", Command::Summary, S, "layers, parameters, FLOPs and memory"},
+    {"bench", Command::Bench, B, "seconds that training steps take; writes nothing"},
 };
 
 // The nearest name if at most two letters are wrong.
@@ -157,7 +161,7 @@ Command find_command(const char *name) {
     if (same(command.name, name)) return command.command;
   if (const char *guess = closest(commands, name))
     usage_fail("unknown command `%s`: did you mean `%s`?", name, guess);
-  usage_fail("unknown command `%s`: expected train, evaluate, predict or summary", name);
+  usage_fail("unknown command `%s`: expected train, evaluate, predict, summary or bench", name);
 }
 
 // Options that mean nothing to the command are a mistake, not a wish to be ignored.

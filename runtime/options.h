@@ -6,7 +6,7 @@
 
 namespace rt {
 
-enum class Command { Train, Evaluate, Predict, Summary };
+enum class Command { Train, Evaluate, Predict, Summary, Bench };
 
 // --data NAME=PATH
 struct DataOption {
@@ -27,10 +27,13 @@ struct Options {
   const char *weights = nullptr, *save = nullptr, *log = nullptr, *log_steps = nullptr;
   const char *output = nullptr, *format = nullptr;
   const char *mcpu = nullptr; // the version of the code to run
-  bool no_shuffle = false, show = false, about = false, help = false;
+  bool no_shuffle = false, show = false, requests = false, about = false, help = false;
   bool reverse_items = false, shuffle_items = false;
   uint64_t shuffle_items_seed = 0;
   Array<DataOption> data;
+
+  // Whether it is the training data that the command is about.
+  bool trains() const { return command == Command::Train || command == Command::Bench; }
 };
 
 // Ends the process with exit code 2 on a mistake.

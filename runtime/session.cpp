@@ -260,7 +260,7 @@ static void check_predicted(const Session &s, const DataGroup &group, const Data
 // Training reads every group: the test data at its end. Other commands read one, which may also be
 // called `data`.
 static void bind_data(Session &s) {
-  bool trains = s.options.command == Command::Train;
+  bool trains = s.options.trains();
   DataGroup &primary = trains ? s.training : evaluation_group(s);
   for (DataOption &option : s.options.data) {
     bool bound =

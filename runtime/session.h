@@ -64,9 +64,17 @@ bool evaluate_rows(Session &session, Feed &feed, int64_t first, int64_t count, P
 void catch_interrupts();
 int interrupted();
 
+// What a train block trains on; the number of its rows that train, the last ones being held out.
+int64_t load_training(Session &session, const NncFunction &step, Dataset &data);
+// Weights and learning rate to train with. `starts`: no block of this run came before.
+void start_training(Session &session, bool starts);
+// Statistics of the training data, unless the weights hold them.
+void adapt(Session &session, const Dataset &data, int64_t rows);
+
 int train(Session &session); // the blocks of the command line; the others the current one
 int evaluate(Session &session);
 int predict(Session &session);
+int bench(Session &session);
 
 } // namespace rt
 

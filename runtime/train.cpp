@@ -105,7 +105,8 @@ void check_memory(const NncModel &model, const NncFunction &step, int64_t rows, 
        readable_bytes(usable));
 }
 
-// Statistics of the training data, once.
+} // namespace
+
 void adapt(Session &s, const Dataset &data, int64_t rows) {
   const NncFunction *function = find_function(s, "adapt_step");
   const char *block = *s.block_name ? s.block_name : s.name;
@@ -121,19 +122,34 @@ void adapt(Session &s, const Dataset &data, int64_t rows) {
   s.program.adapted.push(block);
 }
 
-int train_block(Session &s, const char *path, bool starts) {
-  const NncFunction &step = need_function(s, "train_step", "train");
-  const NncFunction *eval_step = find_function(s, "eval_step");
-  const NncFunction *adapt_step = find_function(s, "adapt_step");
-  Dataset data, validation, test;
+int64_t load_training(Session &s, const NncFunction &step, Dataset &data) {
   load_columns(data, s.training.specs, step.inputs, step.input_count, s.training.what);
-  if (adapt_step)
+  if (const NncFunction *adapt_step = find_function(s, "adapt_step"))
     load_columns(data, s.training.specs, adapt_step->inputs, adapt_step->input_count,
                  s.training.what);
   if (data.rows > int64_t{UINT32_MAX}) fail("training data: more than 2^32 rows");
   int64_t rows = data.columns.count ? split_rows(s, data.rows) : 0;
-  bool splits = rows < data.rows && eval_step && !s.validation.present;
-  if (s.validation.present) rows = data.rows;
+  return s.validation.present ? data.rows : rows;
+}
+
+void start_training(Session &s, bool starts) {
+  const char *given = s.options.weights;
+  const char *own = s.block.get("train").text("weights", nullptr);
+  if (starts)
+    start(s, given ? given : own);
+  else if (own && !given)
+    load_weights(s.program, own);
+  set_given_rate(s);
+}
+
+namespace {
+
+int train_block(Session &s, const char *path, bool starts) {
+  const NncFunction &step = need_function(s, "train_step", "train");
+  const NncFunction *eval_step = find_function(s, "eval_step");
+  Dataset data, validation, test;
+  int64_t rows = load_training(s, step, data);
+  bool splits = rows < data.rows && eval_step;
   if (splits)
     load_columns(data, s.training.specs, eval_step->inputs, eval_step->input_count,
                  s.training.what);
@@ -144,13 +160,7 @@ int train_block(Session &s, const char *path, bool starts) {
     load_columns(test, s.test.specs, eval_step->inputs, eval_step->input_count, s.test.what);
   check_memory(*s.model, step, rows, bytes_of(data) + bytes_of(validation) + bytes_of(test));
 
-  const char *given = s.options.weights;
-  const char *own = s.block.get("train").text("weights", nullptr);
-  if (starts)
-    start(s, given ? given : own);
-  else if (own && !given)
-    load_weights(s.program, own);
-  set_given_rate(s);
+  start_training(s, starts);
   const Dataset &held_out = splits ? data : validation;
   bool validates = splits || validation.columns.count;
   alignas(Feed) char place[sizeof(Feed)];

@@ -413,6 +413,57 @@ TEST_CASE("runtime: summary", "[runtime]") {
   CHECK(contains(text, "   weights             4.82 KB\n"));
 }
 
+TEST_CASE("runtime: bench makes the steps of train and writes nothing", "[runtime]") {
+  Workplace w;
+  write_pictures(w);
+  w.must("image train --no-shuffle --steps 3 --log-steps steps.csv --save weights --verbose 0");
+  auto files = [&] {
+    std::vector<std::string> names;
+    for (const auto &entry : fs::directory_iterator(w.dir)) names.push_back(entry.path().filename());
+    return names;
+  };
+  const auto before = files();
+  auto loss = [](const std::string &line) { // "loss": 1.25, .. or "loss": 1.25}
+    std::smatch m;
+    REQUIRE(std::regex_search(line, m, std::regex("\"loss\": ([^,}]+)")));
+    return m[1].str();
+  };
+  auto lines = [](const std::string &text) {
+    std::istringstream in(text);
+    std::vector<std::string> all;
+    for (std::string line; std::getline(in, line);) all.push_back(line);
+    return all;
+  };
+  // Steps on request: those of training, one by one.
+  w.write("requests", "1\n1\n1\n40\n");
+  auto answers = lines(w.must("image bench --requests --threads 1 < requests"));
+  fs::remove(w.dir / "requests");
+  REQUIRE(answers.size() == 4);
+  auto steps = lines(w.read("steps.csv"));
+  REQUIRE(steps.size() == 4);
+  for (int i = 0; i < 3; i++) {
+    INFO(answers[i]);
+    CHECK(contains(answers[i], "{\"steps\": 1, \"seconds\": "));
+    CHECK(contains(answers[i], "\"threads\": 1"));
+    CHECK(contains(steps[size_t(i) + 1], loss(answers[i])));
+  }
+  CHECK(contains(answers[3], "{\"steps\": 40, "));
+  CHECK(std::stod(loss(answers[3])) < std::stod(loss(answers[0])));
+  // A number of steps, and as many as fit in a second; weights to begin with.
+  CHECK(contains(w.must("image bench --steps 7"), "{\"steps\": 7, "));
+  CHECK(lines(w.must("image bench")).size() == 1);
+  w.write("requests", "1\n");
+  std::string trained = loss(w.must("image bench --requests --weights weights < requests"));
+  CHECK(std::stod(trained) < std::stod(loss(answers[0])));
+  // Mistakes.
+  w.write("requests", "1\nx\n");
+  Outcome wrong = w.run("image bench --requests < requests");
+  CHECK(wrong.code == 1);
+  CHECK(contains(wrong.text, "error: standard input: expected a number of steps, found `x`"));
+  fs::remove(w.dir / "requests");
+  CHECK(files() == before);
+}
+
 TEST_CASE("runtime: an interrupt saves the weights", "[runtime]") {
   Workplace w;
   write_pictures(w);
@@ -448,7 +499,7 @@ TEST_CASE("runtime: mistakes on the command line end with 2 and a hint", "[runti
   };
   for (Case c :
        {Case{"line trian", "unknown command `trian`: did you mean `train`?"},
-        {"line fly", "unknown command `fly`: expected train, evaluate, predict or summary"},
+        {"line fly", "unknown command `fly`: expected train, evaluate, predict, summary or bench"},
         {"line --epoch 3", "unknown option `--epoch`: did you mean `--epochs`?"},
         {"line --learn 3", "unknown option `--learn`: did you mean `--learning-rate`?"},
         {"line --learn=3", "unknown option `--learn`: did you mean `--learning-rate`?"},
@@ -473,6 +524,10 @@ TEST_CASE("runtime: mistakes on the command line end with 2 and a hint", "[runti
         {"line --show", "--show does not apply to `train`: it belongs to `predict`"},
         {"line --data x", "--data: expected NAME=PATH, found `x`"},
         {"line --data z=f", "the model has no data `z`: it has `data`, `data.x`, `data.y`"},
+        {"line bench --epochs 3", "--epochs does not apply to `bench`: it belongs to `train`"},
+        {"line bench --save f", "--save does not apply to `bench`: it belongs to `train`"},
+        {"line --requests", "--requests does not apply to `train`: it belongs to `bench`"},
+        {"line bench --data z=f", "the model has no data `z`"},
         {"line --no-shuffle=1", "--no-shuffle takes no value"},
         {"line train evaluate", "unexpected argument `evaluate`"}}) {
     Outcome outcome = w.run(c.command);

@@ -1,0 +1,158 @@
+"""Results as text: lines while the benchmark runs, and docs/benchmarks.md. Standard library only."""
+from models import WORKLOADS
+from systems import SYSTEMS
+
+
+def best_peer(systems, key):
+    times = [r[key] for s, r in systems.items() if s != "nnc" and key in r]
+    return min(times) if times else None
+
+
+def ratio(run, key="median"):
+    """How many times as long the fastest peer's step takes as ours."""
+    ours, peer = run["systems"].get("nnc", {}).get(key), best_peer(run["systems"], key)
+    return peer / ours if ours and peer else None
+
+
+def duration(seconds):
+    if seconds is None:
+        return "–"
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.3g} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.3g} s"
+
+
+def size(number):
+    if number is None:
+        return "–"
+    for unit in ("kB", "MB"):
+        number /= 1000
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+    return f"{number / 1000:.3g} GB"
+
+
+def times(r):
+    return "–" if r is None else f"{r:.2f}×"
+
+
+def line(run):
+    cells = [f"{s} {duration(r['median'])} (min {duration(r['minimum'])})"
+             for s, r in run["systems"].items() if "median" in r]
+    ours = run["systems"].get("nnc", {})
+    if run["flops"] and "median" in ours:
+        cells.append(f"{share(run, 'nnc')} of peak {run['peak'] / 1e9:.0f} GFLOP/s")
+    best = ratio(run)
+    if best:
+        cells.append(f"best peer {times(best)} (min {times(ratio(run, 'minimum'))})")
+    return f"  {run['threads']} threads: " + " · ".join(cells)
+
+
+def share(run, system):
+    r = run["systems"].get(system, {})
+    if "minimum" not in r or run["flops"] < 1e6:
+        return "–"
+    return f"{100 * run['flops'] / r['minimum'] / run['peak']:.0f} %"
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(r) + " |" for r in rows]) + "\n"
+
+
+def summary(results):
+    runs = results["runs"]
+    return "\n".join(f"{r['workload']}:{line(r)}" for r in runs)
+
+
+HEAD = """# Benchmarks
+
+Training steps of the same networks in `nnc` and in the frameworks people use, on the CPU. Written by `tests/bench/run`, which installs
+the frameworks from PyPI, and checks before it measures that all of them compute the same losses.
+
+```
+tests/bench/run                             # everything, hours on two cores
+tests/bench/run --quick --only mlp,lstm --systems nnc,torch --threads 1
+```
+
+The workloads are `tests/bench/workloads/*.nn` and, for the others, `tests/bench/models.py`; each system runs as is best for it: the
+files `tests/bench/ops_*.py` say how. All have the same first weights, the same batch in memory, the same optimizer, f32. A process per
+system and workload is asked for blocks of steps in turn, the others being stopped, so that what disturbs the machine disturbs all;
+figures are medians over {rounds} blocks of about {seconds} s, in brackets the fastest. The losses of the first {losses} steps agree to
+{tolerance:g} relative.
+
+Run on {date}: {cpu}, {cores} cores. {versions}.
+"""
+
+
+def document(results):
+    runs = results["runs"]
+    systems = [s for s in SYSTEMS if any(s in r["systems"] for r in runs)]
+    peers = [s for s in systems if s != "nnc"]
+    title = {s: SYSTEMS[s].title for s in systems}
+    versions = {}
+    for s in peers:
+        versions |= results["disk"].get(s, {}).get("versions", {})
+    out = [HEAD.format(**results["machine"], **{k: results[k] for k in
+                       ("rounds", "seconds", "losses", "tolerance", "date")},
+                       versions=", ".join(f"{k} {v}" for k, v in versions.items()))]
+    for threads in sorted({r["threads"] for r in runs}):
+        some = [r for r in runs if r["threads"] == threads]
+        name = "One thread" if threads == 1 else f"{threads} threads"
+        out.append(f"## {name}\n\nHow many times as long a step takes elsewhere as in `nnc`; above 1 "
+                   "ours is faster.\n")
+        rows = []
+        for r in some:
+            ours = r["systems"].get("nnc", {}).get("median")
+            cells = [WORKLOADS[r["workload"]].title]
+            for s in peers:
+                t = r["systems"].get(s, {}).get("median")
+                cells.append(times(t / ours) if t and ours else "–")
+            best = ratio(r)
+            rows.append([*cells, f"**{times(best)}**" if best else "–", share(r, "nnc")])
+        out.append(table(["", *[title[s] for s in peers], "the best of them", "ours of FMA peak"],
+                         rows))
+        out.append("Time of a step:\n")
+        rows = []
+        for r in some:
+            cells = [WORKLOADS[r["workload"]].title]
+            for s in systems:
+                q = r["systems"].get(s, {})
+                cells.append(f"{duration(q['median'])} ({duration(q['minimum'])})"
+                             if "median" in q else "–")
+            rows.append(cells)
+        out.append(table(["", *[title[s] for s in systems]], rows))
+    last = max(r["threads"] for r in runs)
+    some = [r for r in runs if r["threads"] == last]
+    out.append("## From the shell to the first step\n\nImports and compilation included, nothing "
+               "remembered from earlier runs. For `nnc`: compiling and the program's first step; then "
+               "the first step of the program alone.\n")
+    rows = []
+    for r in some:
+        q = r["systems"]
+        rows.append([WORKLOADS[r["workload"]].title, duration(q.get("nnc", {}).get("first_step")),
+                     duration(q.get("nnc", {}).get("first_step_binary")),
+                     *[duration(q.get(s, {}).get("first_step")) for s in peers]])
+    out.append(table(["", "nnc", "its program", *[title[s] for s in peers]], rows))
+    out.append("## Memory\n\nThe most that the process had resident.\n")
+    out.append(table(["", *[title[s] for s in systems]],
+                     [[WORKLOADS[r["workload"]].title,
+                       *[size(r["systems"].get(s, {}).get("memory")) for s in systems]]
+                      for r in some]))
+    out.append("## Disk\n\nWhat has to be installed: the packages from PyPI with all they need, "
+               "without Python; of `nnc` the compiler with its libraries, of which LLVM is the most. "
+               "What it makes needs nothing.\n")
+    rows = [[title[s], size(results["disk"][s]["bytes"])] for s in systems]
+    programs = results.get("binary_bytes", {}).values()
+    if programs:
+        rows.append(["a training program of nnc",
+                     f"{size(min(programs))} to {size(max(programs))}"])
+    out.append(table(["", "size"], rows))
+    failed = [f"- {WORKLOADS[r['workload']].title}, {r['threads']} threads, {title[s]}: {q[key]}"
+              for r in runs for s, q in r["systems"].items() for key in ("error", "disagrees")
+              if key in q]
+    if failed:
+        out.append("## What did not run or did not agree\n\n" + "\n".join(failed) + "\n")
+    return "\n".join(out)
