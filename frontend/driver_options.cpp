@@ -39,7 +39,7 @@ const Row kRows[] = {
     {"-O3", nullptr, "Code", "as -O2 for now"},
     {"--mcpu", "CPU", "Code",
      "native (default), portable, x86-64-v3, x86-64-v4, sapphirerapids"},
-    {"--target", "TRIPLE", "Code", "x86_64-linux-gnu (default) or aarch64-linux-gnu"},
+    {"--target", "TRIPLE", "Code", "x86_64-linux-gnu (default); aarch64-linux-gnu, with --mcpu=generic, neoverse-n1, .."},
     {"--print-after", "PASS", "Looking inside",
      "print the IR after a pass, or after `all` of them"},
     {"--dump-dir", "DIR", "Looking inside", "write every stage into numbered files"},

@@ -219,6 +219,7 @@ struct ContractScheduler {
 
   bool fits(int mr, int nv) const {
     if (mr * nv + nv + 1 > t.vectorRegisters) return false;
+    if (t.vectorBytes == 16) return mr <= 16 && nv <= 3; // NEON: 6 x 4 vectors and more spill
     if (t.vectorRegisters == 32) return mr <= 16;
     return mr <= 6 && nv <= 3; // taller tiles spill (measured)
   }
