@@ -30,6 +30,51 @@ void Emitter::preparePacking() {
       (loopsAroundRows(k, a, packedA_.how) ? rowLoops_ : sharedLoops_).push_back(a);
   prepareOperand(packedA_, false);
   prepareOperand(packedB_, true);
+  while (joinSums()) {}
+}
+
+// Neighbouring axes of k that both operands walk in even steps become one: a row of a filter and its
+// channels are one run of the copied picture. The order of the sum is the same.
+bool Emitter::joinSums() {
+  auto &ks = k.contract.k;
+  const ExprId operands[2] = {k.contract.a, k.contract.b};
+  // Coefficient of an axis; nothing if the operand's indices are not plain sums around it.
+  auto coefOf = [&](ExprId e, AxisId a) -> std::optional<int64_t> {
+    const Expr &x = k.exprs[size_t(e)];
+    if (x.op != SOp::load) return std::nullopt;
+    for (const Guard &g : x.access.guards)
+      if (dependsOn(k, g.index, a)) return std::nullopt;
+    return strideAlong(k, x.access.flat, a);
+  };
+  size_t first = 0; // axes around blocks of k are loops of their own
+  if (k.schedule.kAxis >= 0)
+    first = size_t(std::find(ks.begin(), ks.end(), k.schedule.kAxis) - ks.begin()) + 1;
+  for (size_t i = first; i + 1 < ks.size(); ++i) {
+    const AxisId outer = ks[i], inner = ks[i + 1];
+    const Axis &x = k.axes[size_t(outer)], &y = k.axes[size_t(inner)];
+    if (x.bounded || y.bounded || !x.extent.isConst() || !y.extent.isConst()) continue;
+    bool even = true;
+    for (ExprId e : operands) {
+      const auto co = coefOf(e, outer), ci = coefOf(e, inner);
+      even = even && co && ci && *co == *ci * y.extent.b;
+    }
+    if (!even) continue;
+    const AxisId both = k.axis(x.name + y.name, Dim(x.extent.b * y.extent.b));
+    for (ExprId *e : {&k.contract.a, &k.contract.b}) {
+      Expr load = k.exprs[size_t(*e)];
+      const int64_t step = *coefOf(*e, inner);
+      std::erase_if(load.access.flat.terms, [&](const Term &t) {
+        const Atom &a = k.atoms[size_t(t.atom)];
+        return a.kind == Atom::Axis && (a.axis == outer || a.axis == inner);
+      });
+      load.access.flat = load.access.flat + k.axisIndex(both) * step;
+      *e = k.expr(load);
+    }
+    ks[i] = both;
+    ks.erase(ks.begin() + std::ptrdiff_t(i) + 1);
+    return true;
+  }
+  return false;
 }
 
 void Emitter::prepareOperand(Packed &p, bool columns) {

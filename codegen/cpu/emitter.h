@@ -224,6 +224,7 @@ class Emitter {
   llvm::Value *partials_ = nullptr; // sums of the item between blocks of k
   void preparePacking();
   void prepareOperand(Packed &p, bool columns);
+  bool joinSums();
   void placePacking();
   bool packs() const { return packedA_.arg >= 0 || packedB_.arg >= 0 || k.schedule.kAxis >= 0; }
   Range stepsOf(AxisId a); // where the axis is bound: that step
