@@ -6,6 +6,7 @@
 //   concat(concat(x, y), z) = concat(x, y, z)
 //   pad x + pad y = pad(concat(y, x)) where the one begins as the other ends: the parts of a slice's gradient
 //   contract(transpose x, w) = contract(x, w) with the labels in the other order
+//   sum(x * broadcast w) = w * sum(x)
 //
 // One function per operation: it sees the node and its operands' definitions and returns the value
 // to use instead. Zeros: a contraction, window or sum of a constant 0 is 0 (the zeros that
@@ -221,14 +222,37 @@ Simpler simplifyAdd(const View &v) {
 
 // --- sums ---------------------------------------------------------------------------------------
 
+// sum(x * broadcast w) = w * sum(x), if w is the same along what is summed.
+Simpler factorOfSum(const View &v) {
+  const Ints &summed = v.attr<ReduceAttr>().dims;
+  const Node *product = v.inner(Op::mul_);
+  if (!product || !isFloat(v.type.dtype)) return {};
+  for (size_t k = 0; k < 2; ++k) {
+    const Node *factor = v.f.def(product->operands[k]);
+    if (!factor || factor->op != Op::broadcast_) continue;
+    Ints dims; // where w's dimensions are in the result
+    bool same = true;
+    for (const int64_t d : std::get<BroadcastAttr>(factor->attr).dims) {
+      same = same && std::find(summed.begin(), summed.end(), d) == summed.end();
+      dims.push_back(d - std::count_if(summed.begin(), summed.end(), [&](int64_t s) { return s < d; }));
+    }
+    if (!same) continue;
+    const ValueId sum = v.make(Op::reduce_, {product->operands[1 - k]}, v.node.attr);
+    const ValueId w = v.make(Op::broadcast_, {factor->operands[0]}, BroadcastAttr{dims, v.type});
+    return v.make(Op::mul_, {w, sum}, {});
+  }
+  return {};
+}
+
 Simpler simplifyReduce(const View &v) {
   const auto &a = v.attr<ReduceAttr>();
   const Dims &from = v.typeOf(v.x()).dims;
   if (std::all_of(a.dims.begin(), a.dims.end(),
                   [&](int64_t d) { return from[size_t(d)] == Dim(1); }))
     return v.make(Op::reshape_, {v.x()}, ReshapeAttr{v.type});
-  if (a.kind == ReduceKind::sum && v.isZero(0)) return v.splat(0);
-  return {};
+  if (a.kind != ReduceKind::sum) return {};
+  if (v.isZero(0)) return v.splat(0);
+  return factorOfSum(v);
 }
 
 Simpler zeroOfZero(const View &v, size_t k) {

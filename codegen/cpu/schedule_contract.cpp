@@ -66,7 +66,7 @@ double product(const Kernel &k, const std::vector<AxisId> &axes, AxisId without 
 
 constexpr double kNear = 32 << 10; // bytes that stay in the first cache
 constexpr int kWays = 12;          // of the first cache
-constexpr int64_t kSumBlock = 384; // terms of a block of k: a tile's rows stay in the first cache
+constexpr int64_t kSumBlock = 320; // terms of a block of k: a tile's rows stay in the first cache
 constexpr int64_t kPictureBlock = 1024;   // .. where the rows are pictures that tiles share
 constexpr int64_t kColumnBlock = 1 << 20; // bytes of packed columns: half of the second cache
 constexpr int64_t kRowBlock = 512 << 10;  // bytes of packed rows of an item, and of its sums
@@ -114,6 +114,15 @@ struct ContractScheduler {
     return best;
   }
 
+  // Bytes of the tensor that an operand is read from.
+  double sizeOf(ExprId operand) const {
+    const ExprId load = operandLoad(k, operand);
+    if (load < 0) return 0;
+    const KernelArg &arg = k.args[size_t(k.exprs[size_t(load)].access.arg)];
+    return double(ir::elementCount(arg.dims, std::max<int64_t>(k.batch, 1))) *
+           ir::dtypeBytes(arg.dtype);
+  }
+
   Operand describe(ExprId operand, bool columns, AxisId tiled, AxisId col) const {
     Operand o;
     const AxisId inner = k.contract.k.empty() ? -1 : k.contract.k.back();
@@ -127,12 +136,15 @@ struct ContractScheduler {
                                               (col >= 0 && dependsOn(k, g.index, col))
                                           ? 2
                                           : 1);
-    // Vectors of a copy are as long as the operand's runs, or are gathered.
+    // Vectors of a copy are as long as the operand's runs, are turned in squares, or are gathered;
+    // what is too large for the second cache comes slowly.
     const double run = double(runOf(operand));
     const bool along = !columns || o.motion == 1;
-    o.copyCost = std::max(0.25, 3 / std::min(run, double(lanes)));
-    if (!along) o.copyCost = run >= lanes ? 0.5 : 1.2;
+    o.copyCost = along          ? std::max(0.25, 3 / std::min(run, double(lanes)))
+                 : run >= lanes ? 0.5
+                                : 1.2;
     if (!columns && o.motion == 1) o.copyCost = 0.4; // tiles' rows are short
+    if (sizeOf(operand) > double(kColumnBlock)) o.copyCost += 0.4;
     return o;
   }
 
@@ -246,9 +258,8 @@ struct ContractScheduler {
     if (c.packA == Pack::block && !a.guards)
       total += a.copyCost * batch * rows * ksteps * columnBlocks;
     else if (c.packA == Pack::block) {
-      const ExprId load = operandLoad(k, c.swap ? k.contract.b : k.contract.a);
-      const Dims &dims = k.args[size_t(k.exprs[size_t(load)].access.arg)].dims;
-      const double size = double(ir::elementCount(dims, std::max<int64_t>(k.batch, 1)));
+      const ExprId operand = c.swap ? k.contract.b : k.contract.a, load = operandLoad(k, operand);
+      const double size = sizeOf(operand) / 4;
       // Rows that are pictures of their own make copies of several pictures at once.
       const bool apart = c.row < 0 || loopsApart(load, c.row);
       total += a.copyCost * (apart ? 3 : 1.3) * size * columnBlocks;
