@@ -1,7 +1,8 @@
 """JAX: one jit-compiled step whose weights and optimizer state are donated.
 
 The threads are those of the cores that the process may use. Images are channels-last, recurrences
-`lax.scan` with the input's projection before the loop.
+`lax.scan` with the input's projection before the loop. Attention and gelu are written out: jax.nn's are
+slower on CPUs.
 """
 import time
 
@@ -10,12 +11,14 @@ import jax.numpy as jnp
 from jax import lax
 
 ACTIVATIONS = {None: lambda x: x, "relu": jax.nn.relu, "tanh": jnp.tanh,
-               "sigmoid": jax.nn.sigmoid, "gelu": lambda x: jax.nn.gelu(x, approximate=False)}
+               "sigmoid": jax.nn.sigmoid, "gelu": lambda x: 0.5 * x * (1 + lax.erf(x * 0.7071067811865476))}
 
 
 class Ops:
-    def __init__(self, weights):
+    def __init__(self, weights, rows=None):
         self.weights = weights
+        self.rows = rows    # of tables, where they are taken before: name -> rows
+        self.asked = {}     # name -> indices
 
     def dense(self, x, units, name, activation=None):
         y = x @ self.weights[f"{name}/kernel"] + self.weights[f"{name}/bias"]
@@ -84,15 +87,19 @@ class Ops:
         return y.swapaxes(0, 1)
 
     def embedding(self, x, rows, width, name):
-        return self.weights[f"{name}/embeddings"][x]
+        self.asked[name] = x
+        return self.rows[name] if self.rows else self.weights[f"{name}/embeddings"][x]
 
     def positions(self, context, rows, width, name):
         return self.weights[f"{name}/embeddings"][:context]
 
     def causal_attention(self, x, heads):
         n, time_, d = x.shape
-        q, k, v = (z.reshape(n, time_, heads, -1) for z in jnp.split(x, 3, -1))
-        return jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(n, time_, d // 3)
+        q, k, v = (z.reshape(n, time_, heads, -1).swapaxes(1, 2) for z in jnp.split(x, 3, -1))
+        score = jnp.einsum("bhqe,bhke->bhqk", q, k) / (d // 3 // heads) ** 0.5
+        score = jnp.where(jnp.tril(jnp.ones((time_, time_), bool)), score, -1e9)
+        y = jnp.einsum("bhqk,bhke->bhqe", jax.nn.softmax(score), v)
+        return y.swapaxes(1, 2).reshape(n, time_, d // 3)
 
     def tied(self, x, name):
         return x @ self.weights[f"{name}/embeddings"].T
@@ -151,6 +158,22 @@ def sgd(rate, momentum):
     return start, update
 
 
+def sparse_step(workload, loss, rate):
+    """SGD that differentiates by the rows in use and adds to these alone."""
+    def step(w, state, inputs, target):
+        first = Ops(w)
+        workload.model(first, *inputs)  # for what it asks; not computed
+        rows = {n: w[f"{n}/embeddings"][i] for n, i in first.asked.items()}
+        dense = {k: v for k, v in w.items() if not k.endswith("/embeddings")}
+        value, (g, r) = jax.value_and_grad(
+            lambda d, r: loss(target, workload.model(Ops(d, r), *inputs)), (0, 1))(dense, rows)
+        new = {k: v - rate * g[k] for k, v in dense.items()}
+        for n, i in first.asked.items():
+            new[f"{n}/embeddings"] = w[f"{n}/embeddings"].at[i].add(-rate * r[n])
+        return value, new, state
+    return step
+
+
 class System:
     def __init__(self, workload, weights, data, threads):
         inputs = [jnp.asarray(v) for k, v in data.items() if k != "target"]
@@ -163,6 +186,8 @@ class System:
             value, g = jax.value_and_grad(
                 lambda w: loss(target, workload.model(Ops(w), *inputs)))(w)
             return value, *update(w, g, state)
+        if workload.sparse:
+            step = sparse_step(workload, loss, rates[0])
         self.step = jax.jit(step, donate_argnums=(0, 1))
         self.weights = {k: jnp.array(v) for k, v in weights.items()
                         if not k.endswith(("moving_mean", "moving_variance"))}

@@ -47,7 +47,7 @@ def line(run):
     best = ratio(run)
     if best:
         cells.append(f"best peer {times(best)} (min {times(ratio(run, 'minimum'))})")
-    return f"  {run['threads']} threads: " + " · ".join(cells)
+    return f"  {run['threads']} thread{'s' if run['threads'] > 1 else ''}: " + " · ".join(cells)
 
 
 def share(run, system):
