@@ -174,6 +174,18 @@ double estimate(const Kernel &k) {
     return points(k.scatter.outer) * points(k.scatter.inner) *
            (points(k.scatter.tokens) + double(k.scatter.rows.at(k.batch))) * work / 4;
   case KernelClass::Sort: return points(k.parallel) * points({k.sort.axis}) * 50;
+  case KernelClass::Chain: {
+    double element = 0; // of a tile
+    for (size_t i = 0; i < k.stages.size(); ++i)
+      switch (k.chain.steps[i].kind) {
+      case StepKind::Product: element += points(k.stages[i].reduce) / 16; break;
+      case StepKind::Tile:
+      case StepKind::Row: element += 1; break;
+      case StepKind::RowSum:
+      case StepKind::ColSum: element += points(k.stages[i].loop) / 16; break;
+      }
+    return points(k.chain.outer) * points({k.chain.row, k.chain.col}) * (element + work / 8);
+  }
   }
   return 0;
 }

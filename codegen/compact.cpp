@@ -19,6 +19,7 @@ struct Compactor {
   std::map<int32_t, int32_t> stages;
 
   const Kernel &k() const { return from.kernel; }
+  bool isChain() const { return k().cls == KernelClass::Chain; }
 
   AxisId axis(AxisId a) {
     if (a < 0) return a;
@@ -86,7 +87,7 @@ struct Compactor {
     if (e.op == SOp::load) e.access = access(e.access, false);
     if (e.op == SOp::index || e.op == SOp::random) e.index = index(e.index);
     if (e.op == SOp::guard) e.guards = guards(e.guards);
-    if (e.op == SOp::local) e.stage = stages.at(e.stage);
+    if (e.op == SOp::local || (e.op == SOp::acc && isChain())) e.stage = stages.at(e.stage);
     return exprs[id] = to.kernel.expr(std::move(e));
   }
 
@@ -103,6 +104,7 @@ struct Compactor {
       live[i] |= !k().stages[i].stores.empty();
       if (!live[i]) continue;
       std::vector<ExprId> work{k().stages[i].body};
+      if (isChain() && k().chain.steps[i].b >= 0) work.push_back(k().chain.steps[i].b);
       std::vector<char> seen(k().exprs.size(), 0);
       auto fromIndex = [&](auto &&self, const Index &x) -> void {
         for (const Term &t : x.terms) {
@@ -116,7 +118,7 @@ struct Compactor {
         work.pop_back();
         if (seen[e]++) continue;
         const Expr &x = k().exprs[e];
-        if (x.op == SOp::local) live[x.stage] = 1;
+        if (x.op == SOp::local || (x.op == SOp::acc && isChain())) live[x.stage] = 1;
         work.insert(work.end(), x.args.begin(), x.args.end());
         if (x.op == SOp::load) fromIndex(fromIndex, x.access.flat);
         if (x.op == SOp::index || x.op == SOp::random) fromIndex(fromIndex, x.index);
@@ -134,6 +136,11 @@ struct Compactor {
       r.loop = list(s.loop);
       r.reduce = list(s.reduce);
       r.body = expr(s.body);
+      if (isChain()) {
+        ChainStep step = k().chain.steps[i];
+        step.b = expr(step.b);
+        to.kernel.chain.steps.push_back(step);
+      }
       for (Store &t : r.stores) t.access = access(t.access, true);
       stages[int32_t(i)] = int32_t(to.kernel.stages.size());
       to.kernel.stages.push_back(std::move(r));
@@ -170,6 +177,12 @@ struct Compactor {
       t.sort.values.arg = t.sort.indices.arg = -1;
       if (c.values.arg >= 0) t.sort.values = access(c.values, true);
       if (c.indices.arg >= 0) t.sort.indices = access(c.indices, true);
+    }
+    if (isChain()) {
+      const ChainInfo &c = k().chain;
+      t.chain.outer = list(c.outer);
+      t.chain.row = axis(c.row), t.chain.col = axis(c.col);
+      t.chain.type = c.type;
     }
     addStages();
   }

@@ -194,6 +194,13 @@ void cutFinely(Kernel &k) {
   if (k.cls == KernelClass::Loops || k.cls == KernelClass::Sort) {
     for (AxisId a : k.parallel)
       if (a != s.vec) return void(s.items = {{a, 1}});
+  } else if (k.cls == KernelClass::Chain) {
+    std::vector<AxisId> summed; // by sums over rows: never cut
+    for (size_t i = 0; i < k.stages.size(); ++i)
+      if (k.chain.steps[i].kind == StepKind::ColSum)
+        summed.insert(summed.end(), k.stages[i].reduce.begin(), k.stages[i].reduce.end());
+    for (AxisId a : k.chain.outer)
+      if (std::find(summed.begin(), summed.end(), a) == summed.end()) return void(s.items = {{a, 1}});
   } else if (k.cls == KernelClass::Contract && s.row >= 0) {
     s.items = {{s.row, s.mr}};
   }

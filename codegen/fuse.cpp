@@ -157,6 +157,7 @@ static bool isElementwise(const ir::Function &f, const Node &n) {
 }
 
 void Fuser::place(const Node &node) {
+  if (placeChain(node)) return;
   if (node.op == Op::reduce_ && splitReduce(node)) return; // by shape alone, whoever could join
   std::set<int> deps = rootDeps(node);
   if (options.fuse) {
@@ -248,6 +249,7 @@ bool Fuser::mergeConcat(const Node &node, Group &g, int id) {
 bool Fuser::tryMerge(const Node &node, int id) {
   Group &g = groups[id];
   if (!g.open) return false;
+  if (g.region >= 0) return isElementwise(f, node) && mergeRow(node, id);
   if (joins(f, node) && mergeConcat(node, g, id)) return true;
   if (isElementwise(f, node)) return mergeElementwise(node, g, id);
   if (node.op == Op::reduce_ || node.op == Op::max_index_) return mergeReduce(node, g, id);

@@ -16,12 +16,30 @@ struct Group {
   std::map<int32_t, std::pair<int, int>> locals; // ValueId -> (stage, slot) left behind by a stage
   std::set<int32_t> inlined;             // elementwise member values: recomputed where they are read
   int32_t accValue = -1;                 // Contract: the value `acc` stands for
+  int region = -1;                       // Chain: index into Chains::regions
+  std::vector<AxisId> tileAxes;          // Chain: axis of each dimension of the region
+  std::map<int32_t, int> tiles;          // Chain: ValueId -> stage that makes its tile
   std::vector<ir::ValueId> members;
   std::set<int> deps;                    // groups that must run before
   std::vector<Launch> extra;             // further launches (phases of a strided data gradient)
   bool open = true;                      // may take further members
   Kernel &kernel() { return launch.kernel; }
 };
+
+// Chained products whose values in between get no memory (fuse_chain.cpp).
+struct Chains {
+  struct Region {
+    Dims dims;           // of its values
+    size_t row = 0, col = 0; // dimensions: columns are reduced over
+    DType type = DType::f32;
+  };
+  std::vector<Region> regions;
+  std::vector<int> member;   // by ValueId: the region of which it is a value between products; -1
+  std::vector<int> sink;     // by ValueId: the region whose values are added up to it; -1
+  std::vector<char> tile;    // by ValueId: members that are computed once and kept in a tile
+  std::vector<char> inlined; // by ValueId: read by members alone, which compute it where they read it
+};
+Chains findChains(const ir::Function &f, int64_t least);
 
 // Facts about the values of a function that fusion decides by.
 struct Roots {
@@ -31,6 +49,7 @@ struct Roots {
   // Comparison -> the rectified value it decides: for h = select(z <= 0, 0, z), z <= 0 is h <= 0, and for
   // h = select(z > 0, z, 0), z > 0 is h > 0 (NaN and -0 included). So a backward pass needs h, not z.
   std::map<int32_t, ir::ValueId> rectified;
+  Chains chains;
   std::map<int32_t, const Layout *> layouts; // ValueId -> layout of its memory, where that is not row-major
   const Layout &layoutOf(ir::ValueId v) const {
     static const Layout rowMajor;
@@ -108,6 +127,15 @@ private:
   void addSort(const ir::Node &node, Group &g, int id);
   void addUnwindow(const ir::Node &node, Group &g, int id);
   void addContract(const ir::Node &node, int id);
+  bool placeChain(const ir::Node &node);
+  void openChain(Group &g, int region);
+  bool addSink(const ir::Node &node, int id);
+  bool addSum(const ir::Node &node, int id);
+  bool addRowReduce(const ir::Node &node, int id);
+  bool mergeRow(const ir::Node &node, int id);
+  bool ensureTiles(ir::ValueId v, int id);
+  bool addTile(ir::ValueId v, int id);
+  bool readsOwn(ir::ValueId v, int id) const;
   bool splitReduce(const ir::Node &node);
   std::set<int> rootDeps(const ir::Node &node) const;
   void copyResults();
@@ -122,6 +150,10 @@ std::map<int32_t, size_t> stackedValues(const ir::Function &f, const Frame &fram
 bool storesAnywhere(const ir::Function &f, ir::ValueId v);
 // Is the operand an affine read of one buffer, so that a contraction can load it directly?
 bool affineOperand(const ir::Function &f, const Roots &r, ir::ValueId v);
+// Computed where it is read unless something speaks for memory.
+bool isInline(const ir::Function &f, const ir::Node &n);
+// Scalar operations of one element of the result, in units of an addition.
+double ownCost(const ir::Node &n);
 // Views: never memory of their own unless somebody asks (concat included).
 bool isView(const ir::Function &f, const ir::Node &n);
 // Non-overlapping unwindow is an index map, too.
@@ -149,6 +181,7 @@ private:
 
   ExprId compute(ir::ValueId v, const std::vector<Index> &at, const std::vector<Guard> &guards);
   ExprId own(ir::ValueId v, const std::vector<Index> &at);
+  ExprId tile(ir::ValueId v, int stage, const std::vector<Index> &at);
   ExprId load(ir::ValueId v, const Dims &dims, const std::vector<Index> &at,
               const std::vector<Guard> &guards);
   ExprId pointwise(const ir::Node &n, const std::vector<Index> &at, const std::vector<Guard> &g);

@@ -103,6 +103,8 @@ ExprId Reader::read(ValueId v, const std::vector<Index> &at, const std::vector<G
 }
 
 ExprId Reader::compute(ValueId v, const std::vector<Index> &at, const std::vector<Guard> &guards) {
+  if (group_ && groupId_ >= 0)
+    if (auto it = group_->tiles.find(v.i); it != group_->tiles.end()) return tile(v, it->second, at);
   if (facts_.root[v.i]) {
     bool ours = fuser_ && groupId_ >= 0 && fuser_->groupOf[v.i] == groupId_;
     if (!ours) return load(v, f_.type(v).dims, at, guards);
@@ -126,8 +128,20 @@ ExprId Reader::compute(ValueId v, const std::vector<Index> &at, const std::vecto
   }
 }
 
+// The element of a tile of this kernel, at the row and column at hand.
+ExprId Reader::tile(ValueId v, int stage, const std::vector<Index> &at) {
+  for (size_t i = 0; i < at.size(); ++i)
+    if (at[i] != k_.axisIndex(group_->tileAxes[i])) return -1;
+  Expr e;
+  e.op = SOp::acc;
+  e.type = k_.chain.type;
+  e.stage = stage;
+  return roundedExpr(k_, k_.expr(std::move(e)), f_.type(v).dtype);
+}
+
 // A value that an earlier stage of this kernel left behind: only at the very index it belongs to.
 ExprId Reader::own(ValueId v, const std::vector<Index> &at) {
+  if (at.size() < group_->dims.size()) return -1;
   for (size_t i = 0; i < group_->dims.size(); ++i) {
     AxisId a = group_->dimAxes[i];
     if (at[i] != (a < 0 ? Index{} : k_.axisIndex(a))) return -1;

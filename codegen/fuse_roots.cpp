@@ -41,9 +41,7 @@ bool isView(const ir::Function &, const Node &n) {
   }
 }
 
-namespace {
-
-// Scalar operations of one element, in units of an addition (cpu.md's cycle counts, rounded).
+// Scalar operations of one element, in units of an addition (cycle counts, rounded).
 double ownCost(const Node &n) {
   switch (n.op) {
   case Op::constant_:
@@ -100,6 +98,8 @@ bool isInline(const ir::Function &f, const Node &n) {
   default: return false;
   }
 }
+
+namespace {
 
 bool growsBy(const ir::Function &f, const Node &n) {
   if (n.op != Op::broadcast_) return false;
@@ -198,19 +198,24 @@ struct Chooser {
 
   void visit(const Node &n) {
     double cost = ownCost(n);
+    const Chains &chains = r.chains;
+    if (chains.member[n.firstResult.i] >= 0) cost = 0; // tiles, see fuse_chain.cpp
     for (ValueId x : n.operands) {
+      if (chains.inlined[x.i]) continue;
       if (growsBy(f, n) && r.cost[x.i] >= 1) makeRoot(x);
       if (overlaps(n) && r.cost[x.i] >= 4) makeRoot(x);
       cost += r.cost[x.i];
     }
     if (n.op == Op::contract_)
-      for (ValueId x : n.operands) makeOperand(x);
+      for (ValueId x : n.operands)
+        if (chains.member[x.i] < 0) makeOperand(x);
     if (auto *scan = std::get_if<ir::ScanAttr>(&n.attr))
       for (size_t i = 0; i < n.operands.size(); ++i)
         makeLoopOperand(n.operands[i], int64_t(i) < scan->carries);
     for (int k = 0; k < n.resultCount; ++k) {
       ValueId v = n.result(k);
       r.cost[v.i] = cost;
+      if (chains.member[v.i] >= 0 || chains.inlined[v.i]) continue;
       if (!isInline(f, n)) makeRoot(v);
       // Recomputing in every consumer against one store and the loads.
       else if (cost * (r.uses[v.i] - 1) > 24 && !isView(f, n)) makeRoot(v);
@@ -252,6 +257,7 @@ Roots chooseRoots(const ir::Module &, const ir::Function &f, const FuseOptions &
   for (const Node &n : f.nodes)
     for (ValueId x : n.operands) ++c.r.uses[x.i];
   for (const ir::Result &x : f.results) ++c.r.uses[x.value.i];
+  c.r.chains = findChains(f, o.fuse ? o.leastChain : INT64_MAX);
   if (o.fuse)
     for (const Node &n : f.nodes) noteRectifier(f, c.r, n);
   for (const Node &n : f.nodes) {

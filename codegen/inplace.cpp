@@ -95,7 +95,8 @@ bool mayShare(const Launch &l, int32_t old, int32_t written) {
   const Kernel &k = l.kernel;
   if (readsOutsideStages(k, old)) return false;
   bool readsOld = k.args[old].read;
-  if ((k.cls == KernelClass::ScatterAdd || k.cls == KernelClass::Sort) && readsOld) return false;
+  const bool stagesOnly = k.cls == KernelClass::Loops || k.cls == KernelClass::Contract;
+  if (!stagesOnly && readsOld) return false;
   for (size_t s = 0; s < k.stages.size(); ++s)
     for (const Store &t : k.stages[s].stores) {
       if (t.access.arg != written) continue;
@@ -114,6 +115,7 @@ Kernel withFreshTables(const Kernel &k) {
   r.cls = k.cls, r.batch = k.batch, r.args = k.args, r.axes = k.axes;
   r.atoms = k.atoms, r.exprs = k.exprs, r.parallel = k.parallel, r.stages = k.stages;
   r.contract = k.contract, r.scatter = k.scatter, r.sort = k.sort, r.schedule = k.schedule;
+  r.chain = k.chain;
   r.name = k.name, r.loc = k.loc, r.meaning = k.meaning;
   return r;
 }

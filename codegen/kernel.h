@@ -111,6 +111,7 @@ enum class SOp : uint8_t {
   constant, // value (double; integers exact to 2^53)
   load,     // access; type = the argument's dtype widened: bf16, f16 -> f32; u8, bool stay
   acc,      // Contract epilogue: the accumulated element of this tile
+            // Chain: the element at (row, col) of the tile that `stage` made
   local,    // value a stage of this item left behind: `stage`, output `slot`
   index,    // Index `index` as i32, i64 (exact) or a float
   size,     // Dim `dim` at run time, as i32
@@ -187,7 +188,7 @@ struct Stage {
 
 // ** classes **
 
-enum class KernelClass : uint8_t { Loops, Contract, ScatterAdd, Sort };
+enum class KernelClass : uint8_t { Loops, Contract, ScatterAdd, Sort, Chain };
 
 // acc[batch, m, n] = sum over k (in the listed order, outermost first) of a * b, from zero, with fma
 // (lanes as ReduceOrder along the innermost k for the dot family). Then the stages, each elementwise
@@ -220,6 +221,30 @@ struct SortInfo {
   Access values, indices; // over the axes; arg -1: not wanted
 };
 
+// Products of products, where what lies between them is too large to keep: softmax(q k') v. Values over
+// (outer, row, col) exist as tiles only: a block of rows, all columns, in the thread's scratch. For every
+// point of `outer`, in order, and every row, the stages run in order; a step says what its stage is:
+//   Product: tile = sum over `reduce` in order of body * b, from zero, with fma. `body` does not depend on
+//            col, `b` not on row
+//   Tile:    tile = body, over (row, col); `loop` = {col}
+//   Row:     body, or body combined over `reduce` = {col}; leaves a local behind for the row
+//   RowSum:  for `loop`: sum over `reduce` = {col} in order of body * b, from zero, with fma; b not on row
+//   ColSum:  for (col, `loop`): sum over `reduce` (outer axes, then row), in the order of `outer` and of
+//            the rows, of body * b, from zero, with fma; b not on col. The sums live in the stores' places
+// Bodies of sums are tiles. A RowSum's stores may use outer, row and loop, a ColSum's outer, col and loop.
+enum class StepKind : uint8_t { Product, Tile, Row, RowSum, ColSum };
+struct ChainStep {
+  StepKind kind = StepKind::Row;
+  ExprId b = -1;     // second factor
+  int32_t slot = -1; // Product, Tile: where the tile lies in scratch; tiles that follow each other share
+};
+struct ChainInfo {
+  std::vector<AxisId> outer;
+  AxisId row = -1, col = -1;
+  std::vector<ChainStep> steps; // parallel to Kernel::stages
+  DType type = DType::f32;      // of tiles and sums
+};
+
 // ** schedules **: per target, never affects bits beyond what ReduceOrder and the family say
 
 enum class Family : uint8_t { Outer, Dot };
@@ -234,7 +259,8 @@ struct Schedule {
   std::vector<ItemAxis> items; // outermost first; item index is mixed radix over ceil(extent/block)
   Family family = Family::Outer; // Contract
   AxisId row = -1, col = -1;     // Contract: tiled axes (row in m, col in n); col is the vectorised one
-  int32_t mr = 1, nv = 1;        // Contract: rows and vectors of a register tile
+  int32_t mr = 1, nv = 1;        // Contract: rows and vectors of a register tile; Chain: vectors of a
+                                 // block of rows, columns of a register tile
   Pack packA = Pack::none, packB = Pack::none; // Contract, outer: the operand with rows, that with columns
   // Contract: this axis of k is summed in blocks of kBlock, the axes before it step by step; between
   // blocks the sums of an item lie in scratch, so no bit depends on it. -1: one block.
@@ -268,6 +294,7 @@ struct Kernel {
   ContractInfo contract;
   ScatterInfo scatter;
   SortInfo sort;
+  ChainInfo chain;
   Schedule schedule;
 
   // Not part of the code: for people, profiles and the oracle.

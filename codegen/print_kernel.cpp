@@ -33,6 +33,7 @@ std::string_view className(KernelClass c) {
   case KernelClass::Contract: return "Contract";
   case KernelClass::ScatterAdd: return "ScatterAdd";
   case KernelClass::Sort: return "Sort";
+  case KernelClass::Chain: return "Chain";
   }
   return "?";
 }
@@ -116,6 +117,9 @@ struct Printer {
     switch (e.op) {
     case SOp::constant: s += " " + number(e.value); break;
     case SOp::load: s += " " + access(e.access); break;
+    case SOp::acc:
+      if (k.cls == KernelClass::Chain) s = "tile s" + std::to_string(e.stage);
+      break;
     case SOp::local: s += " s" + std::to_string(e.stage) + "." + std::to_string(e.slot); break;
     case SOp::index: s += " " + index(e.index); break;
     case SOp::size: s += " " + ir::str(e.dim); break;
@@ -149,6 +153,9 @@ struct Printer {
       o << "; " << (s.family == Family::Outer ? "outer" : "dot") << " " << s.mr << " x " << s.nv
         << " vectors, rows " << (s.row < 0 ? "-" : axis(s.row)) << ", columns "
         << (s.col < 0 ? "-" : axis(s.col)) << packing();
+    else if (k.cls == KernelClass::Chain)
+      o << "; blocks of " << s.nv << " vectors of " << axis(k.chain.row) << " by all " << axis(k.chain.col)
+        << ", " << s.mr << " at a time";
     else if (s.vec >= 0) o << "; vector axis " << axis(s.vec);
     o << "; lanes " << s.lanes;
     if (s.scratchBytes) o << "; scratch " << s.scratchBytes;
@@ -168,7 +175,31 @@ struct Printer {
     o << "\n";
   }
 
+  // tile[row, col] = sum over e: e0 * e1
+  void chainStage(size_t i) {
+    const Stage &s = k.stages[i];
+    const ChainStep &c = k.chain.steps[i];
+    o << "  s" << i;
+    if (pretty && !s.name.empty()) o << " \"" << s.name << "\"";
+    const std::string row = axis(k.chain.row), col = axis(k.chain.col);
+    switch (c.kind) {
+    case StepKind::Product:
+    case StepKind::Tile: o << " tile " << c.slot << "[" << row << ", " << col << "]"; break;
+    case StepKind::Row: o << "[" << row << "]"; break;
+    case StepKind::RowSum: o << "[" << row << ", " << axes(s.loop) << "]"; break;
+    case StepKind::ColSum: o << "[" << col << ", " << axes(s.loop) << "]"; break;
+    }
+    o << " = ";
+    if (s.combine != Combine::none) o << combineName(s.combine) << " " << axes(s.reduce);
+    if (s.combine != Combine::none && s.order.lanes > 1) o << " lanes " << s.order.lanes;
+    o << (s.combine != Combine::none ? ": e" : "e") << s.body;
+    if (c.b >= 0) o << " * e" << c.b;
+    o << " : " << ir::dtypeName(s.type) << "\n";
+    for (const Store &t : s.stores) o << "    store " << access(t.access) << "\n";
+  }
+
   void stage(size_t i) {
+    if (k.cls == KernelClass::Chain) return chainStage(i);
     const Stage &s = k.stages[i];
     o << "  s" << i;
     if (pretty && !s.name.empty()) o << " \"" << s.name << "\"";
@@ -195,6 +226,12 @@ struct Printer {
       o << "  arg" << c.arg << "[" << axes(c.outer) << "; e" << c.index << " < " << ir::str(c.rows) << "; "
         << axes(c.inner) << "] += e" << c.update << " for " << axes(c.tokens) << " : "
         << ir::dtypeName(c.type) << "\n";
+    }
+    if (k.cls == KernelClass::Chain) {
+      o << "  chain";
+      if (!k.chain.outer.empty()) o << " for " << axes(k.chain.outer);
+      o << ": " << axis(k.chain.row) << " by " << axis(k.chain.col) << " : " << ir::dtypeName(k.chain.type)
+        << "\n";
     }
     if (k.cls == KernelClass::Sort) {
       const SortInfo &c = k.sort;
@@ -236,15 +273,58 @@ std::string verifyExpr(const Kernel &k, size_t i) {
     if (e.stage < 0 || size_t(e.stage) >= k.stages.size()) return bad(at + "no such stage");
     if (!k.stages[e.stage].loop.empty()) return bad(at + "local of a stage with loops");
   }
-  if (e.op == SOp::acc && k.cls != KernelClass::Contract) return bad(at + "acc outside a contraction");
+  if (e.op == SOp::acc && k.cls == KernelClass::Chain) {
+    if (e.stage < 0 || size_t(e.stage) >= k.stages.size()) return bad(at + "no such stage");
+    const StepKind made = k.chain.steps[e.stage].kind;
+    if (made != StepKind::Product && made != StepKind::Tile) return bad(at + "the stage makes no tile");
+  } else if (e.op == SOp::acc && k.cls != KernelClass::Contract) {
+    return bad(at + "acc outside a contraction");
+  }
   if (e.op >= SOp::add && e.op <= SOp::min && k.exprs[e.args[0]].type != e.type)
     return bad(at + "operand type differs from the result's");
+  return "";
+}
+
+// What a step's factors may not depend on, and what it must have.
+std::string verifyStep(const Kernel &k, size_t i) {
+  const Stage &s = k.stages[i];
+  const ChainStep &c = k.chain.steps[i];
+  const AxisId row = k.chain.row, col = k.chain.col;
+  std::string at = "s" + std::to_string(i) + ": ";
+  const bool product = c.kind == StepKind::Product || c.kind == StepKind::RowSum || c.kind == StepKind::ColSum;
+  if ((c.b >= 0) != product || c.b >= ExprId(k.exprs.size())) return bad(at + "second factor");
+  if (product && (s.combine != Combine::sum || s.reduce.empty())) return bad(at + "a product is a sum");
+  if (product && s.type != k.chain.type) return bad(at + "a sum of another type than the chain's");
+  switch (c.kind) {
+  case StepKind::Product:
+    if (dependsOn(k, s.body, col) || dependsOn(k, c.b, row)) return bad(at + "factors of rows and columns");
+    break;
+  case StepKind::Tile:
+    if (s.loop != std::vector<AxisId>{col}) return bad(at + "a tile has all columns");
+    break;
+  case StepKind::Row:
+    if (!s.loop.empty() || (!s.reduce.empty() && s.reduce != std::vector<AxisId>{col}))
+      return bad(at + "a row's value");
+    break;
+  case StepKind::RowSum:
+  case StepKind::ColSum: {
+    const bool rows = c.kind == StepKind::RowSum;
+    if (k.exprs[s.body].op != SOp::acc && k.exprs[s.body].op != SOp::convert) return bad(at + "sum of a tile");
+    if (s.reduce.back() != (rows ? col : row) || s.loop.empty()) return bad(at + "axes of a sum");
+    if (dependsOn(k, c.b, rows ? row : col)) return bad(at + "factors of rows and columns");
+    for (const Store &t : s.stores)
+      if (dependsOn(k, t.access.flat, s.reduce.back())) return bad(at + "a sum stored along what it adds up");
+    break;
+  }
+  }
   return "";
 }
 
 std::string verifyStage(const Kernel &k, size_t i) {
   const Stage &s = k.stages[i];
   std::string at = "s" + std::to_string(i) + ": ";
+  if (k.cls == KernelClass::Chain)
+    if (auto e = verifyStep(k, i); !e.empty()) return e;
   if (s.body < 0 || size_t(s.body) >= k.exprs.size()) return bad(at + "no body");
   if (ir::widened(s.type) != s.type) return bad(at + "a value of a storage type");
   if ((s.combine == Combine::none) != s.reduce.empty()) return bad(at + "reduction without axes");
@@ -260,6 +340,7 @@ std::string verifyStage(const Kernel &k, size_t i) {
 } // namespace
 
 std::string verify(const Kernel &k) {
+  if (k.cls == KernelClass::Chain && k.chain.steps.size() != k.stages.size()) return bad("steps and stages");
   for (size_t i = 0; i < k.exprs.size(); ++i)
     if (auto e = verifyExpr(k, i); !e.empty()) return e;
   for (size_t i = 0; i < k.stages.size(); ++i)

@@ -64,6 +64,8 @@ struct Program {
 
 struct FuseOptions {
   bool fuse = true;                 // false: one kernel per node (tests compare bits)
+  // Chained products of at least as many rows and columns have no memory between them; less is a test's.
+  int64_t leastChain = 8;
   const Layouts *layouts = nullptr; // of the persistent values; null: row-major
 };
 // The function must be free of grad and call. Throws std::runtime_error with a message for the user

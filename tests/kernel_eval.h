@@ -46,6 +46,7 @@ class KernelEval {
     case KernelClass::Contract: return contract();
     case KernelClass::ScatterAdd: return scatter();
     case KernelClass::Sort: return over(k.parallel, 0, [&] { sort(); });
+    case KernelClass::Chain: return over(k.chain.outer, 0, [&] { over({k.chain.row}, 0, [&] { chainRow(); }); });
     }
   }
 
@@ -57,6 +58,7 @@ class KernelEval {
   std::vector<int64_t> at_;
   std::vector<std::vector<Num>> locals_;
   Num acc_;
+  std::vector<std::vector<Num>> tiles_; // Chain: by stage, the row at hand
   std::map<ExprId, Num> memo_;
   int depth_ = 0;
 
@@ -249,7 +251,9 @@ class KernelEval {
       if (ir::isFloat(e.type)) return {float(e.value), 0};
       return wrap(e.type, int64_t(e.value));
     case SOp::load: return load(e.access);
-    case SOp::acc: return acc_;
+    case SOp::acc:
+      if (k.cls == KernelClass::Chain) return tiles_[size_t(e.stage)][size_t(at_[size_t(k.chain.col)])];
+      return acc_;
     case SOp::local: return locals_[size_t(e.stage)][size_t(e.slot)];
     case SOp::index: return convert({0, index(e.index)}, DType::i64, e.type);
     case SOp::size: return convert({0, e.dim.at(n_)}, DType::i64, e.type);
@@ -380,6 +384,46 @@ class KernelEval {
       acc_ = fold(Combine::sum, c.type, acc);
       stages();
     });
+  }
+  // All steps of one row. Sums over rows go on where the row before left them.
+  void chainRow() {
+    const ChainInfo &c = k.chain;
+    const std::vector<AxisId> cols{c.col};
+    locals_.assign(k.stages.size(), {});
+    tiles_.assign(k.stages.size(), {});
+    for (size_t i = 0; i < k.stages.size(); ++i) {
+      const Stage &s = k.stages[i];
+      const ExprId second = c.steps[i].b;
+      auto sum = [&](const std::vector<AxisId> &axes, Num from) {
+        over(axes, 0, [&] { from = multiplyAdd(c.type, eval(s.body), eval(second), from); });
+        return from;
+      };
+      switch (c.steps[i].kind) {
+      case StepKind::Product: over(cols, 0, [&] { tiles_[i].push_back(sum(s.reduce, {})); }); break;
+      case StepKind::Tile: over(cols, 0, [&] { tiles_[i].push_back(eval(s.body)); }); break;
+      case StepKind::Row: {
+        locals_[i] = s.reduce.empty() ? std::vector<Num>{eval(s.body)} : reduce(s);
+        for (const Store &st : s.stores) store(st.access, locals_[i][size_t(st.slot)]);
+        break;
+      }
+      case StepKind::RowSum:
+        over(s.loop, 0, [&] {
+          const Num r = sum(cols, {});
+          for (const Store &st : s.stores) store(st.access, r);
+        });
+        break;
+      case StepKind::ColSum:
+        over(cols, 0, [&] {
+          over(s.loop, 0, [&] {
+            bool first = true;
+            for (AxisId a : s.reduce) first = first && at_[size_t(a)] == 0;
+            const Num r = sum({}, first ? Num{} : load(s.stores[0].access));
+            for (const Store &st : s.stores) store(st.access, r);
+          });
+        });
+        break;
+      }
+    }
   }
   void scatter() {
     const ScatterInfo &s = k.scatter;

@@ -106,7 +106,7 @@ Val Emitter::compute(const Expr &e) {
   switch (e.op) {
   case SOp::constant: return constant(e.value, e.type);
   case SOp::load: return load(e.access);
-  case SOp::acc: return acc_;
+  case SOp::acc: return k.cls == KernelClass::Chain ? tileElement(e.stage) : acc_;
   case SOp::local: return locals_[size_t(e.stage)][size_t(e.slot)];
   case SOp::index: return indexValue(e.index, e.type);
   case SOp::size: {

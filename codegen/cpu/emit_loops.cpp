@@ -151,6 +151,7 @@ void Emitter::run() {
   case KernelClass::Contract: emitItems([&] { emitContract(); }); break;
   case KernelClass::ScatterAdd: emitItems([&] { emitScatter(); }); break;
   case KernelClass::Sort: emitItems([&] { emitSort(); }); break;
+  case KernelClass::Chain: emitItems([&] { emitChain(); }); break;
   }
   b.CreateRetVoid();
 }

@@ -8,7 +8,7 @@
 //   r)
 //
 // The files: emit_expr (operations), emit_access (indices, loads, stores), emit_loops (items,
-// loops), emit_reduce, emit_contract, emit_pack (its operands), emit_scatter, emit_sort.
+// loops), emit_reduce, emit_contract, emit_pack (its operands), emit_chain, emit_scatter, emit_sort.
 #pragma once
 #include "codegen/cpu/emit.h"
 #include "codegen/cpu/llvm_pch.h"
@@ -242,6 +242,24 @@ class Emitter {
   void emitPackedTiles(llvm::Value *first);
   llvm::Value *partialTile(const Tile &t);
   void eachPanel(const std::function<void(Tile)> &body);
+
+  // --- chains (emit_chain.cpp)
+  struct RowBlock {
+    llvm::Value *base = nullptr; // first row
+    int rows = 1, vectors = 1;
+  };
+  std::vector<std::vector<Values>> rowLocals_; // locals_ of each vector of rows
+  int rowVector_ = 0;                          // the one at hand
+  void emitChain();
+  void emitRowBlock(const RowBlock &r);
+  void atRows(const RowBlock &r, int v, const Body &body);
+  void emitProduct(const RowBlock &r, size_t stage);
+  void emitTileStep(const RowBlock &r, size_t stage);
+  void emitRowStep(const RowBlock &r, size_t stage);
+  void emitSums(const RowBlock &r, size_t stage, bool perRow);
+  Val tileElement(int stage);
+  llvm::Value *tileAddress(int stage, llvm::Value *col, llvm::Value *row);
+  int blockRows() const { return k.schedule.nv * k.schedule.lanes; }
 
   // --- others
   void emitScatter(); // emit_scatter.cpp

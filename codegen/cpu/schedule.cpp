@@ -207,6 +207,7 @@ void schedule(Kernel &k, const Target &t) {
   case KernelClass::Contract: return scheduleContract(k, t);
   case KernelClass::ScatterAdd: return scheduleScatter(k);
   case KernelClass::Sort: return scheduleSort(k);
+  case KernelClass::Chain: return scheduleChain(k, t);
   }
 }
 

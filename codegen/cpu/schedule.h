@@ -47,4 +47,7 @@ std::vector<ContractChoice> contractChoices(const Kernel &k, const Target &t);
 // the registers.
 void applyChoice(Kernel &k, const Target &t, const ContractChoice &c);
 
+// Rows of a block, items and the places of the tiles (schedule_chain.cpp).
+void scheduleChain(Kernel &k, const Target &t);
+
 } // namespace nnc::cg

@@ -1,0 +1,296 @@
+// Chained products: a block of rows goes through all steps before the next one.
+//
+// Problem. softmax(q k') v near the speed of the two products, with the scores of a block of rows
+// in the second cache and nowhere else, and without rearranging k and v.
+//
+//   rows r..r+31 of q, written side by side:            pack[e][32]
+//   for k by 12:  for e: 2 vectors of pack, 12 elements of k spread    tile[k][32]
+//   for k: tile[k] = exp(..)                             vectors along the rows
+//   sum over k: accumulators are vectors of rows, nothing to fold
+//   for e by 32, r by 8:  for k: 2 vectors of v, 8 elements of the tile spread
+//
+// Method. A tile is stored column by column, the rows of the block side by side. So the first
+// product needs a transposed copy of the block's rows only, and reads the other factor as it lies,
+// element by element; reductions over the columns are plain sums of vectors; and a sum over columns
+// or rows reads tile elements to spread and vectors of the other factor. The last block has fewer
+// rows: its last vector is masked when anything is loaded, and rows beyond the end are neither
+// stored nor added to a sum over rows.
+#include "codegen/cpu/emitter.h"
+#include <algorithm>
+
+namespace nnc::cg {
+
+namespace {
+
+int64_t constExtent(const Kernel &k, AxisId a) { return k.axes[size_t(a)].extent.b; }
+
+} // namespace
+
+void Emitter::emitChain() {
+  const ChainInfo &c = k.chain;
+  // The width is counted in f32: a vector of f64 has half as many.
+  const int saved = k.schedule.lanes;
+  if (ir::dtypeBytes(c.type) == 8) k.schedule.lanes = saved / 2;
+  forAxes(c.outer, 0, [&] {
+    const int64_t block = blockRows(), extent = constExtent(k, c.row), rest = extent % block;
+    const Range r = range_[size_t(c.row)];
+    llvm::Value *whole = r.hi; // an item's range is whole blocks, but for the last
+    if (rest) whole = b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, r.hi, i64(extent - rest));
+    forRange(r.lo, whole, block, [&](llvm::Value *row) {
+      emitRowBlock({row, int(block), k.schedule.nv});
+    });
+    if (!rest) return;
+    const int vectors = int((rest + k.schedule.lanes - 1) / k.schedule.lanes);
+    ifThen(b.CreateICmpEQ(r.hi, i64(extent)), [&] {
+      emitRowBlock({i64(extent - rest), int(rest), vectors});
+    });
+  });
+  k.schedule.lanes = saved;
+}
+
+void Emitter::emitRowBlock(const RowBlock &r) {
+  rowLocals_.assign(size_t(r.vectors), std::vector<Values>(k.stages.size()));
+  for (size_t i = 0; i < k.stages.size(); ++i) {
+    scopes_.emplace_back();
+    switch (k.chain.steps[i].kind) {
+    case StepKind::Product: emitProduct(r, i); break;
+    case StepKind::Tile: emitTileStep(r, i); break;
+    case StepKind::Row: emitRowStep(r, i); break;
+    case StepKind::RowSum: emitSums(r, i, true); break;
+    case StepKind::ColSum: emitSums(r, i, false); break;
+    }
+    scopes_.pop_back();
+  }
+}
+
+// Vectors along the rows: vector v of the block.
+void Emitter::atRows(const RowBlock &r, int v, const Body &body) {
+  const int width = k.schedule.lanes, left = r.rows - v * width;
+  width_ = width;
+  laneAxis_ = k.chain.row;
+  mask_ = left < width ? firstLanes(i64(left)) : nullptr;
+  bind(k.chain.row, r.base, int64_t(v) * width);
+  locals_.swap(rowLocals_[size_t(v)]);
+  rowVector_ = v;
+  scopes_.emplace_back();
+  body();
+  scopes_.pop_back();
+  locals_.swap(rowLocals_[size_t(v)]);
+  unbind(k.chain.row);
+  mask_ = nullptr;
+  laneAxis_ = -1;
+  width_ = 1;
+}
+
+// Of (col, row), the row counted from the block's first.
+llvm::Value *Emitter::tileAddress(int stage, llvm::Value *col, llvm::Value *row) {
+  const int64_t block = blockRows(), place = k.chain.steps[size_t(stage)].slot;
+  llvm::Type *t = type(k.chain.type);
+  llvm::Value *p = b.CreateGEP(t, scratch_, i64(place * constExtent(k, k.chain.col) * block));
+  return b.CreateGEP(t, b.CreateGEP(t, p, b.CreateMul(col, i64(block))), row);
+}
+
+Val Emitter::tileElement(int stage) {
+  const Binding &col = axis_[size_t(k.chain.col)];
+  NNC_CHECK(width_ > 1 && laneAxis_ == k.chain.row, "a tile is read outside its block");
+  llvm::Value *p =
+      tileAddress(stage, addConst(col.base, col.plus), i64(int64_t(rowVector_) * k.schedule.lanes));
+  return {b.CreateAlignedLoad(type(k.chain.type, true), p,
+                              llvm::Align(uint64_t(ir::dtypeBytes(k.chain.type)))),
+          true};
+}
+
+// --- products
+// --------------------------------------------------------------------------------------
+
+void Emitter::emitProduct(const RowBlock &r, size_t stage) {
+  const Stage &s = k.stages[stage];
+  const ChainInfo &c = k.chain;
+  const int width = k.schedule.lanes;
+  const int64_t block = blockRows(), cols = constExtent(k, c.col);
+  const llvm::Align align{uint64_t(ir::dtypeBytes(c.type))};
+  llvm::Type *t = type(c.type), *vt = llvm::FixedVectorType::get(t, unsigned(width));
+  int64_t places = 0;
+  for (const ChainStep &step : c.steps) places = std::max<int64_t>(places, step.slot + 1);
+  llvm::Value *pack = b.CreateGEP(t, scratch_, i64(places * cols * block));
+  auto packAt = [&](int v) { // where the terms' axes stand
+    llvm::Value *at = nullptr;
+    for (AxisId a : s.reduce) {
+      if (at) at = b.CreateMul(at, i64(constExtent(k, a)));
+      at = add(at, axis_[size_t(a)].base);
+    }
+    return b.CreateGEP(t, b.CreateGEP(t, pack, b.CreateMul(at, i64(block))),
+                       i64(int64_t(v) * width));
+  };
+  forAxes(s.reduce, 0, [&] {
+    for (int v = 0; v < r.vectors; ++v)
+      atRows(r, v, [&] { b.CreateAlignedStore(spread(expr(s.body)), packAt(v), align); });
+  });
+  // `count` columns from `col`: all rows of the block against each.
+  auto columns = [&](llvm::Value *col, int count) {
+    std::vector<llvm::AllocaInst *> acc;
+    for (int i = 0; i < count * r.vectors; ++i) {
+      acc.push_back(slot(vt, "acc"));
+      b.CreateStore(llvm::Constant::getNullValue(vt), acc.back());
+    }
+    const size_t depth = scopes_.size();
+    forAxes(s.reduce, 0, [&] {
+      std::vector<llvm::Value *> rows;
+      for (int v = 0; v < r.vectors; ++v) rows.push_back(b.CreateAlignedLoad(vt, packAt(v), align));
+      for (int j = 0; j < count; ++j) {
+        bind(c.col, col, j, depth);
+        scopes_.emplace_back();
+        llvm::Value *scalar = expr(c.steps[stage].b).v;
+        scopes_.pop_back();
+        unbind(c.col);
+        llvm::Value *x = b.CreateVectorSplat(unsigned(width), scalar);
+        for (int v = 0; v < r.vectors; ++v) {
+          auto *a = acc[size_t(j * r.vectors + v)];
+          b.CreateStore(multiplyAdd(c.type, x, rows[size_t(v)], b.CreateLoad(vt, a)), a);
+        }
+      }
+    });
+    for (int j = 0; j < count; ++j)
+      for (int v = 0; v < r.vectors; ++v)
+        b.CreateAlignedStore(b.CreateLoad(vt, acc[size_t(j * r.vectors + v)]),
+                             tileAddress(int(stage), addConst(col, j), i64(int64_t(v) * width)),
+                             align);
+  };
+  const int mr = k.schedule.mr;
+  const int64_t whole = cols / mr * mr;
+  forRange(i64(0), i64(whole), mr, [&](llvm::Value *col) { columns(col, mr); });
+  if (whole < cols) columns(i64(whole), int(cols - whole));
+}
+
+void Emitter::emitTileStep(const RowBlock &r, size_t stage) {
+  const AxisId col = k.chain.col;
+  const llvm::Align align{uint64_t(ir::dtypeBytes(k.chain.type))};
+  forAxis(col, [&] {
+    llvm::Value *at = axis_[size_t(col)].base;
+    for (int v = 0; v < r.vectors; ++v)
+      atRows(r, v, [&] {
+        llvm::Value *x = spread(expr(k.stages[stage].body));
+        b.CreateAlignedStore(x, tileAddress(int(stage), at, i64(int64_t(v) * width_)), align);
+      });
+  });
+}
+
+void Emitter::emitRowStep(const RowBlock &r, size_t stage) {
+  const Stage &s = k.stages[stage];
+  for (int v = 0; v < r.vectors; ++v)
+    atRows(r, v, [&] {
+      const Values values = s.reduce.empty() ? Values{expr(s.body)} : reduce(s, -1);
+      for (const Store &st : s.stores) store(st.access, values[size_t(st.slot)]);
+      locals_[stage] = values;
+    });
+}
+
+// --- sums over columns or rows
+// ---------------------------------------------------------------------
+
+// perRow: out[row, loop] = sum over columns of tile * b; else out[col, loop] += sum over the
+// block's rows, from zero in the first block. Vectors run along the last axis of `loop`.
+void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
+  const Stage &s = k.stages[stage];
+  const ChainInfo &c = k.chain;
+  const int width = k.schedule.lanes;
+  const llvm::Align align{uint64_t(ir::dtypeBytes(c.type))};
+  llvm::Type *t = type(c.type), *vt = llvm::FixedVectorType::get(t, unsigned(width));
+  const AxisId lane = s.loop.back();
+  const std::vector<AxisId> loops(s.loop.begin(), s.loop.end() - 1);
+  const int64_t extent = constExtent(k, lane), all = (extent + width - 1) / width;
+  const bool wide = target_.vectorRegisters == 32;
+  const int nv = int(std::min<int64_t>(all, all % 2 && all % 3 == 0 ? 3 : 2));
+  const int mr = wide ? (nv == 1 ? 16 : 8) : 4;
+  ExprId tile = s.body;
+  while (k.exprs[size_t(tile)].op == SOp::convert) tile = k.exprs[size_t(tile)].args[0];
+  const int made = k.exprs[size_t(tile)].stage;
+  // The first time that this sum's elements are added to.
+  llvm::Value *first = nullptr;
+  if (!perRow)
+    for (AxisId a : s.reduce)
+      first = both(first, b.CreateICmpEQ(a == c.row ? r.base : axis_[size_t(a)].base, i64(0)));
+
+  // Lanes of vector v of `vectors` from `at`.
+  auto atLanes = [&](llvm::Value *at, int v, llvm::Value *mask, size_t depth, const Body &body) {
+    width_ = width;
+    laneAxis_ = lane;
+    mask_ = mask;
+    bind(lane, at, int64_t(v) * width, depth);
+    scopes_.emplace_back();
+    body();
+    scopes_.pop_back();
+    unbind(lane);
+    mask_ = nullptr;
+    laneAxis_ = -1;
+    width_ = 1;
+  };
+  // `count` results from `from` (rows counted from the block's first, or columns), `vectors` of
+  // lanes.
+  auto block = [&](llvm::Value *lanesAt, int vectors, llvm::Value *lastMask, llvm::Value *from,
+                   int count) {
+    const AxisId kept = perRow ? c.row : c.col, summed = perRow ? c.col : c.row;
+    llvm::Value *base = perRow ? add(r.base, from) : from;
+    const size_t depth = scopes_.size();
+    auto maskOf = [&](int v) { return v + 1 == vectors ? lastMask : nullptr; };
+    std::vector<llvm::AllocaInst *> acc;
+    for (int i = 0; i < count; ++i)
+      for (int v = 0; v < vectors; ++v) {
+        acc.push_back(slot(vt, "acc"));
+        llvm::Value *start = llvm::Constant::getNullValue(vt);
+        if (!perRow && !s.stores.empty()) {
+          bind(kept, base, i, depth);
+          atLanes(lanesAt, v, maskOf(v), depth,
+                  [&] { start = b.CreateSelect(first, start, spread(load(s.stores[0].access))); });
+          unbind(kept);
+        }
+        b.CreateStore(start, acc.back());
+      }
+    llvm::Value *end = perRow ? i64(constExtent(k, c.col)) : i64(r.rows);
+    forRange(i64(0), end, 1, [&](llvm::Value *step) {
+      const size_t inner = scopes_.size();
+      bind(summed, perRow ? step : add(r.base, step), 0);
+      std::vector<llvm::Value *> bs;
+      for (int v = 0; v < vectors; ++v)
+        atLanes(lanesAt, v, maskOf(v), inner,
+                [&] { bs.push_back(spread(expr(c.steps[stage].b))); });
+      unbind(summed);
+      for (int i = 0; i < count; ++i) {
+        llvm::Value *p = perRow ? tileAddress(made, step, addConst(from, i))
+                                : tileAddress(made, addConst(from, i), step);
+        llvm::Value *x = b.CreateVectorSplat(unsigned(width), b.CreateAlignedLoad(t, p, align));
+        for (int v = 0; v < vectors; ++v) {
+          auto *a = acc[size_t(i * vectors + v)];
+          b.CreateStore(multiplyAdd(c.type, x, bs[size_t(v)], b.CreateLoad(vt, a)), a);
+        }
+      }
+    });
+    for (int i = 0; i < count; ++i) {
+      bind(kept, base, i, depth);
+      for (int v = 0; v < vectors; ++v)
+        atLanes(lanesAt, v, maskOf(v), depth, [&] {
+          for (const Store &st : s.stores)
+            store(st.access, {b.CreateLoad(vt, acc[size_t(i * vectors + v)]), true});
+        });
+      unbind(kept);
+    }
+  };
+  auto panel = [&](llvm::Value *lanesAt, int vectors, llvm::Value *lastMask) {
+    const int64_t results = perRow ? r.rows : constExtent(k, c.col), whole = results / mr * mr;
+    forRange(i64(0), i64(whole), mr,
+             [&](llvm::Value *from) { block(lanesAt, vectors, lastMask, from, mr); });
+    if (whole < results) block(lanesAt, vectors, lastMask, i64(whole), int(results - whole));
+  };
+  forAxes(loops, 0, [&] {
+    const int64_t size = int64_t(nv) * width, whole = extent / size * size;
+    forRange(i64(0), i64(whole), size, [&](llvm::Value *at) { panel(at, nv, nullptr); });
+    if (whole == extent) return;
+    const int64_t rest = extent - whole;
+    width_ = width;
+    llvm::Value *mask = rest % width ? firstLanes(i64(rest % width)) : nullptr;
+    width_ = 1;
+    panel(i64(whole), int((rest + width - 1) / width), mask);
+  });
+}
+
+} // namespace nnc::cg
