@@ -387,7 +387,7 @@ struct ContractScheduler {
       free = free || (extentAt(k, a) > 1 && motion(k, c.a, a) == 1 && motion(k, c.b, a) == 1);
     constexpr double kFew = 64;
     return !free && extentAt(k, inner) >= 128 &&
-           (product(k, c.m) <= kFew || product(k, c.n) <= kFew || extentAt(k, inner) < 8 * lanes);
+           (product(k, c.m) <= kFew || product(k, c.n) <= kFew);
   }
 
   // --- items -------------------------------------------------------------------------------------
