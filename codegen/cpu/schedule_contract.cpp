@@ -482,6 +482,10 @@ struct ContractScheduler {
       for (int64_t by = 1;
            double(by) <= std::min(rowBlocks, std::max(1.0, 2 * most / (items * double(cols))));
            ++by) {
+        // The sums between blocks of k stay in the second cache.
+        const bool smallest = cols == panels && double(by + 1) > rowBlocks;
+        if (s.kAxis >= 0 && !smallest && block * m / double(by) * bytes > double(kRowBlock))
+          continue;
         const double total = items * double(cols * by);
         const double cost = c.cycles * unevenness(total) * waste +
                             around * m * rowCost * double(cols) +
