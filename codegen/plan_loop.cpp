@@ -17,6 +17,7 @@
 //   in place           final is first
 //   length odd         in(0) = first, out(0) = final, ..             ends in final
 //   length even        in(0) = first, out(0) = spare, ..             ends in first, and final is first
+#include "codegen/pack.h"
 #include "codegen/planning.h"
 #include <algorithm>
 #include <numeric>
@@ -101,7 +102,11 @@ void alignItems(Program &body) {
   if (products.empty()) return;
   block = (block + tile - 1) / tile * tile;
   if (block >= rows.at(std::max<int64_t>(body.batch, 1))) return;
-  for (Launch *l : products) l->kernel.schedule.items[0].block = block;
+  for (Launch *l : products) {
+    Kernel &k = l->kernel;
+    k.schedule.items[0].block = block;
+    k.schedule.scratchBytes = contractScratch(k); // copies of operands are as large as items
+  }
   for (Launch &l : body.launches) {
     Kernel &k = l.kernel;
     if (l.loop || k.cls != KernelClass::Loops || k.parallel.size() < 2) continue;

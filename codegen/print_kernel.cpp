@@ -9,6 +9,7 @@
 // Canonical text numbers axes (x0, x1, ..) and leaves names and places out; everything that determines the
 // machine code is in it, and nothing else, so equal text means equal code.
 #include "codegen/kernel.h"
+#include "codegen/pack.h"
 #include <charconv>
 #include <sstream>
 
@@ -347,6 +348,9 @@ std::string verify(const Kernel &k) {
     if (auto e = verifyStage(k, i); !e.empty()) return e;
   for (const ItemAxis &a : k.schedule.items)
     if (a.axis < 0 || size_t(a.axis) >= k.axes.size() || a.block < 1) return bad("bad item axis");
+  if (k.cls == KernelClass::Contract && k.schedule.scratchBytes < contractScratch(k))
+    return bad("scratch of " + std::to_string(k.schedule.scratchBytes) + " bytes where " +
+               std::to_string(contractScratch(k)) + " are needed");
   return "";
 }
 

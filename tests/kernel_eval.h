@@ -348,16 +348,24 @@ class KernelEval {
   }
 
   // --- classes
+  // Stages without reductions over the same axes are a block: all bodies, then all stores.
   void stages() {
     locals_.assign(k.stages.size(), {});
-    for (size_t i = 0; i < k.stages.size(); ++i) {
-      const Stage &s = k.stages[i];
+    for (size_t first = 0, end; first < k.stages.size(); first = end) {
+      const Stage &s = k.stages[first];
+      for (end = first + 1; s.combine == Combine::none && end < k.stages.size(); ++end)
+        if (k.stages[end].combine != Combine::none || k.stages[end].loop != s.loop) break;
       over(s.loop, 0, [&] {
         if (s.combine == Combine::cumsum) return cumsum(s);
-        std::vector<Num> r =
-            s.combine == Combine::none ? std::vector<Num>{eval(s.body)} : reduce(s);
-        for (const Store &st : s.stores) store(st.access, r[size_t(st.slot)]);
-        if (s.loop.empty()) locals_[i] = r;
+        std::vector<std::vector<Num>> values;
+        for (size_t i = first; i < end; ++i) {
+          values.push_back(s.combine == Combine::none ? std::vector<Num>{eval(k.stages[i].body)}
+                                                      : reduce(s));
+          if (s.loop.empty()) locals_[i] = values.back();
+        }
+        for (size_t i = first; i < end; ++i)
+          for (const Store &st : k.stages[i].stores)
+            store(st.access, values[i - first][size_t(st.slot)]);
       });
     }
   }

@@ -12,7 +12,7 @@
 
 namespace nnc::test {
 
-struct KernelCode::Jit {
+struct KernelCodes::Jit {
   std::unique_ptr<llvm::orc::LLJIT> jit;
 };
 
@@ -25,13 +25,15 @@ template <class T> T must(llvm::Expected<T> e) {
 
 } // namespace
 
-KernelCode::KernelCode(const cg::Kernel &k, const cg::Target &t, int level) : jit_(new Jit) {
+KernelCodes::KernelCodes(const std::vector<const cg::Kernel *> &kernels, const cg::Target &t, int level)
+    : jit_(new Jit) {
   llvm::InitializeNativeTarget();
   llvm::InitializeNativeTargetAsmPrinter();
   llvm::LLVMContext context;
   llvm::Module module("kernel", context);
   cg::prepareModule(module, t);
-  cg::emitKernel(module, k, t, "kernel");
+  auto name = [](size_t i) { return "kernel" + std::to_string(i); };
+  for (size_t i = 0; i < kernels.size(); ++i) cg::emitKernel(module, *kernels[i], t, name(i));
   std::string wrong;
   llvm::raw_string_ostream stream(wrong);
   if (llvm::verifyModule(module, &stream)) throw std::runtime_error("invalid LLVM IR: " + wrong);
@@ -39,15 +41,11 @@ KernelCode::KernelCode(const cg::Kernel &k, const cg::Target &t, int level) : ji
   jit_->jit = must(llvm::orc::LLJITBuilder().create());
   auto error = jit_->jit->addObjectFile(llvm::MemoryBuffer::getMemBufferCopy(object));
   if (error) throw std::runtime_error(llvm::toString(std::move(error)));
-  function_ = must(jit_->jit->lookup("kernel")).toPtr<NncKernel>();
+  for (size_t i = 0; i < kernels.size(); ++i)
+    functions_.push_back(must(jit_->jit->lookup(name(i))).toPtr<NncKernel>());
 }
 
-KernelCode::~KernelCode() = default;
-
-void KernelCode::run(const std::vector<char *> &args, const NncStepEnv &env, int64_t begin,
-                     int64_t end) const {
-  function_(args.data(), &env, begin, end);
-}
+KernelCodes::~KernelCodes() = default;
 
 GuardedBytes::GuardedBytes(size_t size, bool atEnd) : size_(size) {
   const size_t page = size_t(sysconf(_SC_PAGESIZE)), inside = (size + page - 1) / page * page;

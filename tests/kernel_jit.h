@@ -2,6 +2,7 @@
 // page that nobody may touch, so that a byte read or written outside a tensor crashes.
 //
 //   KernelCode code(kernel, target);        code.run(args, env, 0, itemCount(kernel, env.n));
+//   KernelCodes many({&a, &b}, target);     many[1](args.data(), &env, 0, itemCount(b, env.n));
 #pragma once
 #include "codegen/cpu/emit.h"
 #include "runtime/abi.h"
@@ -10,17 +11,29 @@
 
 namespace nnc::test {
 
-class KernelCode {
+// Kernels that are compiled together, which is faster than one by one.
+class KernelCodes {
  public:
-  KernelCode(const cg::Kernel &k, const cg::Target &t, int level = 2);
-  ~KernelCode();
-  void run(const std::vector<char *> &args, const NncStepEnv &env, int64_t begin,
-           int64_t end) const;
+  KernelCodes(const std::vector<const cg::Kernel *> &kernels, const cg::Target &t, int level = 2);
+  ~KernelCodes();
+  NncKernel operator[](size_t i) const { return functions_[i]; }
 
  private:
   struct Jit;
   std::unique_ptr<Jit> jit_;
-  NncKernel function_ = nullptr;
+  std::vector<NncKernel> functions_;
+};
+
+class KernelCode {
+ public:
+  KernelCode(const cg::Kernel &k, const cg::Target &t, int level = 2) : codes_({&k}, t, level) {}
+  void run(const std::vector<char *> &args, const NncStepEnv &env, int64_t begin,
+           int64_t end) const {
+    codes_[0](args.data(), &env, begin, end);
+  }
+
+ private:
+  KernelCodes codes_;
 };
 
 // Bytes between two forbidden pages; they touch the upper one, or the lower one.

@@ -119,3 +119,33 @@ TEST_CASE("plan: hazards in loops") {
   for (PlannedLoop &l : tooFar.loops) l.length += 1;
   CHECK_THAT(checkHazards(f.program, tooFar, 4), Contains("outside"));
 }
+
+// Two products of a round whose items get the same rows: what they copy grows with the items.
+TEST_CASE("plan: products in a loop have scratch for the items that they share") {
+  for (int batch : {256, 1024, 2000})
+    for (int wide : {400, 1000, 2048}) {
+      const std::string n = std::to_string(batch), w = std::to_string(wide);
+      auto m = parsed("nnc-ir 1\n"
+                      "func @body batch " + n + " (%h: f32[n,600], %u: f32[" + w + ",600], %v: f32[600," + w + "]) {\n"
+                      "  %a = contract %h, %u {x \"m, k\", w \"o, k\", y \"m, o\"} : f32[n," + w + "]\n"
+                      "  %b = tanh %a : f32[n," + w + "]\n"
+                      "  %c = contract %b, %v {x \"m, k\", w \"o, k\", y \"m, o\"} : f32[n,600]\n"
+                      "  return %c\n"
+                      "}\n"
+                      "func @f batch " + n + " (%h: f32[n,600], %u: f32[" + w + ",600], %v: f32[600," + w + "]) {\n"
+                      "  %last = scan %h, %u, %v {body=\"body\", carries=1, xs=[], ys=[], length=3, reverse=false} : f32[n,600]\n"
+                      "  return \"last\" = %last\n"
+                      "}\n");
+      CodegenOptions o = sharedOut();
+      o.plan.single = true;
+      for (const char *cpu : {"x86-64-v3", "x86-64-v4"}) {
+        std::string error;
+        o.target = *resolveTarget(cpu, error);
+        const auto c = compile(*m, o, Emit::Memory);
+        for (const Launch &l : function(*c, "f").program.launches) {
+          INFO(print(l.kernel, true));
+          REQUIRE((l.loop || verify(l.kernel) == ""));
+        }
+      }
+    }
+}

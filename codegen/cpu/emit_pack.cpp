@@ -16,6 +16,7 @@
 // columns beyond the end exist in a copy, with whatever lies there, so no tile moves back and no
 // load has a mask; what they give is not stored.
 #include "codegen/cpu/emitter.h"
+#include "codegen/cpu/schedule.h"
 #include <algorithm>
 #include <map>
 
@@ -94,7 +95,11 @@ void Emitter::prepareOperand(Packed &p, bool columns) {
   });
   Index in;
   for (const PackDim &d : p.shape.dims) {
-    const AxisId x = k.axis("copy", Dim(d.extent));
+    // The axis runs through the operand's own indices: a block of one step may lie anywhere.
+    int64_t most = 1;
+    for (auto [axis, coef] : d.form)
+      most += std::abs(coef) * (extentAt(k, axis) - 1);
+    const AxisId x = k.axis("copy", Dim(std::max<int64_t>(most, 2)));
     p.at.push_back(x);
     from.flat = from.flat + k.axisIndex(x) * d.stride;
     if (d.guarded) from.guards.push_back({k.axisIndex(x) + constIndex(d.offset), d.lo, d.hi});
@@ -335,6 +340,27 @@ void Emitter::emitBlocks(size_t axis, llvm::Value *first,
   });
 }
 
+// The first block stores the sums without reading any. Where the last chunk of a split sum lies
+// beyond n there is no first block.
+void Emitter::clearEmptySums() {
+  const auto &ks = k.contract.k;
+  llvm::Value *empty = nullptr;
+  for (AxisId a : ks) {
+    if (k.schedule.kAxis < 0) return;
+    if (!k.axes[size_t(a)].bounded) continue;
+    const Range r = extentOf(a);
+    llvm::Value *none = b.CreateICmpSGE(r.lo, r.hi);
+    empty = empty ? b.CreateOr(empty, none) : none;
+  }
+  if (!empty) return;
+  ifThen(empty, [&] {
+    llvm::Type *t = memoryType(k.contract.type);
+    forRange(i64(0), i64(partialElements(k)), 1, [&](llvm::Value *i) {
+      b.CreateStore(llvm::Constant::getNullValue(t), b.CreateGEP(t, partials_, i));
+    });
+  });
+}
+
 void Emitter::emitPacked() {
   const ContractInfo &c = k.contract;
   const Schedule &s = k.schedule;
@@ -343,6 +369,7 @@ void Emitter::emitPacked() {
     for (AxisId a : *list)
       if (a != s.row && a != s.col) around.push_back(a);
   forAxes(around, 0, [&] {
+    clearEmptySums();
     emitBlocks(0, nullptr, [&](llvm::Value *first) {
       if (packedB_.how == Pack::block) copyOperand(packedB_);
       forAxes(rows, 0, [&] {

@@ -237,6 +237,7 @@ class Emitter {
   void copyPanels(Packed &p, std::vector<Range> ranges);
   void atPanel(const Packed &p, AxisId axis, llvm::Value *begin);
   llvm::Value *panelOrigin(const Packed &p, llvm::Value *panel);
+  void clearEmptySums();
   void emitPacked();
   void emitBlocks(size_t axis, llvm::Value *first, const std::function<void(llvm::Value *)> &body);
   void emitPackedTiles(llvm::Value *first);

@@ -1,0 +1,282 @@
+// Contractions of random shapes, each by every schedule that there is for it and by schedules that
+// nobody would choose, against the plain evaluation of the kernel, to the bit.
+//
+// Problem. Packed operands, tiles, blocks of k and items meet in more ways than a list of shapes
+// shows, and what they do wrong is seen at the ends: in the last panel, the first block of an empty
+// sum, the item with half a tile.
+//
+// Method. A seed makes a module with one contraction (random_contraction.h); its kernels are
+// compiled with many schedules, a module full at a time, and run item by item in a random order on
+// buffers with forbidden pages around them, with scratch of exactly the size that the schedule
+// states, full of NaN before each item. A failure prints the seed:
+//
+//   NNC_SHAPES=17 ./nnc_tests "[shapes]"         seed 17 by all schedules; 17-99: these seeds
+#include "codegen/cpu/schedule.h"
+#include "ir/passes.h"
+#include "tests/compiled_model.h"
+#include "tests/kernel_build.h"
+#include "tests/kernel_data.h"
+#include "tests/kernel_eval.h"
+#include "tests/kernel_jit.h"
+#include "tests/random_contraction.h"
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <deque>
+
+using namespace nnc;
+using namespace nnc::test;
+
+namespace {
+
+const std::vector<Target> &targets() {
+  static const std::vector<Target> list = [] {
+    std::vector<Target> all;
+    std::string error;
+    const std::optional<Target> native = resolveTarget("native", error);
+    for (const char *name : {"native", "x86-64-v4", "x86-64-v3"}) {
+      const std::optional<Target> t = resolveTarget(name, error);
+      if (native && t && (native->requiredFeatures & t->requiredFeatures) == t->requiredFeatures &&
+          std::none_of(all.begin(), all.end(), [&](const Target &x) { return x.cpu == t->cpu; }))
+        all.push_back(*t);
+    }
+    return all;
+  }();
+  return list;
+}
+
+// The contractions of a function, as they are before they are scheduled; updates in place are made.
+std::vector<Kernel> contractions(const ir::Module &m) {
+  CodegenOptions o;
+  o.target = targets()[0];
+  std::vector<Kernel> list;
+  const auto compiled = compile(m, o, Emit::Memory);
+  for (const CompiledFunction &f : compiled->functions())
+    for (const Launch &l : f.program.launches)
+      if (l.kernel.cls == KernelClass::Contract) list.push_back(l.kernel);
+  for (Kernel &k : list) k.schedule = {};
+  return list;
+}
+
+// partial[s, m, n] = sum over i < chunk with chunk * s + i < size: what a long sum is split into.
+Kernel splitSum(Random &r) {
+  const bool rows = chance(r, 50);
+  const int64_t chunk = pick(r, 2, 40), splits = pick(r, 1, 5), ms = size(r, 20), ns = size(r, 60);
+  KernelBuild b(rows ? chunk * (splits - 1) + pick(r, 1, chunk) : 1);
+  const Dim all = rows ? Dim::batch() : Dim(chunk * (splits - 1) + pick(r, 1, chunk));
+  const int64_t sum = all.at(b.k.batch);
+  const bool across = chance(r, 50), bAcross = chance(r, 50), window = chance(r, 40);
+  auto x = b.arg(DType::f32, across ? Dims{ms, all} : Dims{all, ms});
+  auto w = b.arg(DType::f32, bAcross ? Dims{ns, all} : Dims{all, ns});
+  auto y = b.arg(DType::f32, {splits, ms, ns}, true, false);
+  auto s = b.axis("s", splits), m = b.axis("m", ms), n = b.axis("n", ns), i = b.axis("i", chunk);
+  Axis &bounded = b.k.axes[size_t(i)];
+  bounded.bounded = true, bounded.limit = all;
+  bounded.base = b.at(s, chunk);
+  b.k.cls = KernelClass::Contract;
+  ContractInfo &c = b.k.contract;
+  c.batch = {s}, c.m = {m}, c.n = {n}, c.k = {i};
+  const Index k = b.at(s, chunk) + b.at(i);
+  std::vector<Guard> guards;
+  Index row = b.at(m);
+  if (window) { // the rows of a filter's gradient: some lie outside
+    row = row + constIndex(-1);
+    guards.push_back({row, 0, Dim(ms)});
+  }
+  if (window && chance(r, 50)) { // a second axis before it
+    auto u = b.axis("u", 2);
+    c.k.insert(c.k.begin(), u);
+  }
+  c.a = b.load(x, across ? row * sum + k : k * ms + row, guards);
+  c.b = b.load(w, bAcross ? b.at(n, sum) + k : k * ns + b.at(n));
+  b.stage(b.acc());
+  b.to(y, b.at(s, ms * ns) + b.at(m, ns) + b.at(n));
+  return b.k;
+}
+
+// --- one kernel by many schedules ----------------------------------------------------------------
+
+// A kernel on certain data: what its arguments hold before and after.
+struct Expected {
+  uint64_t seed = 0;
+  int64_t n = 1;
+  std::vector<std::vector<char>> before, after;
+};
+
+Expected expect(const Kernel &kernel, uint64_t seed, int64_t n, bool dot) {
+  Expected e;
+  e.seed = seed, e.n = n;
+  Data data;
+  data.random.seed(unsigned(seed));
+  data.special = seed % 7 == 0;
+  data.integers = 20;
+  for (const KernelArg &a : kernel.args) {
+    const int64_t count = ir::elementCount(a.dims, std::max<int64_t>(kernel.batch, 1));
+    e.before.emplace_back(size_t(count * ir::dtypeBytes(a.dtype)));
+    data.fill(e.before.back(), a.dtype);
+  }
+  e.after = e.before;
+  std::vector<char *> args;
+  for (auto &bytes : e.after) args.push_back(bytes.data());
+  Kernel k = kernel;
+  k.schedule.family = dot ? Family::Dot : Family::Outer;
+  FlushSubnormals flush;
+  KernelEval(k, args, n, 7, 42, 3).run();
+  return e;
+}
+
+void run(const Kernel &k, NncKernel code, const Expected &e, Random &r) {
+  std::vector<std::unique_ptr<GuardedBytes>> memory;
+  std::vector<char *> args;
+  const bool atEnd = chance(r, 70);
+  for (auto &bytes : e.before) {
+    memory.push_back(std::make_unique<GuardedBytes>(bytes.size(), atEnd));
+    if (!bytes.empty()) std::memcpy(memory.back()->data(), bytes.data(), bytes.size());
+    args.push_back(memory.back()->data());
+  }
+  GuardedBytes scratch(size_t(k.schedule.scratchBytes), true);
+  const NncStepEnv env{e.n, 7, 42, scratch.data(), 3};
+  std::vector<int64_t> items(size_t(itemCount(k, e.n)));
+  for (size_t i = 0; i < items.size(); ++i) items[i] = int64_t(i);
+  const bool singly = chance(r, 70);
+  if (singly)
+    for (size_t i = items.size(); i > 1; --i)
+      std::swap(items[i - 1], items[size_t(pick(r, 0, int64_t(i) - 1))]);
+  FlushSubnormals flush;
+  for (int64_t i : items) {
+    if (scratch.size()) std::memset(scratch.data(), 0xff, scratch.size());
+    code(args.data(), &env, singly ? i : 0, singly ? i + 1 : int64_t(items.size()));
+    if (!singly) break;
+  }
+  for (size_t a = 0; a < args.size(); ++a) {
+    const std::string wrong = difference(k, a, e.after[a], args[a]);
+    INFO(wrong);
+    REQUIRE(wrong.empty());
+  }
+}
+
+// The kernels of some seeds with their schedules, compiled and run when there are enough.
+class Shapes {
+ public:
+  // `together`: how many kernels are compiled at once.
+  Shapes(bool thorough, size_t together) : thorough_(thorough), together_(together) {}
+  int64_t schedules = 0;
+
+  void add(uint64_t seed) {
+    Random r(seed);
+    std::vector<Kernel> kernels;
+    if (seed % 12 == 11)
+      kernels = {splitSum(r)};
+    else
+      kernels = contractions(*RandomContraction(r, false).module());
+    if (!thorough_ && kernels.size() > 1) // phases of one convolution resemble each other
+      kernels = {kernels[size_t(pick(r, 0, int64_t(kernels.size()) - 1))]};
+    for (const Kernel &k : kernels) add(k, seed, r);
+  }
+  void flush() {
+    for (size_t t = 0; t < jobs_.size(); ++t) {
+      std::vector<const Kernel *> kernels;
+      for (const Job &j : jobs_[t]) kernels.push_back(&j.kernel);
+      if (kernels.empty()) continue;
+      INFO("seed " << jobs_[t][0].data[0]->seed << ", " << targets()[t].cpu << "\n"
+                   << print(*kernels[0], true));
+      KernelCodes codes(kernels, targets()[t], 1);
+      for (size_t i = 0; i < kernels.size(); ++i)
+        for (const Expected *e : jobs_[t][i].data) {
+          Random r(e->seed);
+          INFO("seed " << e->seed << ", " << targets()[t].cpu << ", n " << e->n << "\n"
+                       << print(*kernels[i], true));
+          run(*kernels[i], codes[i], *e, r);
+        }
+      jobs_[t].clear();
+    }
+  }
+
+ private:
+  struct Job {
+    Kernel kernel;
+    std::vector<const Expected *> data;
+  };
+  bool thorough_;
+  size_t together_;
+  std::vector<std::vector<Job>> jobs_ = std::vector<std::vector<Job>>(targets().size());
+  std::deque<Expected> expected_;
+
+  void add(const Kernel &kernel, uint64_t seed, Random &r) {
+    const size_t only = size_t(pick(r, 0, int64_t(targets().size()) - 1));
+    const bool dot = contractChoices(kernel, targets()[0])[0].family == Family::Dot;
+    std::vector<const Expected *> data;
+    for (int64_t n : {kernel.batch, pick(r, 1, std::max<int64_t>(kernel.batch, 1))}) {
+      if (!data.empty() && n == data[0]->n) continue;
+      expected_.push_back(expect(kernel, seed, n, dot));
+      data.push_back(&expected_.back());
+    }
+    for (size_t t = 0; t < targets().size(); ++t) {
+      if (!thorough_ && t != only) continue;
+      for (Kernel &k : scheduled(kernel, targets()[t], dot, r)) {
+        INFO("seed " << seed << "\n" << print(k, true));
+        REQUIRE(verify(k) == "");
+        jobs_[t].push_back({std::move(k), data});
+        ++schedules;
+        if (together_ == 1) flush();
+      }
+    }
+    for (auto &jobs : jobs_)
+      if (jobs.size() >= together_) flush();
+    if (std::all_of(jobs_.begin(), jobs_.end(), [](auto &jobs) { return jobs.empty(); }))
+      expected_.clear();
+  }
+
+  // The choices, with operands packed and not, and as many random schedules; some of them if this
+  // is not thorough.
+  std::vector<Kernel> scheduled(const Kernel &kernel, const Target &t, bool dot, Random &r) {
+    std::vector<Kernel> list;
+    std::vector<ContractChoice> choices = contractChoices(kernel, t);
+    if (!thorough_) choices = {choices[size_t(pick(r, 0, int64_t(choices.size()) - 1))]};
+    for (ContractChoice &c : choices) {
+      Kernel k = kernel;
+      applyChoice(k, t, c);
+      list.push_back(k);
+      if (dot || c.col < 0 || std::count(k.contract.batch.begin(), k.contract.batch.end(), c.col))
+        continue;
+      for (Pack a : {Pack::none, Pack::tile, Pack::block})
+        for (Pack b : {Pack::none, Pack::block}) {
+          if ((a == Pack::none && b == Pack::none) || (!thorough_ && !chance(r, 30))) continue;
+          if (a != Pack::none && !packShape(k, false, a).possible) continue;
+          if (b != Pack::none && !packShape(k, true, b).possible) continue;
+          Kernel packed = kernel;
+          c.packA = a, c.packB = b;
+          applyChoice(packed, t, c);
+          list.push_back(packed);
+        }
+    }
+    for (int i = 0; i < (dot ? 0 : thorough_ ? 12 : 2); ++i) {
+      Kernel k = kernel;
+      randomSchedule(k, t, r);
+      if (k.schedule.scratchBytes < 4 << 20) list.push_back(k);
+    }
+    return list;
+  }
+};
+
+void check(uint64_t first, uint64_t end, bool thorough) {
+  Shapes shapes(thorough, end - first == 1 ? 1 : 48);
+  for (uint64_t seed = first; seed < end; ++seed) shapes.add(seed);
+  shapes.flush();
+  WARN(end - first << " shapes, " << shapes.schedules << " schedules");
+}
+
+} // namespace
+
+TEST_CASE("contractions of random shapes by random schedules", "[codegen][shapes]") {
+  const char *asked = std::getenv("NNC_SHAPES");
+  if (!asked) return check(0, 1500, false);
+  const std::string text = asked;
+  const size_t dash = text.find('-');
+  const uint64_t first = std::stoull(text);
+  check(first, dash == std::string::npos ? first + 1 : std::stoull(text.substr(dash + 1)) + 1, true);
+}
+
+TEST_CASE("contractions of many random shapes by all schedules", "[.][slow][shapes]") {
+  check(100000, 112000, false);
+  check(200000, 201000, true);
+}
