@@ -80,8 +80,8 @@ tests/bench/run --quick --only mlp,lstm --systems nnc,torch --threads 1
 The workloads are `tests/bench/workloads/*.nn` and, for the others, `tests/bench/models.py`; each system runs as is best for it: the
 files `tests/bench/ops_*.py` say how. All have the same first weights, the same batch in memory, the same optimizer, f32. A process per
 system and workload is asked for blocks of steps in turn, the others being stopped, so that what disturbs the machine disturbs all;
-figures are medians over {rounds} blocks of about {seconds} s, in brackets the fastest. The losses of the first {losses} steps agree to
-{tolerance:g} relative.
+figures are medians over {rounds} blocks of about {seconds} s, in brackets the fastest. The losses of the first {losses} steps must agree to
+{tolerance:g} relative; what did not agree, or did not run, is named at the end.
 
 Run on {date}: {cpu}, {cores} cores. {versions}.
 """

@@ -22,7 +22,6 @@ SYSTEMS = {
                         packages=["keras", "tensorflow"]),
     "tinygrad": System("tinygrad", "ops_tinygrad", {}, {"DEV": "CPU"}, ["tinygrad"]),
 }
-PEERS = [name for name, s in SYSTEMS.items() if s.module]
 
 
 def environment(system, threads, cache):
@@ -31,7 +30,8 @@ def environment(system, threads, cache):
     return {"OMP_NUM_THREADS": n, "MKL_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n,
             "TF_NUM_INTRAOP_THREADS": n, "TF_NUM_INTEROP_THREADS": "1",
             "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "",
-            "XDG_CACHE_HOME": cache, "CACHEDB": cache + "/tinygrad.db", "TORCHINDUCTOR_CACHE_DIR": cache + "/inductor",
+            "XDG_CACHE_HOME": cache, "CACHEDB": cache + "/tinygrad.db",
+            "TORCHINDUCTOR_CACHE_DIR": cache + "/inductor",
             # Memory that was freed is used again, instead of being returned and faulted in each step.
             "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=9999999999",
             **SYSTEMS[system].environment}
