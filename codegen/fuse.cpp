@@ -16,6 +16,7 @@
 // of this changes a bit. Reductions over much with little to show for it are split in two
 // kernels, `partial` and `combine`, by shape alone.
 #include "codegen/fuse.h"
+#include "ir/random.h"
 #include <algorithm>
 #include <stdexcept>
 
@@ -79,6 +80,19 @@ BufferId Fuser::buffer(ValueId v) {
   bufferOf[v.i] = BufferId(program.buffers.size());
   program.buffers.push_back(std::move(b));
   return bufferOf[v.i];
+}
+
+BufferId Fuser::siteBuffer(const std::string &site) {
+  auto [it, isNew] = sites_.try_emplace(site, BufferId(program.buffers.size()));
+  if (!isNew) return it->second;
+  const uint64_t hash = ir::siteHash(site);
+  Buffer b;
+  b.name = site;
+  b.type = {DType::u32, {Dim(2)}};
+  b.life = Life::Constant;
+  b.data = {double(uint32_t(hash)), double(hash >> 32)};
+  program.buffers.push_back(std::move(b));
+  return it->second;
 }
 
 int32_t Fuser::argFor(Launch &l, BufferId b, bool write) {

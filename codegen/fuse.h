@@ -88,6 +88,8 @@ public:
 
   bool isRoot(ir::ValueId v) const { return facts.root[v.i]; }
   BufferId buffer(ir::ValueId v);
+  // The two words of the hash of a random site, low and high: u32[2].
+  BufferId siteBuffer(const std::string &site);
   // The user's name of a value, else the operation that makes it.
   std::string nameOf(ir::ValueId v) const;
   int32_t argFor(Launch &l, BufferId b, bool write);
@@ -112,6 +114,7 @@ private:
   void bodyResults();
   void addScan(const ir::Node &node, int id);
   BufferId firstValue(ir::ValueId v, int id);
+  std::map<std::string, BufferId> sites_;
   std::map<int32_t, std::vector<BufferId>> alsoAt_; // ValueId -> further places (fuse_scan.cpp)
   void place(const ir::Node &node);
   bool tryMerge(const ir::Node &node, int g);
@@ -187,6 +190,7 @@ private:
   ExprId pointwise(const ir::Node &n, const std::vector<Index> &at, const std::vector<Guard> &g);
   ExprId view(const ir::Node &n, const std::vector<Index> &at, const std::vector<Guard> &g);
   ExprId generator(const ir::Node &n, const std::vector<Index> &at);
+  std::vector<ExprId> siteWords(const std::string &site);
   ExprId reshape(const ir::Node &n, const std::vector<Index> &at, const std::vector<Guard> &g);
   ExprId concat(const ir::Node &n, const std::vector<Index> &at, const std::vector<Guard> &g);
   ExprId guarded(ir::ValueId x, const std::vector<Index> &at, const std::vector<Guard> &g,

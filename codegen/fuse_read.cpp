@@ -265,10 +265,24 @@ ExprId Reader::generator(const Node &n, const std::vector<Index> &at) {
   } else {
     auto &r = std::get<ir::RandomAttr>(n.attr);
     e.op = SOp::random;
-    e.site = ir::siteHash(r.site);
+    e.args = siteWords(r.site);
     e.index = flatten(k_, f_.type(n.result()).dims, at, f_.batch);
   }
   return roundedExpr(k_, k_.expr(std::move(e)), type);
+}
+
+// A site is data: kernels that differ in nothing but their sites are one.
+std::vector<ExprId> Reader::siteWords(const std::string &site) {
+  std::vector<ExprId> words;
+  for (int64_t word : {0, 1}) {
+    Expr e;
+    e.op = SOp::load;
+    e.type = DType::u32;
+    e.access.arg = fuser_ ? fuser_->argFor(*launch_, fuser_->siteBuffer(site), false) : -1;
+    e.access.flat = constIndex(word);
+    words.push_back(k_.expr(std::move(e)));
+  }
+  return words;
 }
 
 // The operand where all guards hold, `fill` elsewhere.

@@ -65,7 +65,7 @@ std::string keyOf(const Expr &e) {
   put(s, e.value);
   put(s, e.access.arg), put(s, e.access.flat), put(s, e.access.guards);
   put(s, e.stage), put(s, e.slot);
-  put(s, e.index), put(s, e.dim.a), put(s, e.dim.b), put(s, e.guards), put(s, e.site);
+  put(s, e.index), put(s, e.dim.a), put(s, e.dim.b), put(s, e.guards);
   return s;
 }
 

@@ -116,7 +116,8 @@ enum class SOp : uint8_t {
   index,    // Index `index` as i32, i64 (exact) or a float
   size,     // Dim `dim` at run time, as i32
   guard,    // bool: all of `guards` hold
-  random,   // f32 in [0,1): Philox(seed, step, site = `site`, the environment's iteration, index = `index`)
+  random,   // f32 in [0,1): Philox(seed, step, site, the environment's iteration, index = `index`); the
+            // operands are the site's two u32 words, low and high: loads, so that draws share code
   neg, abs, sign, sqrt, floor, ceil, round, // round: ties to even
   exp, expm1, log, log1p, rsqrt, sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, sigmoid, erf,
   add, sub, mul, div, idiv, imod, pow, atan2,
@@ -142,7 +143,6 @@ struct Expr {
   Index index;                // index, random
   Dim dim;                    // size
   std::vector<Guard> guards;  // guard
-  uint64_t site = 0;          // random: ir::siteHash
 };
 std::string_view sopName(SOp op);
 

@@ -125,7 +125,7 @@ struct Printer {
     case SOp::index: s += " " + index(e.index); break;
     case SOp::size: s += " " + ir::str(e.dim); break;
     case SOp::guard: s += " " + guards(e.guards); break;
-    case SOp::random: s += " site " + std::to_string(e.site) + " at " + index(e.index); break;
+    case SOp::random: s += " at " + index(e.index) + ", site"; break;
     default: break;
     }
     for (size_t i = 0; i < e.args.size(); ++i)
@@ -274,6 +274,9 @@ std::string verifyExpr(const Kernel &k, size_t i) {
     if (e.stage < 0 || size_t(e.stage) >= k.stages.size()) return bad(at + "no such stage");
     if (!k.stages[e.stage].loop.empty()) return bad(at + "local of a stage with loops");
   }
+  if (e.op == SOp::random && (e.args.size() != 2 || k.exprs[e.args[0]].type != DType::u32 ||
+                              k.exprs[e.args[1]].type != DType::u32))
+    return bad(at + "a draw needs the two words of its site");
   if (e.op == SOp::acc && k.cls == KernelClass::Chain) {
     if (e.stage < 0 || size_t(e.stage) >= k.stages.size()) return bad(at + "no such stage");
     const StepKind made = k.chain.steps[e.stage].kind;

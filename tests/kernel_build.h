@@ -65,7 +65,7 @@ struct KernelBuild {
   ExprId random(uint64_t site, Index x) {
     Expr e;
     e.op = SOp::random;
-    e.site = site;
+    e.args = {num(double(uint32_t(site)), DType::u32), num(double(site >> 32), DType::u32)};
     e.index = std::move(x);
     return k.expr(e);
   }

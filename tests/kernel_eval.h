@@ -258,10 +258,12 @@ class KernelEval {
     case SOp::index: return convert({0, index(e.index)}, DType::i64, e.type);
     case SOp::size: return convert({0, e.dim.at(n_)}, DType::i64, e.type);
     case SOp::guard: return {0, hold(e.guards)};
-    case SOp::random:
-      return {ir::uniform24(ir::philoxWord(ir::mixSeed(seed_) ^ e.site, step_, iteration_,
+    case SOp::random: {
+      const uint64_t site = uint64_t(uint32_t(eval(e.args[1]).i)) << 32 | uint32_t(eval(e.args[0]).i);
+      return {ir::uniform24(ir::philoxWord(ir::mixSeed(seed_) ^ site, step_, iteration_,
                                            uint64_t(index(e.index)))),
               0};
+    }
     case SOp::select: return eval(e.args[eval(e.args[0]).i ? 1 : 2]);
     case SOp::convert: return convert(eval(e.args[0]), k.exprs[size_t(e.args[0])].type, e.type);
     case SOp::fma: {

@@ -313,7 +313,10 @@ Val Emitter::random(const Expr &e) {
   llvm::Value *z = b.CreateAdd(seed_, i64(int64_t(0x9e3779b97f4a7c15u)));
   z = b.CreateMul(b.CreateXor(z, b.CreateLShr(z, 30)), i64(int64_t(0xbf58476d1ce4e5b9u)));
   z = b.CreateMul(b.CreateXor(z, b.CreateLShr(z, 27)), i64(int64_t(0x94d049bb133111ebu)));
-  z = b.CreateXor(b.CreateXor(z, b.CreateLShr(z, 31)), i64(int64_t(e.site)));
+  llvm::Value *site0 = expr(e.args[0]).v, *site1 = expr(e.args[1]).v;
+  llvm::Value *site = b.CreateOr(b.CreateZExt(site0, b.getInt64Ty()),
+                                 b.CreateShl(b.CreateZExt(site1, b.getInt64Ty()), 32));
+  z = b.CreateXor(b.CreateXor(z, b.CreateLShr(z, 31)), site);
 
   llvm::Value *key0 = low(z), *key1 = high(z);
   llvm::Value *c0 = b.CreateTrunc(at, word), *c1 = b.CreateTrunc(b.CreateLShr(at, 32), word);

@@ -22,7 +22,7 @@ bool contains(const std::vector<AxisId> &list, AxisId a) {
 }
 
 void collect(const Kernel &k, ExprId e, std::set<ExprId> &seen) {
-  if (!seen.insert(e).second) return;
+  if (!seen.insert(e).second || k.exprs[size_t(e)].op == SOp::random) return; // sites stand still
   for (ExprId a : k.exprs[size_t(e)].args) collect(k, a, seen);
 }
 
