@@ -199,8 +199,8 @@ struct Touch {
   int round; // of a cyclic program
 };
 
+// Of two touches of which one writes.
 bool ordered(const Touch &x, const Touch &y, int64_t batch) {
-  if (!x.written && !y.written) return true;
   if (x.single || y.single) return x.single && y.single;
   if (!x.items || !y.items || !(*x.items == *y.items)) return false;
   bool oneItem = x.items->perN == 0 && x.items->at(1) == 1;
@@ -235,7 +235,10 @@ class Barriers {
  private:
   const Program &p_;
   Plan &plan_;
-  std::vector<std::vector<Touch>> since_; // by memory
+  struct Since {
+    std::vector<Touch> reads, writes; // readers do not mind each other, however many they are
+  };
+  std::vector<Since> since_; // by memory
   std::vector<BufferId> touched_;
   std::vector<std::vector<Footprint>> boxes_;
   std::vector<ItemFormula> items_;
@@ -258,15 +261,22 @@ class Barriers {
       const ItemFormula *items = l.loop ? nullptr : &items_[i];
       BufferId root = rootOf(plan_, l.args[a]);
       mine.push_back({memory(root, round), {&boxes_[i][a], items, l.kernel.args[a].written, step.single, round}});
-      for (const Touch &earlier : since_[mine.back().first])
-        if (earlier.round == round || !sliced(root))
-          step.barrierBefore |= !ordered(earlier, mine.back().second, p_.batch);
+      const auto &[at, touch] = mine.back();
+      auto meet = [&](const std::vector<Touch> &earlier) {
+        for (const Touch &e : earlier)
+          if (e.round == round || !sliced(root)) step.barrierBefore |= !ordered(e, touch, p_.batch);
+      };
+      meet(since_[at].writes);
+      if (touch.written) meet(since_[at].reads);
     }
     if (step.barrierBefore) {
-      for (BufferId b : touched_) since_[b].clear();
+      for (BufferId b : touched_) since_[b] = {};
       touched_.clear();
     }
-    for (auto &[b, touch] : mine) since_[b].push_back(touch), touched_.push_back(b);
+    for (auto &[b, touch] : mine) {
+      (touch.written ? since_[b].writes : since_[b].reads).push_back(touch);
+      touched_.push_back(b);
+    }
   }
 };
 

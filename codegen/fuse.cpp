@@ -143,20 +143,21 @@ std::set<int> Fuser::rootDeps(const Node &node) const {
   return deps;
 }
 
-bool Fuser::reaches(int from, int to) const {
-  std::vector<int> work{from};
-  std::set<int> seen;
-  while (!work.empty()) {
-    int g = work.back();
-    work.pop_back();
-    if (g == to) return true;
-    if (!seen.insert(g).second) continue;
-    work.insert(work.end(), groups[g].deps.begin(), groups[g].deps.end());
-  }
-  return false;
+void Fuser::waitFor(int group, const std::set<int> &others) {
+  for (int other : others)
+    if (groups[group].deps.insert(other).second) groupOrder_.addEdge(other, group);
+}
+
+// Would the group wait for something that waits for it?
+bool Fuser::closesCircle(int group, const std::set<int> &deps) const {
+  std::vector<int> others;
+  for (int d : deps)
+    if (d != group) others.push_back(d);
+  return groupOrder_.leads(group, others);
 }
 
 int Fuser::newGroup(const Node &node) {
+  groupOrder_.addNode();
   groups.emplace_back();
   Group &g = groups.back();
   g.kernel().batch = f.batch;
@@ -179,12 +180,6 @@ void Fuser::place(const Node &node) {
     std::vector<int> order(deps.rbegin(), deps.rend());
     std::stable_sort(order.begin(), order.end(),
                      [&](int a, int b) { return groups[a].dims.size() > groups[b].dims.size(); });
-    // Scalars computed from scalars and parameters share the kernel at the head of the step.
-    if (f.type(node.result()).isScalar() && isElementwise(f, node))
-      for (int g = 0; g < int(groups.size()); ++g)
-        if (groups[g].open && groups[g].dims.empty() && groups[g].kernel().cls == KernelClass::Loops &&
-            groups[g].locals.empty() && !deps.count(g))
-          order.push_back(g);
     // In a loop every kernel costs in every round: pointwise ones over the same axes are one.
     if (frame && isElementwise(f, node) && !f.type(node.result()).isScalar())
       for (int g = 0; g < int(groups.size()); ++g)
@@ -192,17 +187,15 @@ void Fuser::place(const Node &node) {
             !deps.count(g))
           order.push_back(g);
     for (int g : order) {
-      bool circle = false;
-      for (int d : deps) circle |= d != g && reaches(d, g);
-      if (circle || !tryMerge(node, g)) continue;
+      if (!mayTake(groups[g], node) || closesCircle(g, deps) || !tryMerge(node, g)) continue;
       for (int k = 0; k < node.resultCount; ++k) groups[g].members.push_back(node.result(k));
       deps.erase(g);
-      groups[g].deps.insert(deps.begin(), deps.end());
+      waitFor(g, deps);
       return;
     }
   }
   int id = newGroup(node);
-  groups[id].deps = deps;
+  waitFor(id, deps);
   for (int k = 0; k < node.resultCount; ++k) {
     groupOf[node.result(k).i] = id;
     groups[id].members.push_back(node.result(k));
@@ -260,19 +253,27 @@ bool Fuser::mergeConcat(const Node &node, Group &g, int id) {
   return true;
 }
 
+// Does `dims` begin with the group's dimensions?
+static bool startsWith(const Dims &dims, const Dims &prefix) {
+  return dims.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), dims.begin());
+}
+
+// What tryMerge refuses at first sight.
+bool Fuser::mayTake(const Group &g, const Node &node) const {
+  if (!g.open) return false;
+  if (g.region >= 0) return isElementwise(f, node);
+  if (!isElementwise(f, node) || joins(f, node)) return true;
+  const Dims &dims = f.type(node.result()).dims;
+  return g.kernel().cls == KernelClass::Contract ? dims == g.dims : startsWith(dims, g.dims);
+}
+
 bool Fuser::tryMerge(const Node &node, int id) {
   Group &g = groups[id];
-  if (!g.open) return false;
   if (g.region >= 0) return isElementwise(f, node) && mergeRow(node, id);
   if (joins(f, node) && mergeConcat(node, g, id)) return true;
   if (isElementwise(f, node)) return mergeElementwise(node, g, id);
   if (node.op == Op::reduce_ || node.op == Op::max_index_) return mergeReduce(node, g, id);
   return false;
-}
-
-// Does `dims` begin with the group's dimensions?
-static bool startsWith(const Dims &dims, const Dims &prefix) {
-  return dims.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), dims.begin());
 }
 
 // The axis for a dimension beyond the group's: shared by all stages that loop over it.

@@ -1,6 +1,7 @@
 // Shared pieces of fusion: which values become memory, how expressions are read through views, and the
 // kernels under construction. The algorithm is told in fuse.cpp.
 #pragma once
+#include "codegen/acyclic.h"
 #include "codegen/program.h"
 #include <set>
 
@@ -20,10 +21,11 @@ struct Group {
   std::vector<AxisId> tileAxes;          // Chain: axis of each dimension of the region
   std::map<int32_t, int> tiles;          // Chain: ValueId -> stage that makes its tile
   std::vector<ir::ValueId> members;
-  std::set<int> deps;                    // groups that must run before
+  std::set<int> deps;                    // groups that must run before; grown by Fuser::waitFor
   std::vector<Launch> extra;             // further launches (phases of a strided data gradient)
   bool open = true;                      // may take further members
   Kernel &kernel() { return launch.kernel; }
+  const Kernel &kernel() const { return launch.kernel; }
 };
 
 // Chained products whose values in between get no memory (fuse_chain.cpp).
@@ -115,14 +117,18 @@ private:
   void addScan(const ir::Node &node, int id);
   BufferId firstValue(ir::ValueId v, int id);
   std::map<std::string, BufferId> sites_;
+  Acyclic groupOrder_; // edges from what must run before
+  std::map<int, std::vector<int>> chains_; // groups by region, oldest first
   std::map<int32_t, std::vector<BufferId>> alsoAt_; // ValueId -> further places (fuse_scan.cpp)
   void place(const ir::Node &node);
   bool tryMerge(const ir::Node &node, int g);
   bool mergeElementwise(const ir::Node &node, Group &g, int id);
   bool mergeReduce(const ir::Node &node, Group &g, int id);
   bool demote(Group &g, size_t rank);
-  bool reaches(int from, int to) const;
   int newGroup(const ir::Node &node);
+  void waitFor(int group, const std::set<int> &others);
+  bool closesCircle(int group, const std::set<int> &deps) const;
+  bool mayTake(const Group &g, const ir::Node &node) const;
   void addElementwise(const ir::Node &node, Group &g, int id);
   void addReduce(const ir::Node &node, Group &g, int id);
   void addCumsum(const ir::Node &node, Group &g, int id);

@@ -554,22 +554,23 @@ bool Fuser::placeChain(const Node &node) {
   const int region = node.resultCount == 1 ? facts.chains.sink[size_t(node.result().i)] : -1;
   if (region < 0) return false;
   const std::set<int> deps = rootDeps(node);
-  for (int g = int(groups.size()); g-- > 0;) {
-    if (groups[size_t(g)].region != region || !groups[size_t(g)].open) continue;
-    const bool circle =
-        std::any_of(deps.begin(), deps.end(), [&](int d) { return d != g && reaches(d, g); });
-    if (circle) continue;
+  std::vector<int> &open = chains_[region];
+  for (size_t i = open.size(); i-- > 0;) {
+    const int g = open[i];
+    if (!groups[size_t(g)].open || closesCircle(g, deps)) continue;
     Group saved = groups[size_t(g)];
     if (addSink(node, g)) {
-      groups[size_t(g)].deps.insert(deps.begin(), deps.end());
-      groups[size_t(g)].deps.erase(g);
+      std::set<int> others = deps;
+      others.erase(g);
+      waitFor(g, others);
       return true;
     }
     groups[size_t(g)] = std::move(saved);
   }
   const int id = newGroup(node);
   openChain(groups[size_t(id)], region);
-  groups[size_t(id)].deps = deps;
+  open.push_back(id);
+  waitFor(id, deps);
   NNC_CHECK(addSink(node, id), "a kernel of its own cannot add up a region's values");
   return true;
 }

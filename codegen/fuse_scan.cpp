@@ -116,7 +116,7 @@ BufferId Fuser::firstValue(ValueId v, int id) {
   Node reader{Op::stop_gradient_, {v}, {}, 0, {}, groups[id].kernel().loc, false};
   int copy = newGroup(reader);
   Group &g = groups[copy];
-  g.deps = rootDeps(reader);
+  waitFor(copy, rootDeps(reader));
   g.open = false;
   Kernel &k = g.kernel();
   k.name = b.name;
@@ -136,7 +136,7 @@ BufferId Fuser::firstValue(ValueId v, int id) {
   st.access.flat = placeOf(k, {}, b.type.dims, at, f.batch);
   s.stores.push_back(st);
   k.stages.push_back(std::move(s));
-  groups[id].deps.insert(copy);
+  waitFor(id, {copy});
   return to;
 }
 

@@ -37,8 +37,8 @@ bool Fuser::splitReduce(const Node &node) {
   if (splits < 2) return false;
 
   int pid = newGroup(node);
+  waitFor(pid, rootDeps(node));
   Group &p = groups[pid];
-  p.deps = rootDeps(node);
   p.open = false;
   Kernel &k = p.kernel();
   k.name += ".partial";
@@ -94,7 +94,7 @@ void Fuser::addCombine(const Node &node, int partialGroup, BufferId partial, int
   ValueId v = node.result();
   int id = newGroup(node);
   Group &g = groups[id];
-  g.deps = {partialGroup};
+  waitFor(id, {partialGroup});
   g.dims = f.type(v).dims;
   Kernel &k = g.kernel();
   std::vector<Index> where;

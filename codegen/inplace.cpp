@@ -15,6 +15,7 @@
 // stays a copy at the end of the step.
 #include "codegen/planning.h"
 #include <algorithm>
+#include <unordered_map>
 
 namespace nnc::cg {
 
@@ -168,9 +169,7 @@ void share(Program &p, Plan &plan, const std::vector<int> &writers, BufferId old
 
 // --- persistent values ---------------------------------------------------------------------------
 
-BufferId persistentBuffer(Program &p, Plan &plan, const ProgramResult &r, const Layouts &layouts) {
-  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
-    if (p.buffers[b].life == Life::Persistent && p.buffers[b].persistent == r.name) return b;
+BufferId addPersistent(Program &p, Plan &plan, const ProgramResult &r, const Layouts &layouts) {
   Buffer b;
   b.name = b.persistent = r.name;
   b.type = p.buffers[r.buffer].type;
@@ -187,10 +186,14 @@ struct Binder {
   const std::vector<Users> &users;
   Edges &edges;
 
+  std::vector<int> results = std::vector<int>(p.buffers.size()); // by buffer: of how many it is the value
+
+  void count() {
+    for (const ProgramResult &r : p.results) ++results[size_t(r.buffer)];
+  }
   bool neededAtEnd(BufferId old, size_t but) const {
-    for (size_t i = 0; i < p.results.size(); ++i)
-      if (i != but && p.results[i].buffer == old) return true;
-    return false;
+    if (size_t(old) >= results.size()) return false; // made after all results
+    return results[size_t(old)] > (p.results[but].buffer == old);
   }
 
   bool bind(size_t result, BufferId old) {
@@ -206,9 +209,9 @@ struct Binder {
       for (int r : users[old].readers)
         if (!std::binary_search(writers.begin(), writers.end(), r)) others.push_back(r);
     for (int w : writers)
-      if (reaches(edges, w, others)) return false;
+      if (edges.leads(w, others)) return false;
     for (int r : others)
-      for (int w : writers) edges[r].push_back(w);
+      for (int w : writers) edges.addEdge(r, w);
     share(p, plan, writers, old, v);
     return true;
   }
@@ -218,17 +221,26 @@ struct Binder {
 
 bool bindResult(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges, size_t result,
                 BufferId old) {
-  return Binder{p, plan, users, edges}.bind(result, old);
+  Binder binder{p, plan, users, edges};
+  binder.count();
+  return binder.bind(result, old);
 }
 
 std::vector<int> bindInPlace(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges,
                              bool inPlace, const Layouts &layouts) {
   std::vector<int> copies;
+  std::unordered_map<std::string, BufferId> persistent;
+  for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
+    if (p.buffers[b].life == Life::Persistent) persistent.emplace(p.buffers[b].persistent, b);
+  Binder binder{p, plan, users, edges};
+  binder.count();
   for (size_t i = 0; i < p.results.size(); ++i) {
-    if (!p.results[i].bind) continue;
-    BufferId old = persistentBuffer(p, plan, p.results[i], layouts);
-    if (p.results[i].buffer == old) continue; // unchanged
-    if (!inPlace || !bindResult(p, plan, users, edges, i, old)) copies.push_back(int(i));
+    const ProgramResult &r = p.results[i];
+    if (!r.bind) continue;
+    auto known = persistent.find(r.name);
+    BufferId old = known == persistent.end() ? addPersistent(p, plan, r, layouts) : known->second;
+    if (r.buffer == old) continue; // unchanged
+    if (!inPlace || !binder.bind(i, old)) copies.push_back(int(i));
   }
   return copies;
 }

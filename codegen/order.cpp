@@ -32,49 +32,32 @@ std::vector<Users> usersOf(const Program &p) {
 }
 
 Edges dataEdges(const Program &p, const std::vector<Users> &users) {
-  Edges edges(p.launches.size());
+  Edges edges(int(p.launches.size()));
   for (const Users &u : users) {
     for (int w : u.writers)
       for (int r : u.readers)
-        if (r != w) edges[w].push_back(r);
+        if (r != w) edges.addEdge(w, r);
     // Several kernels that write parts of one buffer keep their order.
-    for (size_t i = 1; i < u.writers.size(); ++i) edges[u.writers[i - 1]].push_back(u.writers[i]);
+    for (size_t i = 1; i < u.writers.size(); ++i) edges.addEdge(u.writers[i - 1], u.writers[i]);
   }
   return edges;
 }
 
-bool reaches(const Edges &edges, int from, const std::vector<int> &to) {
-  if (to.empty()) return false;
-  std::vector<char> seen(edges.size(), 0), wanted(edges.size(), 0);
-  for (int t : to) wanted[t] = 1;
-  std::vector<int> stack{from};
-  seen[from] = 1;
-  while (!stack.empty()) {
-    int at = stack.back();
-    stack.pop_back();
-    for (int next : edges[at]) {
-      if (wanted[next]) return true;
-      if (!seen[next]) seen[next] = 1, stack.push_back(next);
-    }
-  }
-  return false;
-}
-
 std::vector<int> topologicalOrder(const Edges &edges) {
-  std::vector<int> waiting(edges.size(), 0), order;
-  for (auto &list : edges)
-    for (int to : list) ++waiting[to];
+  std::vector<int> waiting(size_t(edges.size()), 0), order;
+  for (int l = 0; l < edges.size(); ++l)
+    for (int to : edges.after(l)) ++waiting[to];
   std::priority_queue<int, std::vector<int>, std::greater<int>> ready;
-  for (int l = 0; l < int(edges.size()); ++l)
+  for (int l = 0; l < edges.size(); ++l)
     if (waiting[l] == 0) ready.push(l);
   while (!ready.empty()) {
     int at = ready.top();
     ready.pop();
     order.push_back(at);
-    for (int to : edges[at])
+    for (int to : edges.after(at))
       if (--waiting[to] == 0) ready.push(to);
   }
-  NNC_CHECK(order.size() == edges.size(),
+  NNC_CHECK(int(order.size()) == edges.size(),
             "the kernels of a program depend on each other in a cycle");
   return order;
 }

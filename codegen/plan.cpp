@@ -12,6 +12,8 @@
 // checkHazards (hazard.cpp) replays the result and believes none of this.
 #include "codegen/planning.h"
 #include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
 
 namespace nnc::cg {
 
@@ -99,6 +101,7 @@ int lanesOf(const Program &p) {
 struct Copier {
   Program &p;
   Plan &plan;
+  std::unordered_map<std::string, BufferId> persistents = {};
 
   void copy(BufferId from, BufferId to) {
     int lanes = lanesOf(p);
@@ -123,20 +126,22 @@ struct Copier {
   }
 
   BufferId persistent(const std::string &name) const {
-    for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
-      if (p.buffers[b].life == Life::Persistent && p.buffers[b].persistent == name) return b;
-    return -1;
+    auto it = persistents.find(name);
+    return it == persistents.end() ? -1 : it->second;
   }
 
   // Results that are themselves old values of overwritten persistents (a swap, or an old weight
   // that is also reported) are saved first; then every result goes to its place.
   void run(const std::vector<int> &copies) {
-    std::vector<BufferId> overwritten;
-    for (int c : copies) overwritten.push_back(persistent(p.results[c].name));
+    if (copies.empty()) return;
+    for (BufferId b = 0; b < BufferId(p.buffers.size()); ++b)
+      if (p.buffers[b].life == Life::Persistent) persistents.emplace(p.buffers[b].persistent, b);
+    std::unordered_set<BufferId> overwritten;
+    for (int c : copies) overwritten.insert(persistent(p.results[c].name));
     for (size_t i = 0; i < p.results.size(); ++i) {
       ProgramResult &r = p.results[i];
       bool own = r.bind && persistent(r.name) == r.buffer;
-      if (!own && std::count(overwritten.begin(), overwritten.end(), r.buffer))
+      if (!own && overwritten.count(r.buffer))
         r.buffer = save(r.buffer);
     }
     for (int c : copies) copy(p.results[c].buffer, persistent(p.results[c].name));
@@ -216,7 +221,7 @@ void makeSteps(const Program &p, Plan &plan, const PlanOptions &o, bool cyclic) 
 
 void orderLaunches(Program &p, const Edges &edges) {
   std::vector<Launch> launches;
-  launches.reserve(edges.size());
+  launches.reserve(p.launches.size());
   for (int l : topologicalOrder(edges)) launches.push_back(std::move(p.launches[l]));
   p.launches = std::move(launches);
 }

@@ -9,6 +9,7 @@
 //   memory.cpp    offsets by lifetime
 //   hazard.cpp    the check of all of it, from the finished plan alone
 #pragma once
+#include "codegen/acyclic.h"
 #include "codegen/program.h"
 #include <functional>
 
@@ -54,7 +55,7 @@ std::vector<Users> usersOf(const Program &p);
 int64_t bytesOf(const Buffer &b, int64_t batch);
 BufferId rootOf(const Plan &plan, BufferId b); // the end of the alias chain
 
-using Edges = std::vector<std::vector<int>>; // by launch: the launches that come later
+using Edges = Acyclic; // of launches, from what comes first
 
 // --- plan.cpp, plan_loop.cpp ----------------------------------------------------------------------
 
@@ -71,8 +72,6 @@ void inlineLoops(Program &p, Plan &plan);
 // --- order.cpp -----------------------------------------------------------------------------------
 
 Edges dataEdges(const Program &p, const std::vector<Users> &users);
-// Is there a path from one launch to any of the others?
-bool reaches(const Edges &edges, int from, const std::vector<int> &to);
 // The first launch that is ready comes first: the program's own order where edges leave a choice.
 std::vector<int> topologicalOrder(const Edges &edges);
 
