@@ -369,12 +369,16 @@ template <class F> int guarded(F f) {
 
 } // namespace
 
+// A road is never freed: the process ends, and freeing a module takes a while.
+
 int compileCommand(const Options &o) {
-  return guarded([&] { return Road(o).run(); });
+  return guarded([&] {
+    static auto &road = *new Road(o);
+    return road.run();
+  });
 }
 
 int checkCommand(const Options &o) {
-  // Never freed: the process ends, and freeing a module takes a while.
   return guarded([&] {
     static auto &road = *new Road(o);
     return road.check();
