@@ -52,7 +52,8 @@ std::vector<int> Acyclic::between(int node, const std::vector<std::vector<int>> 
     for (int next : edges[size_t(found[i])])
       if (place_[size_t(next)] >= low && place_[size_t(next)] <= high && meets(next))
         found.push_back(next);
-  std::sort(found.begin(), found.end(), [&](int x, int y) { return place_[size_t(x)] < place_[size_t(y)]; });
+  std::sort(found.begin(), found.end(),
+            [&](int x, int y) { return place_[size_t(x)] < place_[size_t(y)]; });
   return found;
 }
 

@@ -2,13 +2,14 @@
 //
 // Problem. Fusion and the planner ask for every value and every weight whether one more dependence
 // would close a circle. To search the graph each time is quadratic in the depth of a network:
-//   y = x + f(x)    may y join the kernel of f(x)? x is a layer above, with all the network behind it
+//   y = x + f(x)    may y join the kernel of f(x)? x is a layer above, with all the network behind
+//   it
 //
 // Method. Pearce and Kelly, "A dynamic topological sort algorithm for directed acyclic graphs"
 // (2006). Every node has a place in an order in which edges lead forward. A path from a to b exists
-// only if a stands before b, and goes through nodes between the two; the search begins at b and takes
-// the node nearest to a first, as most answers are yes and the way is short in places. An edge
-// against the order moves only nodes that stand between its ends.
+// only if a stands before b, and goes through nodes between the two; the search begins at b and
+// takes the node nearest to a first, as most answers are yes and the way is short in places. An
+// edge against the order moves only nodes that stand between its ends.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -40,7 +41,8 @@ class Acyclic {
   mutable uint32_t search_ = 0;
 
   bool meets(int node) const; // for the first time in this search
-  std::vector<int> between(int node, const std::vector<std::vector<int>> &edges, int low, int high) const;
+  std::vector<int> between(int node, const std::vector<std::vector<int>> &edges, int low,
+                           int high) const;
   void reorder(int from, int to);
 };
 

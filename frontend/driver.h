@@ -3,6 +3,7 @@
 //   main.cpp            what is asked for, and the exit code
 //   driver_options.cpp  the command line and the help
 //   driver_compile.cpp  the road from a file to the stage asked for
+//   driver_memory.cpp   new and delete
 //   driver_dot.cpp      --emit=dot
 //   driver_tools.cpp    fmt, doc, new
 //   driver_lsp.cpp      lsp

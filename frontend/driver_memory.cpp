@@ -106,7 +106,8 @@ void *operator new(std::size_t bytes) {
 
 void operator delete(void *p) noexcept {
   char *base = range.load(std::memory_order_relaxed);
-  const auto offset = std::size_t(reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(base));
+  const auto offset =
+      std::size_t(reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(base));
   if (offset >= kRange || base == kNone || !base) return std::free(p); // null, too
   Block *b = static_cast<Block *>(p);
   Block *&list = lists.free[sizeOf[offset / kChunk]];

@@ -1,10 +1,14 @@
-// Deep networks: the code does not grow with the number of layers.
+// Deep networks: the time of a compilation grows with the number of layers, its code does not.
 //
 //   for i in 0..1000 { x = x |> Dense(64, activation = relu) }     the kernels of four layers
+//
+// What is compared are numbers of kernels, and times at a size and at four times the size
+// (growth.h).
 #include "codegen/codegen.h"
 #include "frontend/elaborate.h"
 #include "ir/passes.h"
 #include "tests/compiled_model.h"
+#include "tests/growth.h"
 #include <catch2/catch.hpp>
 #include <set>
 
@@ -137,4 +141,15 @@ TEST_CASE("weights of one shape are drawn by one kernel, each its own values", "
     const std::string name = "net/" + std::string(layer) + "/kernel";
     CHECK(c.persistent(name).data == interpreter.persistent(name).data);
   }
+}
+
+TEST_CASE("a compilation takes time in proportion to the layers", "[sample][growth]") {
+  auto compiled = [](std::string (*program)(size_t)) {
+    return [program](size_t depth) {
+      cg::compile(*optimised(program(depth)), options(), cg::Emit::Memory);
+    };
+  };
+  CHECK(test::growsLinearly(60, compiled(dense)));
+  CHECK(test::growsLinearly(12, compiled(residual)));
+  CHECK(test::growsLinearly(6, compiled(transformer)));
 }
