@@ -12,11 +12,8 @@
 // to an integer and 2^n come from the bits of x + 1.5 * 2^23 (2^52), which a saturating conversion
 // would make slower.
 //
-// Largest errors in f32, in units of the last place (checked over the whole range by
-// codegen_math_test):
-//   exp 1.0  expm1 1.4  log 0.8  log1p 1.5  rsqrt 1.5  pow 0.6  sigmoid 2.1  tanh 2.3  erf 1.0
-//   sin, cos 1.6  tan 3.4 (|x| < 2^50; beyond that as of 0)  asin 2.3  acos 1.3  atan 2.7  atan2 3
-//   sinh, cosh 3
+// The errors are bounded by the table in docs/internals.md, which codegen_math_test holds to; sin, cos
+// and tan take arguments beyond 2^50 for 0.
 // Results below the smallest normal number flush to zero, as everywhere.
 #include "codegen/math.h"
 #include <cmath>

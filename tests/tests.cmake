@@ -66,6 +66,7 @@ endif()
 target_compile_definitions(nnc_tests PRIVATE NNC_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
                                              NNC_BINARY_DIR="${CMAKE_BINARY_DIR}")
 if(TARGET nnc_codegen) # compiled kernels run in the tests, through LLVM's in-memory linker
+  target_link_libraries(nnc_tests PRIVATE mvec) # references for elementary functions
   target_include_directories(nnc_tests SYSTEM PRIVATE ${LLVM_INCLUDE_PATH})
 endif()
 if(TARGET nnc)
