@@ -29,12 +29,18 @@ std::optional<Target> resolveTarget(std::string_view cpu, std::string &error);
 // The highest level of x86-64 all of whose features a machine has, by LLVM's names of features.
 std::optional<Target> bestTarget(const std::function<bool(const char *feature)> &has);
 
+// Whether this machine has what code for the target needs.
+bool runsHere(const Target &t);
+
+class TuneCache; // tune.h
+
 struct CodegenOptions {
   Target target;
   std::vector<Target> others; // a portable binary: further versions, in falling order
   int level = 2; // -O0..-O3
   FuseOptions fuse;
   PlanOptions plan;
+  TuneCache *tuning = nullptr; // measured schedules, if there are any
   bool check = false; // verify every kernel and replay every plan; small programs only (tests)
   std::function<void(std::string_view stage, double seconds)> timing; // --time-passes
 };

@@ -18,6 +18,7 @@
 #include "codegen/cpu/module_object.h"
 #include "codegen/objects.h"
 #include "codegen/planning.h"
+#include "codegen/tune.h"
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -214,7 +215,9 @@ CompiledFunction lower(const ir::Module &m, const ir::Function &f,
   fusion.layouts = &persistent.layouts;
   c.program = fuse(m, f, fusion);
   timer("fuse " + f.name);
-  forEachKernel(c.program, [&](Kernel &k) { schedule(k, target); });
+  forEachKernel(c.program, [&](Kernel &k) {
+    if (!o.tuning || !o.tuning->schedule(k, target)) schedule(k, target);
+  });
   if (!o.plan.single) forEachKernel(c.program, cutFinely);
   timer("schedule " + f.name);
   c.plan = plan(c.program, persistent, o.plan);
@@ -358,7 +361,7 @@ std::unique_ptr<Compiled> compile(const ir::Module &m, const CodegenOptions &o, 
   }
   if (upTo <= Emit::Memory) return c;
 
-  ModelTables tables{&m, {}, constants.bytes};
+  ModelTables tables{&m, {}, constants.bytes, o.tuning ? o.tuning->hash() : "none"};
   std::vector<Code> code;
   for (Version &v : c->versions) {
     auto symbols = distinctKernels(v, c->versions.size() > 1 ? "." + v.target.cpu : "", code);

@@ -254,6 +254,7 @@ enum class Pack : uint8_t { none, tile, block };
 struct ItemAxis {
   AxisId axis = 0;
   int64_t block = 1; // an item covers `block` steps of this axis
+  friend bool operator==(const ItemAxis &, const ItemAxis &) = default;
 };
 struct Schedule {
   std::vector<ItemAxis> items; // outermost first; item index is mixed radix over ceil(extent/block)
@@ -269,6 +270,7 @@ struct Schedule {
   AxisId vec = -1;               // Loops: vectorised parallel axis; -1: each stage its innermost axis
   int32_t lanes = 16;            // vector width in elements of f32
   int64_t scratchBytes = 0;      // per thread
+  friend bool operator==(const Schedule &, const Schedule &) = default;
 };
 
 // ** kernel **

@@ -169,4 +169,11 @@ std::optional<Target> resolveTarget(std::string_view cpu, std::string &error) {
   return list[0];
 }
 
+bool runsHere(const Target &t) {
+  std::string error;
+  const std::optional<Target> here = resolveTarget("native", error);
+  return here && t.arch == here->arch &&
+         (here->requiredFeatures & t.requiredFeatures) == t.requiredFeatures;
+}
+
 } // namespace nnc::cg

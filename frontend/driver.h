@@ -49,6 +49,9 @@ struct Options {
   std::string printAfter; // a pass, or "all"
   std::string dumpDir;
   bool timePasses = false;
+  double tune = 0;       // seconds; 0: nothing is measured
+  std::string tuneCache; // "": the default place
+  bool noTuneCache = false;
   // Hidden: go on from the printed text, check every plan. Test builds always do.
 #ifdef NNC_ROUNDTRIP
   bool roundtrip = true;

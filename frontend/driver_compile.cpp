@@ -6,6 +6,7 @@
 // Method. One function per stretch; each leaves its text with `Dumps` if --dump-dir wants it and
 // returns early if the stage asked for is reached. Textual IR joins behind elaboration: nothing but
 // the text passes that point, so both ways give the same bytes.
+#include "codegen/tune.h"
 #include "frontend/driver.h"
 
 #include "frontend/elaborate.h"
@@ -119,7 +120,7 @@ class Road {
 
   // Compiles and links to `path`; the model's name, empty after an error.
   std::string linkTo(const std::string &path) {
-    if (!source() || !module() || !passes()) return "";
+    if (!source() || !module() || !passes() || !tuning()) return "";
     object();
     return link(path) ? outputName() : "";
   }
@@ -133,6 +134,7 @@ class Road {
   std::string text_;
   bool isIr_ = false, reached_ = false;
   std::unique_ptr<ir::Module> module_;
+  cg::TuneCache tuned_;
   std::unique_ptr<cg::Compiled> compiled_;
   std::set<std::string> passNames_;
 
@@ -292,10 +294,43 @@ class Road {
     c.level = o_.level;
     c.fuse.fuse = o_.level > 0;
     c.check = o_.roundtrip;
+    if (tuned_.size() > 0) c.tuning = &tuned_;
     c.timing = [&](std::string_view stage, double seconds) {
       times_.add(std::string(stage), seconds);
     };
     return c;
+  }
+
+  // Reads what was measured earlier, and measures if that is asked for. A cache that somebody named
+  // must be whole; one that lies where it always does is left alone with a warning.
+  bool tuning() {
+    if (o_.noTuneCache) return true;
+    const bool named = !o_.tuneCache.empty();
+    const std::string path = named ? o_.tuneCache : cg::TuneCache::defaultPath();
+    if (path.empty())
+      return o_.tune == 0 ||
+             fail("there is no home folder for what is measured", "use `--tune-cache FILE`");
+    if (const std::string wrong = tuned_.load(path); !wrong.empty()) {
+      const std::string text = "`" + path + "` " + wrong;
+      if (named || o_.tune > 0)
+        return fail(text, "remove it, or name another with `--tune-cache FILE`");
+      std::fprintf(stderr, "warning: %s; compiling without it\n", text.c_str());
+    }
+    if (o_.tune == 0) return true;
+    const cg::TuneReport r = times_.measure("tune", [&] {
+      return cg::tune(*module_, codegenOptions(), tuned_, o_.tune, [](const std::string &line) {
+        std::fprintf(stderr, "tune %s\n", line.c_str());
+      });
+    });
+    std::fprintf(stderr, "tuned %d of %d kernels, %d changed", r.measured, r.kernels, r.changed);
+    if (r.before > 0)
+      std::fprintf(stderr,
+                   "; on one thread all their runs take %.3f ms instead of %.3f ms (%.1f %% less)",
+                   r.after * 1e3, r.before * 1e3, 100 * (1 - r.after / r.before));
+    std::fprintf(stderr, "; kept in %s\n", path.c_str());
+    if (r.measured == 0) return true;
+    const std::string error = tuned_.save(path);
+    return error.empty() || fail(error);
   }
 
   void object() {
@@ -310,6 +345,7 @@ class Road {
   }
 
   bool code() {
+    if (!tuning()) return false;
     switch (o_.emit) {
     case Stage::Kernels:
       return give(o_.emit,

@@ -10,6 +10,7 @@
 #include "frontend/templates.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <iterator>
 #include <unistd.h>
 #include <utility>
@@ -37,13 +38,18 @@ const Row kRows[] = {
     {"-O1", nullptr, "Code", "as -O2 for now"},
     {"-O2", nullptr, "Code", "the default"},
     {"-O3", nullptr, "Code", "as -O2 for now"},
-    {"--mcpu", "CPU", "Code",
-     "native (default), portable, x86-64-v3, x86-64-v4, sapphirerapids"},
-    {"--target", "TRIPLE", "Code", "x86_64-linux-gnu (default); aarch64-linux-gnu, with --mcpu=generic, neoverse-n1, .."},
+    {"--mcpu", "CPU", "Code", "native (default), portable, x86-64-v3, x86-64-v4, sapphirerapids"},
+    {"--target", "TRIPLE", "Code",
+     "x86_64-linux-gnu (default); aarch64-linux-gnu, with --mcpu=generic, neoverse-n1, .."},
+    {"--tune", "SECONDS", "Code",
+     "measure contractions first, for about 10 s if none are given, and keep the fastest"},
+    {"--tune-cache", "FILE", "Code", "where that is kept, instead of ~/.cache/nnc/tuning.json"},
+    {"--no-tune-cache", nullptr, "Code", "compile without what was measured"},
     {"--print-after", "PASS", "Looking inside",
      "print the IR after a pass, or after `all` of them"},
     {"--dump-dir", "DIR", "Looking inside", "write every stage into numbered files"},
-    {"--time-passes", nullptr, "Looking inside", "print how long each stage took, and the size of the code"},
+    {"--time-passes", nullptr, "Looking inside",
+     "print how long each stage took, and the size of the code"},
     {"-Werror", nullptr, "Messages", "warnings are errors"},
     {"--deny", "CODE", "Messages", "this warning is an error"},
     {"--allow", "CODE", "Messages", "this warning is not given"},
@@ -253,6 +259,8 @@ class Parser {
     std::string value;
     if (equals != std::string::npos)
       value = w.substr(equals + 1);
+    else if (name == "--tune") // its value is optional and stands behind `=`
+      return set(name, "10");
     else if (at_ < words_.size())
       value = words_[at_++];
     if (value.empty())
@@ -274,6 +282,12 @@ class Parser {
       out_.cpu = value;
     else if (name == "--target")
       out_.target = value;
+    else if (name == "--tune")
+      return seconds(value);
+    else if (name == "--tune-cache")
+      out_.tuneCache = value;
+    else if (name == "--no-tune-cache")
+      out_.noTuneCache = true;
     else if (name == "--print-after")
       out_.printAfter = value;
     else if (name == "--dump-dir")
@@ -307,6 +321,13 @@ class Parser {
     std::string all;
     for (const std::string &n : names) all += (all.empty() ? "" : ", ") + n;
     return UsageError{"unknown value `" + value + "` of `" + name + "`", "the values are " + all};
+  }
+
+  std::optional<UsageError> seconds(const std::string &value) {
+    char *end = nullptr;
+    out_.tune = std::strtod(value.c_str(), &end);
+    if (*end == 0 && out_.tune > 0 && out_.tune <= 86400) return std::nullopt;
+    return UsageError{"`--tune` needs a number of seconds, found `" + value + "`", "--tune=10"};
   }
 
   static UsageError unknownCode(const std::string &value) {
@@ -357,7 +378,15 @@ class Parser {
     if (out_.command == Command::Run && out_.emit != Stage::Bin)
       return UsageError{"`nnc run` takes no `--emit`", ""};
     std::string error;
-    if (cg::resolveTargets(out_.target, out_.cpu, error).empty()) return UsageError{error, ""};
+    const auto targets = cg::resolveTargets(out_.target, out_.cpu, error);
+    if (targets.empty()) return UsageError{error, ""};
+    if (out_.noTuneCache && (out_.tune > 0 || !out_.tuneCache.empty()))
+      return UsageError{"`--no-tune-cache` contradicts `" +
+                            std::string(out_.tune > 0 ? "--tune" : "--tune-cache") + "`",
+                        ""};
+    if (out_.tune > 0 && !cg::runsHere(targets[0]))
+      return UsageError{
+          "`--tune` measures on this machine, which cannot run code for " + targets[0].cpu, ""};
     return std::nullopt;
   }
 };

@@ -13,9 +13,11 @@ namespace rt {
 static void print_about(const Session &s) {
   Json blocks = s.metadata.get("blocks"), first = blocks.count() ? blocks[0] : s.metadata;
   const NncModel &m = *s.model;
-  printf("model    %s\nsource   %s\ntarget   %s%s\nseed     %lld\nruntime  interface %d\n", s.name,
-         s.metadata.text("source", "?"), m.target,
+  printf("model    %s\nsource   %s\ntarget   %s%s\ntuning   %s\nseed     %lld\nruntime  interface "
+         "%d\n",
+         s.name, s.metadata.text("source", "?"), m.target,
          m.version_count > 1 ? text(" (of %s)", version_names(m)) : "",
+         s.metadata.text("tuning", "none"),
          static_cast<long long>(first.get("train").integer("seed", 0)), NNC_ABI_VERSION);
   Builder names;
   for (Json block : blocks) names.add("%s%s", names.length() ? ", " : "", block.text("name", "?"));

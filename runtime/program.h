@@ -68,6 +68,7 @@ struct Program {
   // The train blocks whose statistics of the data (`adapt_step`) the weights hold; or all of them.
   Array<const char *> adapted;
   bool all_adapted = false;
+  const char *tuning = "none"; // which measured schedules the code was made with
 
   // The arguments of each function as addresses, resolved at the first run.
   Array<char **> arguments;

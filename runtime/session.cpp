@@ -341,6 +341,7 @@ void start(Session &s, const char *weights) {
                                     : Order::Forward;
   options.order_seed = o.shuffle_items_seed;
   s.program = start_program(*s.model, options);
+  s.program.tuning = s.metadata.text("tuning", "none");
   if (const NncFunction *init = s.program.find("init")) s.program.run(*init, 1);
   keep_row_states(s);
   if (weights)

@@ -59,7 +59,8 @@ void build_header(Builder &text, const Program &program, const char *model_name,
                   const SaveOptions &options) {
   const NncModel &model = *program.model;
   json_t *header = new_json_object();
-  json_t *notes = json_pack("{s:s, s:s}", "format", "nnc", "name", model_name);
+  json_t *notes =
+      json_pack("{s:s, s:s, s:s}", "format", "nnc", "name", model_name, "tuning", program.tuning);
   if (program.adapted.count) // values of this object are strings
     add_member(notes, "adapted", json_string(join_names(program.adapted)));
   if (options.state)

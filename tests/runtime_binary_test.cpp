@@ -186,7 +186,8 @@ TEST_CASE("runtime: a binary trains on a CSV and saves its weights", "[runtime]"
                        "Weights saved to `line.safetensors`\n"));
   w.must("line --epochs 40 --verbose 0 --save far.safetensors");
   std::string file = w.read("far.safetensors");
-  CHECK(contains(file, "\"__metadata__\":{\"format\":\"nnc\",\"name\":\"line\"}"));
+  CHECK(contains(file,
+                 "\"__metadata__\":{\"format\":\"nnc\",\"name\":\"line\",\"tuning\":\"none\"}"));
   float kernel[3];
   memcpy(kernel, tensor(file, "line/dense/kernel").data(), 12);
   CHECK(kernel[0] == Approx(2).margin(0.02));

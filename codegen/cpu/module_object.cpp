@@ -250,6 +250,7 @@ class TableEmitter {
     memory["activations"] = bill.activations;
     memory["workspace"] = bill.workspace;
     meta["memory"] = memory;
+    if (tables_.tuning != "none") meta["tuning"] = tables_.tuning;
     return ir::toJson(meta);
   }
 

@@ -18,6 +18,7 @@ struct ModelTables {
   const ir::Module *module = nullptr;
   std::vector<VersionTables> versions; // the first becomes `nnc_model`
   std::string constants;               // bytes of the constant region, of all versions
+  std::string tuning;                  // which measured schedules; "none"
 };
 // Adds `nnc_model` and all it points at; kernels are declared, not defined, where they are not yet.
 void emitTables(llvm::Module &m, const ModelTables &t);

@@ -1,0 +1,216 @@
+// `nnc --tune`: what is measured is kept, found again and named, and changes no bit. No check
+// depends on times: a cache that must change something is written by hand.
+#include "codegen/cpu/schedule.h"
+#include "codegen/tune.h"
+#include "tests/kernel_build.h"
+#include "tests/random_contraction.h"
+#include "tests/workplace.h"
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+using namespace nnc;
+using namespace nnc::test;
+using Catch::Matchers::Contains;
+
+namespace {
+
+const char *const kModel = R"(model Small(x: [batch, 40]) -> [batch, 3] {
+  x |> Dense(70, activation = relu) |> Dense(3)
+}
+
+train Small {
+  data       = npy(x = "x.npy", target = "y.npy")
+  loss       = SparseCategoricalCrossentropy(from_logits = true)
+  optimizer  = SGD(0.1)
+  batch_size = 32
+  epochs     = 2
+}
+)";
+
+struct Models : Workplace {
+  Models() {
+    std::vector<float> x(90 * 40);
+    std::vector<int32_t> y(90);
+    uint32_t state = 1;
+    for (float &v : x) v = float((state = state * 1664525 + 1013904223) >> 8) / 16777216.0f - 0.5f;
+    for (size_t i = 0; i < y.size(); ++i)
+      y[i] = int32_t(x[i * 40] > 0) + int32_t(x[i * 40 + 5] > 0);
+    write("x.npy", npyFile("<f4", "(90, 40)", x));
+    write("y.npy", npyFile("<i4", "(90,)", y));
+    write("m.nn", kModel);
+  }
+  std::string nnc(const std::string &options) const {
+    return must("XDG_CACHE_HOME=\"$PWD/cache\" " NNC_BINARY_DIR "/nnc m.nn " + options);
+  }
+  // The tensors of a trained model, without the header that names the tuning; and the header.
+  std::pair<std::string, std::string> trained(const std::string &program) const {
+    must("./" + program + " --verbose 0 --save w.safetensors");
+    const std::string file = read("w.safetensors");
+    uint64_t header = 0;
+    std::memcpy(&header, file.data(), 8);
+    return {file.substr(8 + size_t(header)), file.substr(8, size_t(header))};
+  }
+  std::string tuningOf(const std::string &program) const {
+    const std::string about = must("./" + program + " --about");
+    const size_t at = about.find("tuning   ");
+    REQUIRE(at != std::string::npos);
+    return about.substr(at + 9, about.find('\n', at) - at - 9);
+  }
+};
+
+// A product y[n, 70] = x[n, 40] w[40, 70], unscheduled.
+Kernel smallProduct() {
+  KernelBuild b(32);
+  auto x = b.arg(DType::f32, {Dim::batch(), 40}), w = b.arg(DType::f32, {40, 70}),
+       y = b.arg(DType::f32, {Dim::batch(), 70}, true, false);
+  auto r = b.axis("r", Dim::batch()), o = b.axis("o", 70), i = b.axis("i", 40);
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.m = {r}, b.k.contract.n = {o}, b.k.contract.k = {i};
+  b.k.contract.a = b.load(x, b.at(r, 40) + b.at(i));
+  b.k.contract.b = b.load(w, b.at(i, 70) + b.at(o));
+  b.stage(b.acc());
+  b.to(y, b.at(r, 70) + b.at(o));
+  return b.k;
+}
+
+Target level() {
+  std::string error;
+  return *resolveTarget("x86-64-v3", error);
+}
+
+} // namespace
+
+TEST_CASE("tune: a binary of measured schedules has the same bits and says so", "[tool][tune]") {
+  Models w;
+  w.nnc("-o plain");
+  CHECK(w.tuningOf("plain") == "none");
+  const std::string said = w.nnc("-o tuned --tune=0.5");
+  CHECK_THAT(said, Contains("tuned ") && Contains(" kernels, ") && Contains(" changed"));
+  REQUIRE(w.has("cache/nnc/tuning.json"));
+  // Entries that surely change something: one row and one vector at a time, everything packed.
+  auto file = nlohmann::json::parse(w.read("cache/nnc/tuning.json"));
+  REQUIRE(!file["entries"].empty());
+  for (auto &e : file["entries"]) {
+    e["nv"] = 1, e["mr"] = 1;
+    e["packA"] = 1;
+  }
+  w.write("cache/nnc/tuning.json", file.dump());
+  w.nnc("-o other");
+  w.nnc("-o again");
+  w.nnc("-o off --no-tune-cache");
+  const std::string tuned = w.tuningOf("tuned"), other = w.tuningOf("other");
+  CHECK(tuned.size() == 16);
+  CHECK(other.size() == 16);
+  CHECK(tuned != other);
+  CHECK(w.tuningOf("off") == "none");
+  CHECK((w.read("other") == w.read("again")));
+  CHECK((w.read("off") == w.read("plain")));
+  CHECK((w.read("other") != w.read("plain")));
+
+  const auto plain = w.trained("plain"), a = w.trained("tuned"), b = w.trained("other");
+  CHECK((plain.first == a.first));
+  CHECK((plain.first == b.first));
+  CHECK_THAT(plain.second, Contains("\"tuning\":\"none\""));
+  CHECK_THAT(a.second, Contains("\"tuning\":\"" + tuned + "\""));
+  CHECK_THAT(b.second, Contains("\"tuning\":\"" + other + "\""));
+}
+
+TEST_CASE("tune: a cache that is broken or of somebody else is named and not used",
+          "[tool][tune]") {
+  Models w;
+  w.nnc("-o plain");
+  const std::pair<const char *, const char *> files[] = {
+      {"{\"format\": \"nnc-tun", "is no cache of measured schedules"},
+      {"{\"format\": \"else\", \"version\": 1, \"entries\": []}",
+       "is no cache of measured schedules"},
+      {"[1, 2]", "is no cache of measured schedules"},
+      {"{\"format\": \"nnc-tuning\", \"version\": 99, \"entries\": []}",
+       "was written by another version of nnc"},
+      {"{\"format\": \"nnc-tuning\", \"version\": 1}", "is damaged: it has no entries"},
+      {"{\"format\": \"nnc-tuning\", \"version\": 1, \"entries\": [{\"kernel\": 1}]}",
+       "is damaged: entry 1 is not whole"}};
+  for (auto [text, message] : files) {
+    INFO(text);
+    w.write("cache/nnc/tuning.json", text);
+    CHECK_THAT(w.nnc("-o used"), Contains("warning: ") && Contains(message));
+    CHECK((w.read("used") == w.read("plain")));
+    w.write("own.json", text);
+    Outcome o = w.run(NNC_BINARY_DIR "/nnc m.nn -o used --tune-cache own.json");
+    CHECK(o.status == 1);
+    CHECK_THAT(o.text, Contains("`own.json` ") && Contains(message));
+    // What somebody else wrote is not overwritten.
+    o = w.run(NNC_BINARY_DIR "/nnc m.nn -o used --tune=0.1 --tune-cache own.json");
+    CHECK(o.status == 1);
+    CHECK((w.read("own.json") == text));
+  }
+}
+
+TEST_CASE("tune: options", "[tool][tune]") {
+  Models w;
+  const std::pair<const char *, const char *> cases[] = {
+      {"--tune=soon", "`--tune` needs a number of seconds, found `soon`"},
+      {"--tune=-1", "`--tune` needs a number of seconds"},
+      {"--tune --no-tune-cache", "`--no-tune-cache` contradicts `--tune`"},
+      {"--tune --target=aarch64-linux-gnu", "which cannot run code for generic"}};
+  for (auto [options, message] : cases) {
+    const Outcome o = w.run(std::string(NNC_BINARY_DIR "/nnc m.nn ") + options);
+    INFO(o.text);
+    CHECK(o.status == 2);
+    CHECK_THAT(o.text, Contains(message));
+  }
+}
+
+TEST_CASE("tune: a cache comes back from its file", "[tool][tune]") {
+  Workplace w;
+  const std::string path = (w / "deep/folder/t.json").string();
+  const Target t = level();
+  const Kernel k = smallProduct();
+  Random r(1);
+  std::string last;
+  for (int i = 0; i < 40; ++i) {
+    Kernel as = k;
+    randomSchedule(as, t, r);
+    const TunedSchedule s{as.contract.a != k.contract.a, as.schedule};
+    TuneCache cache, again;
+    cache.put(k, t, s);
+    REQUIRE(cache.save(path) == "");
+    REQUIRE(again.load(path) == "");
+    REQUIRE(again.size() == 1);
+    CHECK(again.hash() == "none"); // of what was used
+    Kernel x = k, y = k;
+    REQUIRE(cache.schedule(x, t) == again.schedule(y, t));
+    CHECK(cache.hash() == again.hash());
+    CHECK(print(x, false) == print(y, false));
+    if (cache.hash() == "none") continue; // columns that the cache does not keep
+    CHECK(print(x, false) == print(as, false));
+    // Another target, another kernel.
+    std::string error;
+    Kernel z = k;
+    CHECK(!again.schedule(z, *resolveTarget("x86-64-v4", error)));
+    z.batch = 31;
+    CHECK(!again.schedule(z, t));
+  }
+  TuneCache none;
+  CHECK(none.load((w / "missing.json").string()) == "");
+  CHECK(none.size() == 0);
+  // Schedules that no emitter takes are not applied.
+  for (int wrong = 0; wrong < 8; ++wrong) {
+    TunedSchedule s;
+    s.schedule.row = 0, s.schedule.col = 1, s.schedule.mr = 4;
+    Kernel fine = k;
+    REQUIRE(applyTuned(fine, t, s));
+    switch (wrong) {
+    case 0: s.schedule.mr = 40; break;
+    case 1: s.schedule.col = 2; break;
+    case 2: s.schedule.row = 77; break;
+    case 3: s.schedule.kAxis = 0, s.schedule.kBlock = 4; break;
+    case 4: s.schedule.items = {{1, 3}}; break;
+    case 5: s.schedule.items = {{0, 4}, {0, 8}}; break;
+    case 6: s.schedule.nv = 0; break;
+    case 7: s.swap = true; break;
+    }
+    Kernel x = k;
+    CHECK(!applyTuned(x, t, s));
+    CHECK(print(x, false) == print(k, false));
+  }
+}
