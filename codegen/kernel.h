@@ -237,12 +237,24 @@ struct ChainStep {
   StepKind kind = StepKind::Row;
   ExprId b = -1;     // second factor
   int32_t slot = -1; // Product, Tile: where the tile lies in scratch; tiles that follow each other share
+  bool seenOnly = false; // Product: nothing reads its tile in columns beyond those that a row sees
+};
+// Columns that a mask hides from all rows of a block: column c is seen by row r only if c <= r + reach. If
+// all of `zeros`, values of a row, are 0 (the exponentials of what stands for hidden scores), every value
+// from step `from` on is 0 in hidden columns, and they are passed over. So no bit depends on it, but that a
+// weight of 0 does not meet a NaN.
+struct HiddenColumns {
+  bool any = false;
+  int64_t reach = 0;
+  int32_t from = 0;
+  std::vector<ExprId> zeros;
 };
 struct ChainInfo {
   std::vector<AxisId> outer;
   AxisId row = -1, col = -1;
   std::vector<ChainStep> steps; // parallel to Kernel::stages
   DType type = DType::f32;      // of tiles and sums
+  HiddenColumns hidden;         // found by the schedule
 };
 
 // ** schedules **: per target, never affects bits beyond what ReduceOrder and the family say

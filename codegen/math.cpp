@@ -477,6 +477,9 @@ void expandMath(Kernel &k) {
   k.contract.a = x.of(k.contract.a), k.contract.b = x.of(k.contract.b);
   k.scatter.index = x.of(k.scatter.index), k.scatter.update = x.of(k.scatter.update);
   k.sort.value = x.of(k.sort.value);
+  for (ChainStep &s : k.chain.steps)
+    if (s.b >= 0) s.b = x.of(s.b);
+  for (ExprId &e : k.chain.hidden.zeros) e = x.of(e);
   for (Atom &a : k.atoms)
     if (a.kind == Atom::Value) a.value = x.of(a.value);
 }

@@ -195,6 +195,7 @@ struct Printer {
     if (s.combine != Combine::none && s.order.lanes > 1) o << " lanes " << s.order.lanes;
     o << (s.combine != Combine::none ? ": e" : "e") << s.body;
     if (c.b >= 0) o << " * e" << c.b;
+    if (c.seenOnly) o << ", seen columns";
     o << " : " << ir::dtypeName(s.type) << "\n";
     for (const Store &t : s.stores) o << "    store " << access(t.access) << "\n";
   }
@@ -233,6 +234,13 @@ struct Printer {
       if (!k.chain.outer.empty()) o << " for " << axes(k.chain.outer);
       o << ": " << axis(k.chain.row) << " by " << axis(k.chain.col) << " : " << ir::dtypeName(k.chain.type)
         << "\n";
+      const HiddenColumns &h = k.chain.hidden;
+      if (h.any) {
+        o << "  " << axis(k.chain.col) << " up to " << axis(k.chain.row) << " + " << h.reach << " from s" << h.from
+          << " if 0";
+        for (ExprId e : h.zeros) o << (e == h.zeros[0] ? ": e" : ", e") << e;
+        o << "\n";
+      }
     }
     if (k.cls == KernelClass::Sort) {
       const SortInfo &c = k.sort;

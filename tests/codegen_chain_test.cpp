@@ -30,7 +30,7 @@ struct Form {
   int64_t batch = 3, heads = 2, rows = 5, cols = 7, depth = 4, width = 6;
   bool causal = false, padding = false, zeroed = false, bias = false, shared = false,
        timeFirst = false;
-  double dropout = 0;
+  double dropout = 0, low = -1e9;
   std::string type = "f32";
   bool derivatives = true, square = true;
 };
@@ -75,8 +75,8 @@ std::string attention(const Form &f) {
     o << "  %i = iota {dim=0} : " << index << "\n  %j = iota {dim=1} : " << index
       << "\n  %le = le %j, %i : " << flat << "\n  %causal = broadcast %le {dims=[2,3]} : " << mask
       << "\n  %pad = broadcast %keep {dims=[0,3]} : " << mask
-      << "\n  %both = and %causal, %pad : " << mask << "\n  %low = constant {value=-1e9} : " << s
-      << "\n";
+      << "\n  %both = and %causal, %pad : " << mask << "\n  %low = constant {value=" << f.low
+      << "} : " << s << "\n";
     const std::string seen = f.causal && f.padding ? "%both" : f.causal ? "%causal" : "%pad";
     o << "  %s.m = select " << seen << ", " << scores << ", %low : " << s << "\n";
     scores = "%s.m";
@@ -230,6 +230,18 @@ TEST_CASE("attention with biases, dropout, shared keys and zeroed weights", "[co
   f.bias = form & 1, f.shared = form & 2, f.causal = f.zeroed = form & 4;
   f.dropout = form & 8 ? 0.25 : 0;
   checkForm(f, 2);
+}
+
+TEST_CASE("hidden columns count where their weights are not zero", "[codegen][chain]") {
+  // exp(low - max) is zero for no row; for some; for all that see a score above it.
+  const double low = GENERATE(-1.0, -103.0, -1e9);
+  Form f;
+  f.rows = 75, f.cols = 90, f.depth = 6, f.width = 18;
+  f.causal = true, f.low = low;
+  checkForm(f, 2);
+  auto m = load(attention(f));
+  const auto c = cg::compile(*m, target("x86-64-v4"), cg::Emit::Kernels);
+  REQUIRE(c->kernelsText().find("col up to row + 0 from") != std::string::npos);
 }
 
 TEST_CASE("attention in f64, and forward alone", "[codegen][chain]") {

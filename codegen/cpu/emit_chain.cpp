@@ -16,11 +16,14 @@
 // rows: its last vector is masked when anything is loaded, and rows beyond the end are neither
 // stored nor added to a sum over rows.
 #include "codegen/cpu/emitter.h"
+#include "codegen/cpu/schedule.h"
 #include <algorithm>
 
 namespace nnc::cg {
 
 namespace {
+
+constexpr int64_t kSumTile = 16; // a multiple of the columns of every tile of sums
 
 int64_t constExtent(const Kernel &k, AxisId a) { return k.axes[size_t(a)].extent.b; }
 
@@ -50,7 +53,13 @@ void Emitter::emitChain() {
 
 void Emitter::emitRowBlock(const RowBlock &r) {
   rowLocals_.assign(size_t(r.vectors), std::vector<Values>(k.stages.size()));
+  const AxisId col = k.chain.col;
+  const Range columns = range_[size_t(col)];
+  llvm::Value *seen = seenColumns(r), *end = columns.hi;
   for (size_t i = 0; i < k.stages.size(); ++i) {
+    if (seen && int32_t(i) == k.chain.hidden.from)
+      end = b.CreateSelect(hiddenAreZero(r), seen, columns.hi);
+    range_[size_t(col)].hi = k.chain.steps[i].seenOnly ? seen : end;
     scopes_.emplace_back();
     switch (k.chain.steps[i].kind) {
     case StepKind::Product: emitProduct(r, i); break;
@@ -61,6 +70,34 @@ void Emitter::emitRowBlock(const RowBlock &r) {
     }
     scopes_.pop_back();
   }
+  range_[size_t(col)] = columns;
+}
+
+// How many columns some row of the block sees, up to whole tiles of sums; null: a mask hides none.
+llvm::Value *Emitter::seenColumns(const RowBlock &r) {
+  const HiddenColumns &h = k.chain.hidden;
+  if (!h.any) return nullptr;
+  const int64_t cols = constExtent(k, k.chain.col);
+  llvm::Value *n = addConst(r.base, r.rows + h.reach);
+  n = b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, n, i64(kSumTile));
+  n = b.CreateAnd(addConst(n, kSumTile - 1), i64(-kSumTile));
+  return b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, n, i64(cols));
+}
+
+llvm::Value *Emitter::hiddenAreZero(const RowBlock &r) {
+  llvm::Value *all = b.getTrue();
+  scopes_.emplace_back();
+  for (int v = 0; v < r.vectors; ++v)
+    atRows(r, v, [&] {
+      for (ExprId e : k.chain.hidden.zeros) {
+        llvm::Value *x = spread(expr(e));
+        llvm::Value *zero = b.CreateFCmpOEQ(x, llvm::Constant::getNullValue(x->getType()));
+        if (mask_) zero = b.CreateOr(zero, b.CreateNot(mask_));
+        all = b.CreateAnd(all, b.CreateAndReduce(zero));
+      }
+    });
+  scopes_.pop_back();
+  return all;
 }
 
 // Vectors along the rows: vector v of the block.
@@ -103,6 +140,51 @@ Val Emitter::tileElement(int stage) {
 // --- products
 // --------------------------------------------------------------------------------------
 
+// The rows' factor where it lies along the terms: squares of as many rows as terms, turned. Rows
+// beyond the last one are copies of it. False where it lies in another way.
+bool Emitter::packSquares(const RowBlock &r, const Stage &s,
+                          const std::function<llvm::Value *(int)> &packAt) {
+  const AxisId along = s.reduce.back(), row = k.chain.row;
+  const int width = k.schedule.lanes;
+  const int64_t extent = constExtent(k, along);
+  std::set<ExprId> used;
+  collect(k, s.body, used);
+  for (ExprId e : used)
+    if (const Expr &x = k.exprs[size_t(e)];
+        x.op == SOp::load && strideAlong(k, x.access.flat, along) != 1)
+      return false;
+  if (extent < width / 2) return false;
+  const llvm::Align align{uint64_t(ir::dtypeBytes(k.chain.type))};
+  auto squares = [&](llvm::Value *at, int terms) {
+    for (int v = 0; v < r.vectors; ++v) {
+      std::vector<llvm::Value *> rows;
+      for (int i = 0; i < width; ++i) {
+        bind(row, r.base, std::min(v * width + i, r.rows - 1));
+        width_ = width;
+        lanesAt(along, at, terms < width ? firstLanes(i64(terms)) : nullptr,
+                [&] { rows.push_back(spread(expr(s.body))); });
+        width_ = 1;
+        unbind(row);
+      }
+      width_ = width;
+      turnSquare(rows);
+      width_ = 1;
+      for (int j = 0; j < terms; ++j) {
+        bind(along, addConst(at, j), 0);
+        b.CreateAlignedStore(rows[size_t(j)], packAt(v), align);
+        unbind(along);
+      }
+    }
+  };
+  const std::vector<AxisId> outer(s.reduce.begin(), s.reduce.end() - 1);
+  forAxes(outer, 0, [&] {
+    const int64_t whole = extent / width * width;
+    forRange(i64(0), i64(whole), width, [&](llvm::Value *at) { squares(at, width); });
+    if (whole < extent) squares(i64(whole), int(extent - whole));
+  });
+  return true;
+}
+
 void Emitter::emitProduct(const RowBlock &r, size_t stage) {
   const Stage &s = k.stages[stage];
   const ChainInfo &c = k.chain;
@@ -122,10 +204,11 @@ void Emitter::emitProduct(const RowBlock &r, size_t stage) {
     return b.CreateGEP(t, b.CreateGEP(t, pack, b.CreateMul(at, i64(block))),
                        i64(int64_t(v) * width));
   };
-  forAxes(s.reduce, 0, [&] {
-    for (int v = 0; v < r.vectors; ++v)
-      atRows(r, v, [&] { b.CreateAlignedStore(spread(expr(s.body)), packAt(v), align); });
-  });
+  if (!packSquares(r, s, packAt))
+    forAxes(s.reduce, 0, [&] {
+      for (int v = 0; v < r.vectors; ++v)
+        atRows(r, v, [&] { b.CreateAlignedStore(spread(expr(s.body)), packAt(v), align); });
+    });
   // `count` columns from `col`: all rows of the block against each.
   auto columns = [&](llvm::Value *col, int count) {
     std::vector<llvm::AllocaInst *> acc;
@@ -158,8 +241,11 @@ void Emitter::emitProduct(const RowBlock &r, size_t stage) {
   };
   const int mr = k.schedule.mr;
   const int64_t whole = cols / mr * mr;
-  forRange(i64(0), i64(whole), mr, [&](llvm::Value *col) { columns(col, mr); });
-  if (whole < cols) columns(i64(whole), int(cols - whole));
+  llvm::Value *end = range_[size_t(c.col)].hi;
+  forRange(i64(0), b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, end, i64(whole)), mr,
+           [&](llvm::Value *col) { columns(col, mr); });
+  if (whole < cols)
+    ifThen(b.CreateICmpSGT(end, i64(whole)), [&] { columns(i64(whole), int(cols - whole)); });
 }
 
 void Emitter::emitTileStep(const RowBlock &r, size_t stage) {
@@ -246,7 +332,7 @@ void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
         }
         b.CreateStore(start, acc.back());
       }
-    llvm::Value *end = perRow ? i64(constExtent(k, c.col)) : i64(r.rows);
+    llvm::Value *end = perRow ? range_[size_t(c.col)].hi : i64(r.rows);
     forRange(i64(0), end, 1, [&](llvm::Value *step) {
       const size_t inner = scopes_.size();
       bind(summed, perRow ? step : add(r.base, step), 0);
@@ -277,6 +363,28 @@ void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
   };
   auto panel = [&](llvm::Value *lanesAt, int vectors, llvm::Value *lastMask) {
     const int64_t results = perRow ? r.rows : constExtent(k, c.col), whole = results / mr * mr;
+    if (!perRow) {
+      llvm::Value *end = range_[size_t(c.col)].hi;
+      forRange(i64(0), b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, end, i64(whole)), mr,
+               [&](llvm::Value *from) { block(lanesAt, vectors, lastMask, from, mr); });
+      if (whole < results)
+        ifThen(b.CreateICmpSGT(end, i64(whole)),
+               [&] { block(lanesAt, vectors, lastMask, i64(whole), int(results - whole)); });
+      // The sums of columns that no row of the first block sees begin as well.
+      if (k.chain.hidden.any)
+        ifThen(first, [&] {
+          forRange(end, i64(results), 1, [&](llvm::Value *from) {
+            bind(c.col, from, 0);
+            for (int v = 0; v < vectors; ++v)
+              atLanes(lanesAt, v, v + 1 == vectors ? lastMask : nullptr, scopes_.size(), [&] {
+                for (const Store &st : s.stores)
+                  store(st.access, {llvm::Constant::getNullValue(vt), true});
+              });
+            unbind(c.col);
+          });
+        });
+      return;
+    }
     forRange(i64(0), i64(whole), mr,
              [&](llvm::Value *from) { block(lanesAt, vectors, lastMask, from, mr); });
     if (whole < results) block(lanesAt, vectors, lastMask, i64(whole), int(results - whole));

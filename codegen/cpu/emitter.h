@@ -254,7 +254,10 @@ class Emitter {
   void emitChain();
   void emitRowBlock(const RowBlock &r);
   void atRows(const RowBlock &r, int v, const Body &body);
+  llvm::Value *seenColumns(const RowBlock &r);
+  llvm::Value *hiddenAreZero(const RowBlock &r);
   void emitProduct(const RowBlock &r, size_t stage);
+  bool packSquares(const RowBlock &r, const Stage &s, const std::function<llvm::Value *(int)> &packAt);
   void emitTileStep(const RowBlock &r, size_t stage);
   void emitRowStep(const RowBlock &r, size_t stage);
   void emitSums(const RowBlock &r, size_t stage, bool perRow);

@@ -49,5 +49,7 @@ void applyChoice(Kernel &k, const Target &t, const ContractChoice &c);
 
 // Rows of a block, items and the places of the tiles (schedule_chain.cpp).
 void scheduleChain(Kernel &k, const Target &t);
+// Fills the kernel's `hidden` (chain_hidden.cpp).
+void findHidden(Kernel &k);
 
 } // namespace nnc::cg

@@ -80,6 +80,7 @@ void scheduleChain(Kernel &k, const Target &t) {
   const int64_t bytes = ir::dtypeBytes(c.type), lanes = t.vectorBytes / bytes;
   const int64_t rows = extentAt(k, c.row), cols = extentAt(k, c.col);
   const int places = placeTiles(k);
+  findHidden(k);
   s.row = c.row, s.col = c.col;
   s.nv = rows > lanes && places * cols * 2 * lanes * bytes <= kTileBytes ? 2 : 1;
   s.mr = t.vectorRegisters == 32 ? (s.nv == 2 ? 12 : 16) : 6;
