@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-enum { NNC_ABI_VERSION = 4 };
+enum { NNC_ABI_VERSION = 5 };
 
 // Element types, in the order of ir::DType.
 enum NncDType { NNC_F32, NNC_F64, NNC_BF16, NNC_F16, NNC_I64, NNC_I32, NNC_U32, NNC_U8, NNC_BOOL };
@@ -73,6 +73,18 @@ struct NncOp {
   int64_t line;        // source line of the model the kernel comes from, 0 if none
   int64_t items_times; // items per block of rows (tiles beside each other); 0 stands for 1
   int64_t items_add;
+  // For profiles: what it costs on a batch of n rows, const + per_n * n. Operations on floating-point
+  // numbers; bytes of the elements it reads, and of those it writes, each once.
+  int64_t flops_const, flops_per_n;
+  int64_t bytes_const, bytes_per_n;
+  const char *layer; // path of the layer whose weights it reads or writes, "" if none
+  int64_t pass;      // NNC_PASS_*
+};
+enum {
+  NNC_PASS_FORWARD,  // what the results are computed of
+  NNC_PASS_BACKWARD, // derivatives
+  NNC_PASS_UPDATE,   // of weights and what optimizers remember
+  NNC_PASS_BACKWARD_UPDATE // both in one kernel
 };
 enum {
   NNC_OP_BARRIER = 1, // all threads meet before this op

@@ -2,6 +2,7 @@
 #include "runtime/app.h"
 
 #include "runtime/cpu.h"
+#include "runtime/profile.h"
 #include "runtime/session.h"
 #include "runtime/summary.h"
 
@@ -42,6 +43,9 @@ int run_app(const NncModel &model, int argc, char **argv) {
     case Command::Summary: print_summary(session, session.options.verbose > 1); break;
     case Command::Bench: code = bench(session); break;
     }
+    if (const Profile *profile = session.program.profile)
+      finish_profile(*profile, session.name, session.metadata.text("source", "model"),
+                     session.options.profile_file);
   }
   if (fflush(stdout) != 0) fail("cannot write to standard output: %s", strerror(errno));
   return code;

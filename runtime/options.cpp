@@ -72,6 +72,13 @@ void format(Options &o, const char *option, const char *value) {
   o.format = value;
 }
 
+void profile_file(Options &o, const char *option, const char *value) {
+  if (!ends_with(value, ".csv") && !ends_with(value, ".json"))
+    usage_fail("--%s: expected a name ending in .csv or .json, found `%s`", option, value);
+  o.profile = true;
+  o.profile_file = value;
+}
+
 void level(Options &o, const char *, const char *value) { o.mcpu = value; }
 
 void data(Options &o, const char *option, const char *value) {
@@ -117,6 +124,10 @@ constexpr Option table[] = {
     {"show", P, "", "draw input images with the predicted class", flag<&Options::show>},
     {"requests", B, "", "time as many steps as each line of standard input says",
      flag<&Options::requests>},
+    {"profile", T | E | P | B, "", "show where the time goes, by kernel, layer and line",
+     flag<&Options::profile>},
+    {"profile-file", T | E | P | B, "FILE", "and write it to FILE.csv, or a trace to FILE.json",
+     profile_file},
     {"verbose", All, "0|1|2", "silent, progress, one line per epoch",
      count<&Options::verbose, 0, 2>},
     {"shuffle-items", T | E | P, "N", "run kernels in random order, to check the compiler",
@@ -175,6 +186,12 @@ void check_command(const Array<const Option *> &given, Command command) {
     usage_fail("--%s does not apply to `%s`: it belongs to %s", option->name, name.name,
                owners.c_str());
   }
+}
+
+void check_profile(const Options &o) {
+  if (!o.profile || !(o.shuffle_items || o.reverse_items)) return;
+  usage_fail("--profile times kernels in their own order: it does not go with --%s",
+             o.shuffle_items ? "shuffle-items" : "reverse-items");
 }
 
 // --- getopt_long ---------------------------------------------------------------------------------
@@ -243,6 +260,7 @@ Options parse_options(int argc, char **argv) {
   }
   while (optind < argc) take_command(argv[optind++]); // after `--`
   check_command(given, options.command);
+  check_profile(options);
   return options;
 }
 

@@ -28,7 +28,8 @@ struct Options {
   const char *output = nullptr, *format = nullptr;
   const char *mcpu = nullptr; // the version of the code to run
   bool no_shuffle = false, show = false, requests = false, about = false, help = false;
-  bool reverse_items = false, shuffle_items = false;
+  bool reverse_items = false, shuffle_items = false, profile = false;
+  const char *profile_file = nullptr;
   uint64_t shuffle_items_seed = 0;
   Array<DataOption> data;
 

@@ -1,6 +1,7 @@
 // The step loop: see program.h.
 #include "runtime/program.h"
 
+#include "runtime/profile.h"
 #include "runtime/random.h"
 #include "runtime/threads.h"
 
@@ -111,8 +112,12 @@ struct Walker {
   void enter() {
     if (threads > 1) barrier();
   }
+  bool meets(const NncOp &op) const { return (op.flags & NNC_OP_BARRIER) && threads > 1; }
   void visit(const NncOp &op, char *const *args, uint64_t iteration) {
-    if ((op.flags & NNC_OP_BARRIER) && threads > 1) barrier();
+    if (meets(op)) barrier();
+    work(op, args, iteration);
+  }
+  void work(const NncOp &op, char *const *args, uint64_t iteration) {
     int64_t items = item_count(op, run.n), begin = 0, end = items;
     if (op.flags & NNC_OP_SINGLE) {
       if (thread != 0) return;
@@ -138,6 +143,58 @@ void walk(void *context, int thread, int threads) {
   }
   Walker walker{run, thread, threads, environment(run, thread)};
   go_through(run, walker, room_of(run, thread));
+}
+
+// The same with a look at the clock after everything.
+struct TimedWalker {
+  Walker walker;
+  OpTimes *times;
+  Events &events;
+  uint64_t before;     // the last look
+  uint64_t waited = 0; // before a loop
+
+  uint64_t lap(const NncOp *op, bool waits) {
+    uint64_t now = ticks(), passed = now - before;
+    if (events.ring) note_event(events, {before, now, walker.run.function, op, waits});
+    before = now;
+    return passed;
+  }
+  void enter() {
+    walker.enter();
+    uint64_t now = ticks();
+    waited += now - before;
+    before = now;
+  }
+  void visit(const NncOp &op, char *const *args, uint64_t iteration) {
+    OpTimes &t = times[&op - walker.run.function->ops];
+    if (walker.meets(op)) {
+      barrier();
+      t.waited += lap(&op, true);
+    }
+    t.waited += waited;
+    waited = 0;
+    walker.work(op, args, iteration);
+    t.busy += lap(&op, false);
+    t.rounds++;
+  }
+};
+
+void walk_timed(void *context, int thread, int threads) {
+  const Run &run = *static_cast<Run *>(context);
+  Profile &profile = *run.program->profile;
+  TimedWalker timed{{run, thread, threads, environment(run, thread)},
+                    profile.of(thread),
+                    profile.events[thread],
+                    ticks()};
+  memset(timed.times, 0, size_t(run.function->op_count) * sizeof(OpTimes));
+  profile.filling(thread) = 0;
+  if (thread == 0) profile.used = threads;
+  if (run.prologue) {
+    run.prologue->work(run.prologue->context, thread, threads);
+    if (threads > 1) barrier();
+    profile.filling(thread) = timed.lap(nullptr, false);
+  }
+  go_through(run, timed, room_of(run, thread));
 }
 
 // --- the checking orders -------------------------------------------------------------------------
@@ -236,13 +293,13 @@ double thread_seconds() {
   return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
-void try_both(Trial &trial, Run &job) {
+void try_both(Trial &trial, Run &job, Work way) {
   bool alone = trial.next_alone();
   double cpu = thread_seconds(), started = now_seconds();
   if (alone)
-    run_alone(walk, &job);
+    run_alone(way, &job);
   else
-    run_on_threads(walk, &job);
+    run_on_threads(way, &job);
   double now = now_seconds();
   trial.record(now - started, thread_seconds() - cpu, now);
 }
@@ -323,11 +380,15 @@ void Program::run(const NncFunction &function, int64_t n, const Prologue *prolog
   bool ripe = trial.over() && ++trial.since % 64 == 0 && now_seconds() > trial.again;
   if (ripe) trial = Trial{};
   bool measures = options.adaptive && !trial.over() && (n == function.batch || !function.batch);
-  if (measures) return try_both(trial, job);
-  if (trial.alone)
-    run_alone(walk, &job);
+  Work way = profile ? walk_timed : walk;
+  uint64_t began = profile ? ticks() : 0;
+  if (measures)
+    try_both(trial, job, way);
+  else if (trial.alone)
+    run_alone(way, &job);
   else
-    run_on_threads(walk, &job);
+    run_on_threads(way, &job);
+  if (profile) add_call(*profile, function, n, ticks() - began);
 }
 
 } // namespace rt

@@ -58,6 +58,8 @@ struct Trial {
   void record(double seconds, double cpu, double now);
 };
 
+struct Profile;
+
 struct Program {
   const NncModel *model;
   ProgramOptions options;
@@ -73,6 +75,7 @@ struct Program {
   // The arguments of each function as addresses, resolved at the first run.
   Array<char **> arguments;
   Array<Trial> trials; // one for each function
+  Profile *profile = nullptr; // profile.h; null: nobody asked
 
   const NncFunction *find(const char *name) const;
   char *address(int64_t region, int64_t offset) const;

@@ -3,6 +3,7 @@
 
 #include "runtime/cpu.h"
 #include "runtime/files.h"
+#include "runtime/profile.h"
 #include "runtime/threads.h"
 #include "runtime/weights.h"
 
@@ -340,8 +341,12 @@ void start(Session &s, const char *weights) {
                   : o.reverse_items ? Order::Reversed
                                     : Order::Forward;
   options.order_seed = o.shuffle_items_seed;
+  if (o.profile_file) check_writable(o.profile_file);
   s.program = start_program(*s.model, options);
   s.program.tuning = s.metadata.text("tuning", "none");
+  if (o.profile)
+    s.program.profile =
+        make_profile(*s.model, options.threads, measure_peaks(), o.profile_file != nullptr);
   if (const NncFunction *init = s.program.find("init")) s.program.run(*init, 1);
   keep_row_states(s);
   if (weights)

@@ -465,6 +465,58 @@ TEST_CASE("runtime: bench makes the steps of train and writes nothing", "[runtim
   CHECK(files() == before);
 }
 
+TEST_CASE("runtime: a profile names every kernel and changes no bit", "[runtime][profile]") {
+  Workplace w;
+  write_pictures(w);
+  w.write("line.csv", line_csv(100));
+  w.must("line train --epochs 2 --verbose 0 --save plain");
+  for (const char *threads : {"1", "3"}) {
+    std::string text = w.must("line train --epochs 2 --verbose 0 --save profiled --threads " +
+                              std::string(threads) + " --profile");
+    INFO(text);
+    CHECK(w.read("plain") == w.read("profiled"));
+    CHECK(contains(text, "Profile of `line`: "));
+    CHECK(contains(text, " multiply-adds in f32, "));
+    CHECK(contains(text, "reading 64 MiB"));
+    CHECK(contains(text, "By layer"));
+    CHECK(contains(text, "Gaps: "));
+    CHECK(contains(text, "Waiting at barriers") == (*threads == '3'));
+    size_t from = text.find("\ntrain_step: 20 calls"), to = text.find("\n\n", from + 1);
+    REQUIRE(from != std::string::npos);
+    const std::string table = text.substr(from, to - from);
+    for (const char *row : {"error_rows  .* 1 +20 ", "update  .* 2 +20 ", "count_loss  .* 3 +20 ",
+                            "count_step  .* 3 +20 ", "\\(filling batches\\) +20 "})
+      CHECK(std::regex_search(table, std::regex("\n  " + std::string(row))));
+    for (const char *name : {"\n  error_rows ", "\n  update ", "\n  count_loss "})
+      CHECK(table.find(name) == table.rfind(name));
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 100);
+    // Shares: of the kernels, and of what is in none.
+    double shares = 0;
+    std::istringstream rows(text.substr(text.find("\n\n"), text.find("By layer") - text.find("\n\n")));
+    std::regex share("^  .* [0-9]+\\.[0-9]{3} +([0-9.]+)%");
+    for (std::string line; std::getline(rows, line);) {
+      std::smatch m;
+      if (std::regex_search(line, m, share)) shares += std::stod(m[1]);
+    }
+    CHECK(shares > 97);
+    CHECK(shares < 103);
+  }
+  // Files; the terminal's output stays apart from the report.
+  w.must("image train --epochs 1 --verbose 0 --threads 2 --profile-file trace.json");
+  CHECK(contains(w.read("trace.json"), "{\"name\": \"error_rows\", \"cat\": \"forward\", \"ph\": \"X\""));
+  CHECK(contains(w.read("trace.json"), "\"thread 1\""));
+  w.must("image predict --output plain.csv");
+  std::string report = w.must("image predict --output with.csv --profile-file p.csv");
+  CHECK(w.read("with.csv") == w.read("plain.csv"));
+  CHECK(contains(report, "predict: 7 calls, "));
+  CHECK(contains(w.read("p.csv"), "predict,predict_rows,,forward,1,7,"));
+  CHECK(contains(w.must("image evaluate --profile"), "eval_step: "));
+  CHECK(contains(w.must("image bench --steps 7 --profile"), "train_step: "));
+  CHECK(!contains(w.must("image evaluate"), "Profile"));
+  CHECK(w.run("image --profile-file /proc/none.csv").code == 1);
+}
+
 TEST_CASE("runtime: an interrupt saves the weights", "[runtime]") {
   Workplace w;
   write_pictures(w);
@@ -529,6 +581,13 @@ TEST_CASE("runtime: mistakes on the command line end with 2 and a hint", "[runti
         {"line bench --save f", "--save does not apply to `bench`: it belongs to `train`"},
         {"line --requests", "--requests does not apply to `train`: it belongs to `bench`"},
         {"line bench --data z=f", "the model has no data `z`"},
+        {"line --profile --shuffle-items 1",
+         "--profile times kernels in their own order: it does not go with --shuffle-items"},
+        {"line --profile-file a.csv --reverse-items", "it does not go with --reverse-items"},
+        {"line --profile-file a.txt",
+         "--profile-file: expected a name ending in .csv or .json, found `a.txt`"},
+        {"line --profile=a.csv", "--profile takes no value"},
+        {"line summary --profile", "--profile does not apply to `summary`: it belongs to `train`"},
         {"line --no-shuffle=1", "--no-shuffle takes no value"},
         {"line train evaluate", "unexpected argument `evaluate`"}}) {
     Outcome outcome = w.run(c.command);

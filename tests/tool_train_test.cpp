@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <minizip/zip.h>
 #include <png.h>
 #include <random>
@@ -87,6 +88,55 @@ std::vector<double> column(const std::string &csv, const std::string &name, char
 }
 
 } // namespace
+
+// --- profiles ------------------------------------------------------------------------------------
+
+TEST_CASE("train: a profile has every kernel with line, layer and pass", "[tool][profile]") {
+  Trainer w;
+  writeLine(w);
+  w.compile("line", lineProgram("  epochs = 2\n"));
+  w.must("./line --verbose 0 --save plain");
+  for (const char *threads : {"1", "3"}) {
+    Outcome run = w.run("./line --verbose 0 --save profiled --profile-file p.csv --threads " +
+                        std::string(threads));
+    INFO(run.text);
+    REQUIRE(run.status == 0);
+    CHECK(w.read("plain") == w.read("profiled"));
+    CHECK_THAT(run.text, Contains("Profile of `line`: ") && Contains("By layer") &&
+                             Contains("Gaps: ") && Contains("line/dense_1") &&
+                             Contains("line.nn:5")); // the loss has no layer
+    std::string csv = w.read("p.csv");
+    double shares = 0;
+    for (double share : column(csv, "share")) shares += share;
+    CHECK(std::abs(shares - 100) < 1e-3);
+    std::istringstream lines(csv);
+    std::string line;
+    std::map<std::string, int> found; // of train_step: passes and layers
+    int rows = 0;
+    while (std::getline(lines, line)) {
+      std::smatch m;
+      static const std::regex row("train_step,[^(,][^,]*,([^,]*),([^,]*),(\\d+),(\\d+),.*");
+      if (!std::regex_match(line, m, row)) continue;
+      rows++;
+      found[m[1]]++, found[m[2]]++;
+      int at = std::stoi(m[3]);
+      INFO(line);
+      CHECK((at == 1 || at == 2 || at == 5 || at == 6)); // model, train, loss, optimizer
+      CHECK(std::stoi(m[4]) == 6);                       // 96 rows of 32, twice
+      if (m[1] == "line/dense") CHECK(at == 1); // the other layer's sum is in the kernel of the loss
+    }
+    CHECK(found["line/dense"] >= 2);
+    CHECK(found["line/dense_1"] >= 2);
+    CHECK(found["forward"] >= 2);
+    CHECK(found["backward"] >= 1);
+    CHECK(found["update"] + found["backward+update"] >= 2);
+    // As many as the step has.
+    std::string memory = w.must(NNC_BINARY_DIR "/nnc line.nn --emit=memory -o -");
+    std::smatch steps;
+    REQUIRE(std::regex_search(memory, steps, std::regex("function train_step, batch 32, (\\d+) steps")));
+    CHECK(std::stoi(steps[1]) == rows);
+  }
+}
 
 // --- sizes ---------------------------------------------------------------------------------------
 

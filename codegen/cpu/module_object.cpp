@@ -10,6 +10,7 @@
 // symbol is `nnc_model`.
 #include "codegen/cpu/llvm_pch.h"
 
+#include "codegen/cost.h"
 #include "codegen/cpu/emit.h"
 #include "codegen/cpu/module_object.h"
 #include "codegen/planning.h"
@@ -80,6 +81,7 @@ class TableEmitter {
   llvm::LLVMContext &context_;
   llvm::Constant *constants_ = null();
   std::map<std::string, llvm::Constant *> strings_;
+  std::map<std::string, std::pair<LinearCost, LinearCost>> costs_; // flops, bytes, by symbol
 
   using Fields = std::vector<llvm::Constant *>;
 
@@ -144,14 +146,25 @@ class TableEmitter {
     return tables_.module->locs[userPlace(*tables_.module, loc).i].line;
   }
 
+  // Equal kernels have equal costs.
+  const std::pair<LinearCost, LinearCost> &costs(const Kernel &k, const std::string &symbol) {
+    auto [it, isNew] = costs_.try_emplace(symbol);
+    if (isNew) it->second = {flopsOf(k), bytesOf(k)};
+    return it->second;
+  }
+
   llvm::Constant *op(const CompiledFunction &f, const Step &s, const std::string &symbol,
-                     int64_t firstArg) {
-    const Kernel &k = f.program.launches[s.kernel].kernel;
+                     int64_t firstArg, int64_t pass, const std::string &layer) {
+    const Launch &launch = f.program.launches[s.kernel];
+    const Kernel &k = launch.kernel;
+    const auto &[flops, bytes] = costs(k, symbol);
     ItemFormula items = itemFormula(k);
     int64_t flags = (s.barrierBefore ? NNC_OP_BARRIER : 0) | (s.single ? NNC_OP_SINGLE : 0);
     return record({kernel(symbol), number(items.constant), number(items.perN), number(items.div),
                    number(firstArg), number(int64_t(s.args.size())), number(flags), string(k.name),
-                   number(userLine(k.loc)), number(items.times), number(items.add)});
+                   number(userLine(k.loc)), number(items.times), number(items.add),
+                   number(flops.constant), number(flops.perN), number(bytes.constant),
+                   number(bytes.perN), string(layer), number(pass)});
   }
 
   llvm::Constant *inputs(const CompiledFunction &f, int64_t &count) {
@@ -214,9 +227,12 @@ class TableEmitter {
                            int64_t &loopArgs) {
     Fields ops, args, advances;
     std::vector<int64_t> firstArgs;
+    const std::vector<int64_t> passes = passesOf(*tables_.module, f.program);
+    const std::vector<std::string> layers = layersOf(*tables_.module, f.program);
     for (const Step &s : f.plan.steps) {
       firstArgs.push_back(int64_t(args.size()));
-      ops.push_back(op(f, s, symbols[s.kernel], int64_t(args.size())));
+      ops.push_back(op(f, s, symbols[s.kernel], int64_t(args.size()),
+                       passes[size_t(s.kernel)], layers[size_t(s.kernel)]));
       for (const PlannedArg &a : s.args)
         args.push_back(record({number(a.offset), number(regionOf(a.region))}));
     }
@@ -305,7 +321,7 @@ class TableEmitter {
 };
 
 // A change of the contract must be made here, too.
-static_assert(sizeof(NncOp) == 11 * 8 && sizeof(NncTensor) == 10 * 8 &&
+static_assert(sizeof(NncOp) == 17 * 8 && sizeof(NncTensor) == 10 * 8 &&
               sizeof(NncFunction) == 13 * 8);
 static_assert(sizeof(NncLoop) == 6 * 8 && sizeof(NncAdvance) == 3 * 8);
 static_assert(sizeof(NncModel) == 19 * 8 && sizeof(NncArg) == 2 * 8 && sizeof(NncDim) == 2 * 8);
