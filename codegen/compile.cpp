@@ -343,22 +343,45 @@ void makeText(const std::vector<Code> &code, const ModelTables &tables, const Co
 
 } // namespace
 
+// A portable program has a version for tile registers if some of its kernels run on them.
+static bool hasBf16(const ir::Module &m) {
+  for (const auto &f : m.functions)
+    for (const ir::ValueInfo &v : f->values)
+      if (v.type.dtype == ir::DType::bf16) return true;
+  return false;
+}
+
+static bool usesTiles(const Version &v) {
+  for (const CompiledFunction &f : v.functions)
+    for (const Launch &l : f.program.launches)
+      if (l.kernel.cls == KernelClass::Contract && l.kernel.schedule.family == Family::Amx)
+        return true;
+  return false;
+}
+
 std::unique_ptr<Compiled> compile(const ir::Module &m, const CodegenOptions &o, Emit upTo) {
   auto c = std::make_unique<Compiled>();
   Timer timer{o};
   c->module = &m;
   ConstantPool constants;
   const std::vector<const ir::Function *> entries = entryPoints(m);
-  c->versions.resize(1 + o.others.size()); // kernels are pointed at: never moved again
-  for (size_t i = 0; i < c->versions.size(); ++i) {
-    Version &v = c->versions[i];
-    v.target = i == 0 ? o.target : o.others[i - 1];
+  c->versions.reserve(2 + o.others.size()); // kernels are pointed at: never moved again
+  auto add = [&](const Target &t) {
+    Version &v = c->versions.emplace_back();
+    v.target = t;
     v.persistent = layoutPersistent(m, o.plan.padded);
     for (const ir::Function *f : entries) {
       v.functions.push_back(lower(m, *f, v.persistent, v.target, o, timer));
       constants.place(v.functions.back());
     }
+  };
+  if (!o.others.empty() && o.target.arch == Arch::X86_64 && hasBf16(m)) {
+    std::string error;
+    add(*resolveTarget("sapphirerapids", error));
+    if (!usesTiles(c->versions[0])) c->versions.clear();
   }
+  add(o.target);
+  for (const Target &t : o.others) add(t);
   if (upTo <= Emit::Memory) return c;
 
   ModelTables tables{&m, {}, constants.bytes, o.tuning ? o.tuning->hash() : "none"};

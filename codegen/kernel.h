@@ -191,8 +191,8 @@ struct Stage {
 enum class KernelClass : uint8_t { Loops, Contract, ScatterAdd, Sort, Chain };
 
 // acc[batch, m, n] = sum over k (in the listed order, outermost first) of a * b, from zero, with fma
-// (lanes as ReduceOrder along the innermost k for the dot family). Then the stages, each elementwise
-// over (batch, m, n): `loop` and `reduce` empty, `acc` stands for the element. `a` and `b` are the operand
+// (lanes as ReduceOrder along the innermost k for the dot family; amx.h has the order of the family
+// amx). Then the stages, each elementwise over (batch, m, n): `loop` and `reduce` empty, `acc` stands for the element. `a` and `b` are the operand
 // expressions: a load, perhaps under convert; guards yield zero.
 struct ContractInfo {
   std::vector<AxisId> batch, m, n, k;
@@ -259,7 +259,7 @@ struct ChainInfo {
 
 // ** schedules **: per target, never affects bits beyond what ReduceOrder and the family say
 
-enum class Family : uint8_t { Outer, Dot };
+enum class Family : uint8_t { Outer, Dot, Amx };
 // Whether a contraction copies an operand into the thread's scratch before its tiles read it (pack.h):
 // for each tile of rows, or once for all tiles of an item (and of a block of k).
 enum class Pack : uint8_t { none, tile, block };
@@ -279,6 +279,7 @@ struct Schedule {
   // blocks the sums of an item lie in scratch, so no bit depends on it. -1: one block.
   AxisId kAxis = -1;
   int64_t kBlock = 0;
+  int64_t rowBlock = 0;          // Amx: steps of `row`, the outermost axis of m, in one copy of rows
   AxisId vec = -1;               // Loops: vectorised parallel axis; -1: each stage its innermost axis
   int32_t lanes = 16;            // vector width in elements of f32
   int64_t scratchBytes = 0;      // per thread

@@ -1,5 +1,6 @@
 // The shape of packed operands; the idea is told in pack.h.
 #include "codegen/pack.h"
+#include "codegen/amx.h"
 #include <algorithm>
 #include <map>
 
@@ -210,6 +211,7 @@ int64_t partialElements(const Kernel &k) {
 
 int64_t contractScratch(const Kernel &k) {
   const Schedule &s = k.schedule;
+  if (s.family == Family::Amx) return amxScratch(k).total;
   const int64_t bytes = ir::dtypeBytes(k.contract.type);
   int64_t total = 0;
   for (int64_t elements :

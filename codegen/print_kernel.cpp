@@ -133,12 +133,22 @@ struct Printer {
     return s + " : " + std::string(ir::dtypeName(e.type));
   }
 
+  static const char *familyName(Family f) {
+    switch (f) {
+    case Family::Outer: return "outer";
+    case Family::Dot: return "dot";
+    case Family::Amx: return "amx";
+    }
+    return "";
+  }
+
   std::string packing() const {
     static constexpr const char *how[] = {"", " by tile", " by block"};
     const Schedule &s = k.schedule;
     std::string text;
     if (s.packA != Pack::none) text += std::string(", row operand packed") + how[int(s.packA)];
     if (s.packB != Pack::none) text += std::string(", column operand packed") + how[int(s.packB)];
+    if (s.rowBlock) text += ", rows by " + std::to_string(s.rowBlock);
     if (s.kAxis >= 0) text += ", sums over " + axis(s.kAxis) + " by " + std::to_string(s.kBlock);
     return text;
   }
@@ -151,7 +161,7 @@ struct Printer {
       o << " " << axis(a.axis) << " by " << a.block << (&a == &k.schedule.items.back() ? "" : ",");
     const Schedule &s = k.schedule;
     if (k.cls == KernelClass::Contract)
-      o << "; " << (s.family == Family::Outer ? "outer" : "dot") << " " << s.mr << " x " << s.nv
+      o << "; " << familyName(s.family) << " " << s.mr << " x " << s.nv
         << " vectors, rows " << (s.row < 0 ? "-" : axis(s.row)) << ", columns "
         << (s.col < 0 ? "-" : axis(s.col)) << packing();
     else if (k.cls == KernelClass::Chain)

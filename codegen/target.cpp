@@ -105,7 +105,7 @@ std::vector<Target> x86Targets(std::string_view cpu, std::string &error) {
             "--mcpu";
     return {};
   }
-  // AMX has no version of its own as long as no kernel uses it.
+  // AMX gets a version of its own where kernels use it (compile.cpp).
   if (cpu == "portable") return {avx512(), avx2()};
   for (const Level &l : levels())
     if (cpu == l.name) return {l.make()};

@@ -55,6 +55,13 @@ bool all(unsigned word, unsigned bits) { return (word & bits) == bits; }
 
 } // namespace
 
+// The tile registers are given to processes that ask for them, before their threads begin; a sandbox may
+// refuse.
+static bool tiles_granted() {
+  constexpr int RequestStatePermission = 0x1023, TileData = 18;
+  return syscall(SYS_arch_prctl, RequestStatePermission, TileData) == 0;
+}
+
 int64_t cpu_features() {
   unsigned a, b, c, d, b7, c7, d7, a71 = 0, c81 = 0, unused;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return 0;
@@ -75,20 +82,13 @@ int64_t cpu_features() {
     if (d7 >> 23 & 1) features |= NNC_CPU_AVX512_FP16;
   }
   constexpr unsigned tiles = 1u << 22 | 1u << 24 | 1u << 25; // BF16, TILE, INT8
-  if ((state >> 17 & 3) == 3 && all(d7, tiles)) features |= NNC_CPU_AMX_BF16;
+  if ((state >> 17 & 3) == 3 && all(d7, tiles) && tiles_granted()) features |= NNC_CPU_AMX_BF16;
   return features;
-}
-
-static void ask_for_tiles() {
-  constexpr int RequestStatePermission = 0x1023, TileData = 18;
-  if (syscall(SYS_arch_prctl, RequestStatePermission, TileData) != 0)
-    fail("the operating system does not grant the AMX tile registers");
 }
 
 #else
 
 int64_t cpu_features() { return 0; }
-static void ask_for_tiles() {}
 
 #endif
 
@@ -126,7 +126,6 @@ const char *why_not(const NncModel &model, int64_t features) {
 
 void require_cpu(const NncModel &model) {
   if (const char *reason = why_not(model, cpu_features())) fail("%s", reason);
-  if (model.required_features & NNC_CPU_AMX_BF16) ask_for_tiles();
 }
 
 } // namespace rt

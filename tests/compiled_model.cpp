@@ -3,6 +3,7 @@
 #include "tests/compiled_model.h"
 #include "ir/passes.h"
 #include "ir/text.h"
+#include "tests/kernel_jit.h"
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -143,6 +144,7 @@ CompiledModel::CompiledModel(const ir::Module &m, const cg::CodegenOptions &o) {
   compiled_ = cg::compile(m, o, cg::Emit::Object);
   llvm::InitializeNativeTarget();
   llvm::InitializeNativeTargetAsmPrinter();
+  if (o.target.amx) askForTiles();
   jit_ = std::make_unique<Jit>();
   jit_->jit = must(llvm::orc::LLJITBuilder().create());
   auto object = llvm::MemoryBuffer::getMemBufferCopy(compiled_->object, "model.o");

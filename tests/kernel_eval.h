@@ -10,6 +10,7 @@
 #include "codegen/math.h"
 #include "ir/random.h"
 #include "ir/scalar_math.h"
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -386,6 +387,10 @@ class KernelEval {
     outer.insert(outer.end(), c.n.begin(), c.n.end());
     const size_t lanes = k.schedule.family == Family::Dot ? kLanesDot : 1;
     over(outer, 0, [&] {
+      if (k.schedule.family == Family::Amx) {
+        acc_ = {tileSum(), 0};
+        return stages();
+      }
       std::vector<Num> acc(lanes);
       over(c.k, 0, [&] {
         Num &a = acc[c.k.empty() ? 0 : size_t(at_[size_t(c.k.back())]) % lanes];
@@ -394,6 +399,31 @@ class KernelEval {
       acc_ = fold(Combine::sum, c.type, acc);
       stages();
     });
+  }
+  // 32 terms at a time, from block to block of k: see codegen/amx.h.
+  double tileSum() {
+    const ContractInfo &c = k.contract;
+    const auto blocked = std::find(c.k.begin(), c.k.end(), k.schedule.kAxis);
+    std::vector<int64_t> block;
+    float sum = 0, even = 0, odd = 0;
+    int count = 0;
+    auto finish = [&] {
+      if (count > 0) sum += even + odd;
+      even = odd = 0, count = 0;
+    };
+    over(c.k, 0, [&] {
+      std::vector<int64_t> at;
+      if (blocked != c.k.end()) {
+        for (auto a = c.k.begin(); a != blocked; ++a) at.push_back(at_[size_t(*a)]);
+        at.push_back(at_[size_t(*blocked)] / k.schedule.kBlock);
+      }
+      if (at != block) finish(), block = at;
+      float &half = count % 2 ? odd : even;
+      half = std::fma(float(eval(c.a).d), float(eval(c.b).d), half);
+      if (++count == 32) finish();
+    });
+    finish();
+    return sum;
   }
   // All steps of one row. Sums over rows go on where the row before left them.
   void chainRow() {

@@ -8,6 +8,7 @@
 #include <llvm/Support/TargetSelect.h>
 #include <stdexcept>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace nnc::test {
@@ -25,10 +26,19 @@ template <class T> T must(llvm::Expected<T> e) {
 
 } // namespace
 
+void askForTiles() {
+#if defined(__x86_64__)
+  constexpr int RequestStatePermission = 0x1023, TileData = 18;
+  if (syscall(SYS_arch_prctl, RequestStatePermission, TileData) != 0)
+    throw std::runtime_error("no permission to use tile registers");
+#endif
+}
+
 KernelCodes::KernelCodes(const std::vector<const cg::Kernel *> &kernels, const cg::Target &t, int level)
     : jit_(new Jit) {
   llvm::InitializeNativeTarget();
   llvm::InitializeNativeTargetAsmPrinter();
+  if (t.amx) askForTiles();
   llvm::LLVMContext context;
   llvm::Module module("kernel", context);
   cg::prepareModule(module, t);

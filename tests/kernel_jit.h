@@ -11,6 +11,9 @@
 
 namespace nnc::test {
 
+// Before code for a target with AMX runs.
+void askForTiles();
+
 // Kernels that are compiled together, which is faster than one by one.
 class KernelCodes {
  public:

@@ -26,6 +26,7 @@ namespace nnc::cg {
 void Emitter::emitContract() {
   const ContractInfo &c = k.contract;
   const Schedule &s = k.schedule;
+  if (s.family == Family::Amx) return emitAmx();
   std::vector<AxisId> loops;
   for (const auto *list : {&c.batch, &c.m, &c.n})
     for (AxisId a : *list)

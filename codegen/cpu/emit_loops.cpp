@@ -59,6 +59,7 @@ void Emitter::openFunction(const std::string &name) {
   size_t given = k.args.size(); // the copies of packed operands are no arguments of the function
   for (const Packed *p : {&packedA_, &packedB_})
     if (p->arg >= 0) given = std::min(given, size_t(p->arg));
+  if (amxArg_ >= 0) given = std::min(given, size_t(amxArg_));
   for (size_t i = 0; i < given; ++i)
     args_.push_back(read(pointer, fn_->getArg(0), int64_t(8 * i), "arg"));
   n_ = read(b.getInt64Ty(), fn_->getArg(1), offsetof(NncStepEnv, n), "n");
@@ -69,6 +70,7 @@ void Emitter::openFunction(const std::string &name) {
   axis_.resize(k.axes.size());
   range_.resize(k.axes.size());
   placePacking();
+  if (amxArg_ >= 0) args_.push_back(scratch_);
 }
 
 // Distinct arguments never overlap: each access names its argument and all the others.
@@ -168,7 +170,7 @@ void Emitter::emitItems(const Body &item) {
     hi = b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, hi, lo);
     range_[size_t(a.axis)] = {lo, hi};
   };
-  if (items.size() == 1 && !packs()) {
+  if (items.size() == 1 && !packs() && amxArg_ < 0) {
     block(items[0], begin_, end_);
     item();
     return;

@@ -25,6 +25,11 @@ namespace nnc::cg {
 // --- preparation: before the function is opened, as axes and arguments are added -----------------
 
 void Emitter::preparePacking() {
+  if (k.schedule.family == Family::Amx) {
+    amxArg_ = int32_t(k.args.size());
+    k.args.push_back({DType::u8, {}, true, true});
+    return;
+  }
   packedA_.how = k.schedule.packA, packedB_.how = k.schedule.packB;
   for (AxisId a : k.contract.m)
     if (a != k.schedule.row && a != k.schedule.col)
@@ -139,7 +144,7 @@ void Emitter::placePacking() {
     p->memory = take(p->shape.elements);
     args_.push_back(p->memory);
   }
-  if (k.schedule.kAxis >= 0) partials_ = take(partialElements(k));
+  if (k.schedule.kAxis >= 0 && amxArg_ < 0) partials_ = take(partialElements(k));
 }
 
 // --- copies --------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@
 //   r)
 //
 // The files: emit_expr (operations), emit_access (indices, loads, stores), emit_loops (items,
-// loops), emit_reduce, emit_contract, emit_pack (its operands), emit_chain, emit_scatter, emit_sort.
+// loops), emit_reduce, emit_contract, emit_pack (its operands), emit_amx, emit_chain, emit_scatter,
+// emit_sort.
 #pragma once
 #include "codegen/cpu/emit.h"
 #include "codegen/cpu/llvm_pch.h"
@@ -44,6 +45,8 @@ struct Range {
 };
 
 class Emitter {
+  friend class AmxEmitter; // emit_amx.cpp
+
  public:
   Emitter(llvm::Module &m, const Kernel &k, const Target &t, const std::string &name);
   void run();
@@ -264,6 +267,10 @@ class Emitter {
   Val tileElement(int stage);
   llvm::Value *tileAddress(int stage, llvm::Value *col, llvm::Value *row);
   int blockRows() const { return k.schedule.nv * k.schedule.lanes; }
+
+  // --- contractions on tile registers (emit_amx.cpp)
+  int32_t amxArg_ = -1; // the scratch, as an argument of the kernel
+  void emitAmx();
 
   // --- others
   void emitScatter(); // emit_scatter.cpp

@@ -40,6 +40,14 @@ struct ContractChoice {
   double total() const { return cycles + copies; }
 };
 void scheduleContract(Kernel &k, const Target &t);
+// The best way to run a contraction on tile registers (schedule_amx.cpp), none if that is
+// impossible.
+struct ContractPlan {
+  ContractInfo contract; // operands and axes may have been exchanged
+  Schedule schedule;
+  double cycles = INFINITY;
+};
+std::optional<ContractPlan> planAmx(const Kernel &k, const Target &t);
 // All ways that give the same bits, each with the tile that the model prefers, the best first. The
 // first is what schedule() takes. For a kernel that is not scheduled yet.
 std::vector<ContractChoice> contractChoices(const Kernel &k, const Target &t);

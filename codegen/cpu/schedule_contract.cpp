@@ -591,7 +591,12 @@ struct ContractScheduler {
 
 void scheduleContract(Kernel &k, const Target &t) {
   ContractScheduler s(k, t);
-  s.apply(s.choose());
+  const ContractChoice c = s.choose();
+  if (const auto tiles = planAmx(k, t); tiles && tiles->cycles < c.total()) {
+    k.contract = tiles->contract, k.schedule = tiles->schedule;
+    return;
+  }
+  s.apply(c);
 }
 
 std::vector<ContractChoice> contractChoices(const Kernel &kernel, const Target &t) {

@@ -1,0 +1,151 @@
+// The shapes of contractions on tile registers; the idea is told in amx.h.
+#include "codegen/amx.h"
+#include "codegen/pack.h"
+#include <algorithm>
+
+namespace nnc::cg {
+
+namespace {
+
+int64_t roundUp(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+int64_t extentAt(const Kernel &k, AxisId a) {
+  return std::max<int64_t>(1, k.axes[size_t(a)].extent.at(std::max<int64_t>(k.batch, 1)));
+}
+
+// Lines a power of two apart share few sets of the caches.
+int64_t spreadPitch(int64_t bytes) { return bytes % 1024 == 0 ? bytes + 64 : bytes; }
+
+int64_t termSteps(const Kernel &k, AxisId a) {
+  const Schedule &s = k.schedule;
+  return a == s.kAxis ? std::min(s.kBlock, extentAt(k, a)) : extentAt(k, a);
+}
+
+// Whether all steps of an axis are always there.
+bool isWhole(const Kernel &k, AxisId a) {
+  const Axis &x = k.axes[size_t(a)];
+  return x.extent.isConst() && !x.bounded && itemSteps(k, a) == extentAt(k, a);
+}
+
+// The distance between steps of all the axes as one; none if they are not evenly spaced.
+std::optional<int64_t> jointStride(const Kernel &k, const Index &x, std::vector<AxisId> axes) {
+  std::erase_if(axes, [&](AxisId a) { return extentAt(k, a) == 1; });
+  if (axes.empty()) return 0;
+  std::optional<int64_t> stride = strideAlong(k, x, axes.back());
+  int64_t each = stride.value_or(0) * extentAt(k, axes.back());
+  for (size_t i = axes.size() - 1; i-- > 0 && stride;) {
+    const auto outer = strideAlong(k, x, axes[i]);
+    if (!outer || *outer != each || !isWhole(k, axes[i + 1])) return std::nullopt;
+    each *= extentAt(k, axes[i]);
+  }
+  return stride;
+}
+
+bool onlyAxes(const Kernel &k, const Index &x) {
+  return std::all_of(x.terms.begin(), x.terms.end(),
+                     [&](const Term &t) { return k.atoms[size_t(t.atom)].kind == Atom::Axis; });
+}
+
+} // namespace
+
+bool isBf16(const Kernel &k, ExprId e) {
+  const Expr &x = k.exprs[size_t(e)];
+  if (x.op == SOp::load) return k.args[size_t(x.access.arg)].dtype == DType::bf16;
+  if (x.op != SOp::convert) return false;
+  if (x.type == DType::bf16) return true;
+  const DType from = k.exprs[size_t(x.args[0])].type;
+  return x.type == DType::f32 && (from == DType::f32 || from == DType::bf16) &&
+         isBf16(k, x.args[0]);
+}
+
+std::vector<AxisId> amxTerms(const Kernel &k) {
+  const auto &ks = k.contract.k;
+  auto from = k.schedule.kAxis < 0 ? ks.begin() : std::find(ks.begin(), ks.end(), k.schedule.kAxis);
+  return {from, ks.end()};
+}
+
+AmxOperand amxOperand(const Kernel &k, bool columns) {
+  AmxOperand o;
+  const ContractInfo &c = k.contract;
+  const Schedule &s = k.schedule;
+  const ExprId e = columns ? c.b : c.a;
+  const ExprId load = operandLoad(k, e);
+  if (load < 0 || !isBf16(k, e) || c.k.empty()) return o;
+  const Access &at = k.exprs[size_t(load)].access;
+  const std::vector<AxisId> free = columns ? std::vector<AxisId>{s.col} : c.m;
+  const std::vector<AxisId> terms = amxTerms(k);
+  if (free.empty() || s.col < 0) return o;
+  const auto along = strideAlong(k, at.flat, terms.back()),
+             across = strideAlong(k, at.flat, free.back());
+  // Something must be contiguous; a single step counts as that.
+  const bool byTerms = along && (*along == 1 || (*along == 0 && extentAt(k, terms.back()) > 1)),
+             byFree = across && *across == 1;
+  o.possible = byTerms || byFree;
+  o.alongTerms = byTerms && !(columns && byFree);
+  if (k.args[size_t(at.arg)].dtype != DType::bf16 || !at.guards.empty() || !onlyAxes(k, at.flat))
+    return o;
+  const auto stepTerms = jointStride(k, at.flat, terms), stepFree = jointStride(k, at.flat, free);
+  if (!stepTerms || !stepFree || *stepTerms < 0 || *stepFree < 0) return o;
+  o.matrix = o.alongTerms ? *stepTerms == 1 : *stepFree == 1;
+  o.pitch = o.alongTerms ? *stepFree : *stepTerms;
+  if (columns || !o.matrix || !o.alongTerms) return o;
+  // Read in place: whole tiles, on lines of the cache, of one axis, of which there are enough.
+  int64_t count = 1;
+  bool fixed = true;
+  for (AxisId a : terms) count *= termSteps(k, a), fixed = fixed && isWhole(k, a);
+  if (s.kAxis >= 0 && extentAt(k, s.kAxis) % s.kBlock != 0) fixed = false;
+  bool single = s.row >= 0;
+  for (AxisId a : c.m) single = single && (a == s.row || extentAt(k, a) == 1);
+  // The last tile is moved back until it fits, which sums between blocks of k do not allow.
+  if (single && s.kAxis >= 0 &&
+      (extentAt(k, s.row) % s.mr != 0 || itemSteps(k, s.row) % s.mr != 0 || s.rowBlock % s.mr != 0))
+    fixed = false;
+  o.inPlace =
+      fixed && count % kAmxTerms == 0 && single && o.pitch % 32 == 0 && extentAt(k, s.row) >= s.mr;
+  return o;
+}
+
+AmxScratch amxScratch(const Kernel &k) {
+  AmxScratch x;
+  const Schedule &s = k.schedule;
+  int64_t count = 1, copies = 1;
+  for (AxisId a : amxTerms(k)) count *= termSteps(k, a);
+  x.tiles = std::max<int64_t>(1, (count + kAmxTerms - 1) / kAmxTerms);
+  x.rows = 1;
+  for (AxisId a : k.contract.m) {
+    const int64_t steps = itemSteps(k, a);
+    const bool cut = a == s.row && s.rowBlock > 0;
+    if (cut) copies = (steps + s.rowBlock - 1) / s.rowBlock;
+    x.rows *= cut ? std::min(steps, s.rowBlock) : steps;
+  }
+  x.rows = roundUp(x.rows, s.mr);
+  x.columns = roundUp(itemSteps(k, s.col), s.nv * kAmxCols);
+  x.linePitch = spreadPitch(x.tiles * kAmxTerms * 2);
+  x.rowPitch = spreadPitch(roundUp(x.rows, 32) * 2);
+  x.columnPitch = spreadPitch(roundUp(x.columns, 32) * 2);
+  auto take = [&](int64_t bytes) {
+    const int64_t at = x.total;
+    x.total += roundUp(bytes, 64);
+    return at;
+  };
+  const AmxOperand a = amxOperand(k, false), b = amxOperand(k, true);
+  // One matrix at a time is gathered: rows along the terms go to their copy at once.
+  int64_t matrix = 0;
+  if (!a.matrix && !a.alongTerms) matrix = x.tiles * kAmxTerms * x.rowPitch;
+  if (!b.matrix)
+    matrix = std::max(matrix,
+                      b.alongTerms ? x.columns * x.linePitch : x.tiles * kAmxTerms * x.columnPitch);
+  x.matrix = take(matrix);
+  if (!a.inPlace) x.rowCopy = take(x.rows * x.linePitch);
+  x.columnCopy = take(x.columns * x.tiles * kAmxTerms * 2);
+  if (s.kAxis >= 0) {
+    x.sumPitch = spreadPitch(x.columns * 4);
+    x.sums = take(copies * x.rows * x.sumPitch);
+  } else {
+    x.sumPitch = s.nv * kAmxCols * 4;
+    x.sums = take(s.mr * x.sumPitch);
+  }
+  return x;
+}
+
+} // namespace nnc::cg

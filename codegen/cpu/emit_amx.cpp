@@ -1,0 +1,468 @@
+// Contractions of bf16 on tile registers.
+//
+// Problem. What amx.h says, as code: bring the operands into the forms that tiles are loaded from,
+// run the tiles, hand the sums to the epilogue.
+//
+//   y[512, 2048] = relu(x[512, 2048] . w[2048, 2048] + bias), an item of 256 columns:
+//     pairs of rows of w side by side: 16 x 64 copies of 32 terms x 16 columns
+//     for rows by 32:  for columns by 32:
+//       2 x 2 tiles of sums = 0
+//       for terms by 32: 2 tiles of x where it lies, 2 of the copy of w, 4 products
+//       the sums to 4 KB of scratch; epilogue of 32 x 2 vectors from there
+//
+// Method. The nest of an item is one function without calls, so that the tiles are configured once
+// and live in registers. A matrix is turned by squares of 16 x 16 pairs of terms; an operand with
+// guards or uneven strides is gathered first, as the rows of the direction in which it is
+// contiguous. Rows and columns beyond the end hold whatever lies in the scratch and give sums that
+// nobody reads; terms beyond the end are zero in both operands, since 0 * NaN is not 0.
+#include "codegen/amx.h"
+#include "codegen/cpu/emitter.h"
+#include <llvm/IR/IntrinsicsX86.h>
+
+namespace nnc::cg {
+
+class AmxEmitter {
+ public:
+  explicit AmxEmitter(Emitter &emitter)
+      : e(emitter), b(emitter.b), k(emitter.k), s(k.schedule), shape_(amxScratch(k)),
+        rowsOperand_(amxOperand(k, false)), colsOperand_(amxOperand(k, true)), terms_(amxTerms(k)) {
+  }
+  void run();
+
+ private:
+  using V = llvm::Value *;
+  using Body = std::function<void()>;
+
+  Emitter &e;
+  llvm::IRBuilder<> &b;
+  Kernel &k;
+  const Schedule &s;
+  const AmxScratch shape_;
+  const AmxOperand rowsOperand_, colsOperand_;
+  const std::vector<AxisId> terms_;
+
+  // A matrix in memory: lines of 16-bit elements, `pitch` bytes apart. `full`: there is room for
+  // whole tiles, and the terms are filled up with zeros.
+  struct Matrix {
+    V base = nullptr;
+    int64_t pitch = 0;
+    bool alongTerms = false, full = false;
+  };
+  // Several axes as one: its steps now.
+  struct Joint {
+    std::vector<AxisId> axes;
+    std::vector<Range> ranges;
+    V count = nullptr;
+  };
+  Joint rows_, cols_, ks_; // at hand: the rows of a copy, the columns of the item, a block of terms
+  V copy_ = nullptr;       // its number; null: the only one
+  V tiles_ = nullptr;      // of 32 terms in the block at hand
+  V rowBase_ = nullptr;    // where the rows' lines begin
+  int64_t rowPitch_ = 0;   // .. and their distance in bytes
+
+  Joint joint(const std::vector<AxisId> &axes);
+  V numberIn(const Joint &j);
+  void bindNumber(const Joint &j, V number);
+  void unbindAll(const Joint &j);
+
+  V scratch(int64_t at) { return bytes(e.scratch_, e.i64(at)); }
+  V bytes(V p, V offset) { return b.CreateGEP(b.getInt8Ty(), p, offset); }
+  V times(V x, int64_t c) { return e.scaled(x, c); }
+  V least(V x, V y) { return b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, x, y); }
+  llvm::Type *words(int n) { return llvm::FixedVectorType::get(b.getInt16Ty(), unsigned(n)); }
+  llvm::Type *pairs() { return llvm::FixedVectorType::get(b.getInt32Ty(), 16); }
+  V noted(V access) {
+    e.noteAlias(access, e.amxArg_);
+    return access;
+  }
+  V firstOf(int width, V count);
+  bool multipleOf(V count, int64_t unit);
+
+  void block(V first);
+  void packColumns();
+  void packRows();
+  Matrix inMemory(ExprId operand, const AmxOperand &o, const Joint &free);
+  void gather(ExprId operand, const Joint &free, const Matrix &to);
+  void clearRest(const Joint &free, const Matrix &to);
+  void turn(const Matrix &from, const Joint &free, bool toRows, V to);
+  std::vector<V> square(const Matrix &from, V free, V freeCount, V term, bool lastTerms);
+  void eachCopy(const Body &body);
+  V sumsOfCopy();
+  void tile(V row, const Emitter::Tile &t, V first);
+  V load(V at, V pitch);
+  void epilogue(V sums, V number, V from, V to, const Emitter::Tile &t);
+};
+
+void Emitter::emitAmx() { AmxEmitter(*this).run(); }
+
+// --- axes as one
+// -----------------------------------------------------------------------------------
+
+AmxEmitter::Joint AmxEmitter::joint(const std::vector<AxisId> &axes) {
+  Joint j;
+  for (AxisId a : axes) {
+    j.axes.push_back(a);
+    j.ranges.push_back(e.extentOf(a));
+    V count = b.CreateSub(j.ranges.back().hi, j.ranges.back().lo);
+    j.count = j.count ? b.CreateMul(j.count, count) : count;
+  }
+  if (!j.count) j.count = e.i64(1);
+  return j;
+}
+
+// The number of the step at which the axes are bound.
+AmxEmitter::V AmxEmitter::numberIn(const Joint &j) {
+  V number = nullptr;
+  for (size_t i = 0; i < j.axes.size(); ++i) {
+    const Binding &at = e.axis_[size_t(j.axes[i])];
+    V step = b.CreateSub(e.addConst(at.base, at.plus), j.ranges[i].lo);
+    if (number) number = b.CreateMul(number, b.CreateSub(j.ranges[i].hi, j.ranges[i].lo));
+    number = number ? b.CreateAdd(number, step) : step;
+  }
+  return number ? number : e.i64(0);
+}
+
+void AmxEmitter::bindNumber(const Joint &j, V number) {
+  for (size_t i = j.axes.size(); i-- > 0;) {
+    V step = number;
+    if (i > 0) {
+      V count = b.CreateSub(j.ranges[i].hi, j.ranges[i].lo);
+      step = b.CreateURem(number, count);
+      number = b.CreateUDiv(number, count);
+    }
+    e.bind(j.axes[i], b.CreateAdd(j.ranges[i].lo, step), 0);
+  }
+}
+
+void AmxEmitter::unbindAll(const Joint &j) {
+  for (AxisId a : j.axes) e.unbind(a);
+}
+
+AmxEmitter::V AmxEmitter::firstOf(int width, V count) {
+  const int saved = e.width_;
+  e.width_ = width;
+  V mask = e.firstLanes(count);
+  e.width_ = saved;
+  return mask;
+}
+
+bool AmxEmitter::multipleOf(V count, int64_t unit) {
+  auto *c = llvm::dyn_cast<llvm::ConstantInt>(count);
+  return c && c->getSExtValue() % unit == 0;
+}
+
+// --- copies
+// ----------------------------------------------------------------------------------------
+
+// Where an operand lies as a matrix: the address of its first element in this block.
+AmxEmitter::Matrix AmxEmitter::inMemory(ExprId operand, const AmxOperand &o, const Joint &free) {
+  const Access &at = k.exprs[size_t(operandLoad(k, operand))].access;
+  auto bindAll = [&](const Joint &j) {
+    for (size_t i = 0; i < j.axes.size(); ++i) e.bind(j.axes[i], j.ranges[i].lo, 0);
+  };
+  bindAll(free), bindAll(ks_);
+  e.scopes_.emplace_back();
+  Matrix m{e.address(at.arg, e.index(at.flat)), o.pitch * 2, o.alongTerms, false};
+  e.scopes_.pop_back();
+  unbindAll(free), unbindAll(ks_);
+  return m;
+}
+
+// The operand element by element into lines of the direction in which it is contiguous.
+void AmxEmitter::gather(ExprId operand, const Joint &free, const Matrix &to) {
+  std::vector<AxisId> loops;
+  const auto &outer = to.alongTerms ? free : ks_, &inner = to.alongTerms ? ks_ : free;
+  loops = outer.axes;
+  loops.insert(loops.end(), inner.axes.begin(), inner.axes.end() - 1);
+  auto elements = [&] {
+    V value = e.spread(e.expr(operand));
+    V bits = b.CreateBitCast(value, e.width_ > 1 ? pairs() : b.getInt32Ty());
+    bits = b.CreateTrunc(b.CreateLShr(bits, 16), e.width_ > 1 ? words(16) : b.getInt16Ty());
+    V at = bytes(bytes(to.base, times(numberIn(outer), to.pitch)), times(numberIn(inner), 2));
+    if (e.mask_)
+      noted(b.CreateMaskedStore(bits, at, llvm::Align(2), e.mask_));
+    else
+      noted(b.CreateAlignedStore(bits, at, llvm::Align(2)));
+  };
+  e.scopes_.emplace_back();
+  e.forAxes(loops, 0, [&] { e.forLanes(inner.axes.back(), elements); });
+  e.scopes_.pop_back();
+  clearRest(free, to);
+}
+
+// Zeros behind the last term.
+void AmxEmitter::clearRest(const Joint &free, const Matrix &to) {
+  if (multipleOf(ks_.count, kAmxTerms)) return;
+  V stop = times(tiles_, kAmxTerms);
+  if (to.alongTerms) {
+    V last = e.addConst(stop, -kAmxTerms);
+    V mask = b.CreateNot(firstOf(32, b.CreateSub(ks_.count, last)));
+    e.forRange(e.i64(0), free.count, 1, [&](V i) {
+      V at = bytes(bytes(to.base, times(i, to.pitch)), times(last, 2));
+      noted(b.CreateMaskedStore(llvm::Constant::getNullValue(words(32)), at, llvm::Align(2), mask));
+    });
+    return;
+  }
+  e.forRange(ks_.count, stop, 1, [&](V i) {
+    e.forRange(e.i64(0), free.count, 16, [&](V f) {
+      V at = bytes(bytes(to.base, times(i, to.pitch)), times(f, 2));
+      noted(b.CreateAlignedStore(llvm::Constant::getNullValue(words(16)), at, llvm::Align(2)));
+    });
+  });
+}
+
+// 32 terms of 16 rows or columns: vectors of pairs, one for each row or column if the matrix runs
+// along the terms, else one for each pair.
+std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, V free, V freeCount, V term,
+                                              bool lastTerms) {
+  std::vector<V> lines;
+  auto read = [&](V at, int width, V mask) -> V {
+    llvm::Type *t = words(width);
+    if (!mask) return b.CreateAlignedLoad(t, at, llvm::Align(2));
+    return b.CreateMaskedLoad(t, at, llvm::Align(2), mask, llvm::Constant::getNullValue(t));
+  };
+  const bool someFree = !from.full && !multipleOf(freeCount, 16);
+  if (from.alongTerms) {
+    V mask = lastTerms ? firstOf(32, b.CreateSub(ks_.count, term)) : nullptr;
+    V last = e.addConst(freeCount, -1);
+    for (int i = 0; i < 16; ++i) {
+      V line = e.addConst(free, i);
+      if (someFree) line = least(line, last);
+      V at = bytes(bytes(from.base, times(line, from.pitch)), times(term, 2));
+      lines.push_back(b.CreateBitCast(read(at, 32, mask), pairs()));
+    }
+    return lines;
+  }
+  V mask = someFree ? firstOf(16, b.CreateSub(freeCount, free)) : nullptr;
+  std::vector<int> side;
+  for (int i = 0; i < 16; ++i) side.push_back(i), side.push_back(16 + i);
+  std::vector<V> words;
+  for (int i = 0; i < 32; ++i) {
+    V line = e.addConst(term, i);
+    V at = bytes(bytes(from.base, times(line, from.pitch)), times(free, 2));
+    if (lastTerms) at = b.CreateSelect(b.CreateICmpSLT(line, ks_.count), at, e.zeros());
+    words.push_back(read(at, 16, mask));
+  }
+  for (int i = 0; i < 16; ++i)
+    lines.push_back(b.CreateBitCast(
+        b.CreateShuffleVector(words[size_t(2 * i)], words[size_t(2 * i + 1)], side), pairs()));
+  return lines;
+}
+
+// A matrix into the form of the rows, lines of terms, or of the columns, tiles of pairs.
+void AmxEmitter::turn(const Matrix &from, const Joint &free, bool toRows, V to) {
+  auto one = [&](V f, V term, bool lastTerms) {
+    std::vector<V> lines = square(from, f, free.count, term, lastTerms);
+    if (from.alongTerms != toRows) e.turnSquare(lines);
+    V at = nullptr;
+    int64_t pitch = 64;
+    if (toRows) {
+      at = bytes(bytes(to, times(f, shape_.linePitch)), times(term, 2));
+      pitch = shape_.linePitch;
+    } else {
+      at = bytes(bytes(to, times(f, shape_.tiles * 64)), times(term, 32));
+    }
+    for (int i = 0; i < 16; ++i)
+      noted(b.CreateAlignedStore(lines[size_t(i)], bytes(at, e.i64(i * pitch)), llvm::Align(4)));
+  };
+  const bool split = !from.full && !multipleOf(ks_.count, kAmxTerms);
+  V stop = times(tiles_, kAmxTerms);
+  V whole = split ? b.CreateAnd(ks_.count, e.i64(-kAmxTerms)) : stop;
+  auto overFree = [&](V term, bool lastTerms) {
+    e.forRange(e.i64(0), free.count, 16, [&](V f) { one(f, term, lastTerms); });
+  };
+  if (from.alongTerms)
+    e.forRange(e.i64(0), free.count, 16, [&](V f) {
+      e.forRange(e.i64(0), whole, kAmxTerms, [&](V term) { one(f, term, false); });
+    });
+  else
+    e.forRange(e.i64(0), whole, kAmxTerms, [&](V term) { overFree(term, false); });
+  if (split) e.ifThen(b.CreateICmpSLT(whole, stop), [&] { overFree(whole, true); });
+}
+
+void AmxEmitter::packColumns() {
+  cols_ = joint({s.col});
+  const AmxOperand &o = colsOperand_;
+  Matrix m;
+  if (o.matrix) {
+    m = inMemory(k.contract.b, o, cols_);
+  } else {
+    m = {scratch(shape_.matrix), o.alongTerms ? shape_.linePitch : shape_.columnPitch, o.alongTerms,
+         true};
+    gather(k.contract.b, cols_, m);
+  }
+  turn(m, cols_, false, scratch(shape_.columnCopy));
+}
+
+void AmxEmitter::packRows() {
+  const AmxOperand &o = rowsOperand_;
+  rowBase_ = scratch(shape_.rowCopy), rowPitch_ = shape_.linePitch;
+  if (o.inPlace) {
+    const Matrix m = inMemory(k.contract.a, o, rows_);
+    rowBase_ = m.base, rowPitch_ = m.pitch;
+  } else if (o.alongTerms) {
+    gather(k.contract.a, rows_, {rowBase_, rowPitch_, true, true});
+  } else {
+    Matrix m;
+    if (o.matrix) {
+      m = inMemory(k.contract.a, o, rows_);
+    } else {
+      m = {scratch(shape_.matrix), shape_.rowPitch, false, true};
+      gather(k.contract.a, rows_, m);
+    }
+    turn(m, rows_, true, rowBase_);
+  }
+}
+
+// --- the nest
+// --------------------------------------------------------------------------------------
+
+void AmxEmitter::run() {
+  std::vector<AxisId> around = k.contract.batch;
+  for (AxisId a : k.contract.n)
+    if (a != s.col) around.push_back(a);
+  e.forAxes(around, 0, [&] {
+    e.emitBlocks(0, nullptr, [&](V first) { block(first); });
+    if (s.kAxis < 0) return;
+    eachCopy([&] { // the sums of all blocks are complete
+      e.eachPanel([&](Emitter::Tile t) {
+        V at = bytes(sumsOfCopy(), times(b.CreateSub(t.colBase, cols_.ranges[0].lo), 4));
+        epilogue(at, e.i64(0), e.i64(0), rows_.count, t);
+      });
+    });
+  });
+}
+
+// One block of k: the columns of the item, then its rows copy by copy.
+void AmxEmitter::block(V first) {
+  ks_ = joint(terms_);
+  V tiles = b.CreateUDiv(e.addConst(ks_.count, kAmxTerms - 1), e.i64(kAmxTerms));
+  tiles_ = b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, tiles, e.i64(1));
+  packColumns();
+  eachCopy([&] {
+    packRows();
+    e.forRange(e.i64(0), rows_.count, s.mr,
+               [&](V row) { e.eachPanel([&](Emitter::Tile t) { tile(row, t, first); }); });
+  });
+}
+
+void AmxEmitter::eachCopy(const Body &body) {
+  auto rows = [&] {
+    rows_ = joint(k.contract.m);
+    body();
+  };
+  if (s.rowBlock <= 0) return rows();
+  const Range whole = e.range_[size_t(s.row)];
+  e.forRange(whole.lo, whole.hi, s.rowBlock, [&](V lo) {
+    e.range_[size_t(s.row)] = {lo, least(whole.hi, e.addConst(lo, s.rowBlock))};
+    copy_ = b.CreateUDiv(b.CreateSub(lo, whole.lo), e.i64(s.rowBlock));
+    rows();
+    e.range_[size_t(s.row)] = whole;
+    copy_ = nullptr;
+  });
+}
+
+// Between blocks of k each copy of rows has its sums, whole tiles.
+AmxEmitter::V AmxEmitter::sumsOfCopy() {
+  V sums = scratch(shape_.sums);
+  return copy_ ? bytes(sums, times(copy_, shape_.rows * shape_.sumPitch)) : sums;
+}
+
+AmxEmitter::V AmxEmitter::load(V at, V pitch) {
+  return b.CreateIntrinsic(llvm::Intrinsic::x86_tileloadd64_internal, {},
+                           {b.getInt16(16), b.getInt16(64), at, pitch});
+}
+
+void AmxEmitter::tile(V row, const Emitter::Tile &t, V first) {
+  const int savedWidth = e.width_;
+  e.width_ = 1;
+  const int down = s.mr / int(kAmxRows), across = t.vectors;
+  // Rows in memory: the last tile is moved back until it fits.
+  V base = row;
+  if (rowsOperand_.inPlace) {
+    const int64_t most = k.axes[size_t(s.row)].extent.at(std::max<int64_t>(k.batch, 1));
+    if (most % s.mr != 0 || itemSteps(k, s.row) % s.mr != 0 || s.rowBlock % s.mr != 0)
+      base = least(row, b.CreateSub(e.i64(most - s.mr), e.range_[size_t(s.row)].lo));
+  }
+  V col = b.CreateSub(t.colBase, cols_.ranges[0].lo);
+  V a = bytes(rowBase_, times(base, rowPitch_));
+  V c = bytes(scratch(shape_.columnCopy), times(col, shape_.tiles * 64));
+  V sums = scratch(shape_.sums);
+  if (s.kAxis >= 0) sums = bytes(bytes(sumsOfCopy(), times(row, shape_.sumPitch)), times(col, 4));
+  std::vector<V> start;
+  for (int i = 0; i < down * across; ++i) {
+    if (!first) {
+      start.push_back(b.CreateIntrinsic(llvm::Intrinsic::x86_tilezero_internal, {},
+                                        {b.getInt16(16), b.getInt16(64)}));
+      continue;
+    }
+    V at = bytes(sums, e.i64(i / across * kAmxRows * shape_.sumPitch + i % across * 64));
+    start.push_back(load(b.CreateSelect(first, e.zeros(), at),
+                         b.CreateSelect(first, e.i64(0), e.i64(shape_.sumPitch))));
+  }
+  auto &context = e.m_.getContext();
+  auto *before = b.GetInsertBlock();
+  auto *loop = llvm::BasicBlock::Create(context, "terms", e.fn_);
+  auto *after = llvm::BasicBlock::Create(context, "summed", e.fn_);
+  b.CreateBr(loop);
+  b.SetInsertPoint(loop);
+  auto *i = b.CreatePHI(b.getInt64Ty(), 2, "i");
+  i->addIncoming(e.i64(0), before);
+  std::vector<llvm::PHINode *> acc;
+  for (V x : start) {
+    acc.push_back(b.CreatePHI(x->getType(), 2, "sum"));
+    acc.back()->addIncoming(x, before);
+  }
+  std::vector<V> as, bs;
+  for (int r = 0; r < down; ++r)
+    as.push_back(
+        load(bytes(bytes(a, e.i64(r * kAmxRows * rowPitch_)), times(i, 64)), e.i64(rowPitch_)));
+  for (int v = 0; v < across; ++v)
+    bs.push_back(load(bytes(bytes(c, e.i64(v * shape_.tiles * 1024)), times(i, 1024)), e.i64(64)));
+  std::vector<V> sum;
+  for (int r = 0; r < down; ++r)
+    for (int v = 0; v < across; ++v)
+      sum.push_back(b.CreateIntrinsic(llvm::Intrinsic::x86_tdpbf16ps_internal, {},
+                                      {b.getInt16(16), b.getInt16(64), b.getInt16(64),
+                                       acc[size_t(r * across + v)], as[size_t(r)], bs[size_t(v)]}));
+  V next = b.CreateAdd(i, e.i64(1), "next", false, true);
+  i->addIncoming(next, loop);
+  for (size_t j = 0; j < acc.size(); ++j) acc[j]->addIncoming(sum[j], loop);
+  b.CreateCondBr(b.CreateICmpSLT(next, tiles_), loop, after);
+  b.SetInsertPoint(after);
+  for (int j = 0; j < down * across; ++j) {
+    V at = bytes(sums, e.i64(j / across * kAmxRows * shape_.sumPitch + j % across * 64));
+    b.CreateIntrinsic(llvm::Intrinsic::x86_tilestored64_internal, {},
+                      {b.getInt16(16), b.getInt16(64), at, e.i64(shape_.sumPitch), sum[size_t(j)]});
+  }
+  e.width_ = savedWidth;
+  if (s.kAxis >= 0) return;
+  V from = base == row ? e.i64(0) : b.CreateSub(row, base);
+  V to = least(e.i64(s.mr), b.CreateSub(rows_.count, base));
+  epilogue(sums, base, from, to, t);
+}
+
+// The stages for rows [from, to) of sums; row 0 is number `number` of the rows.
+void AmxEmitter::epilogue(V sums, V number, V from, V to, const Emitter::Tile &t) {
+  llvm::Type *vector = e.type(k.contract.type, true);
+  e.forRange(from, to, 1, [&](V r) {
+    bindNumber(rows_, b.CreateAdd(number, r));
+    for (int v = 0; v < t.vectors; ++v) {
+      V at = bytes(bytes(sums, times(r, shape_.sumPitch)), e.i64(int64_t(v) * 64));
+      e.acc_ = {b.CreateAlignedLoad(vector, at, llvm::Align(4)), true};
+      e.bind(s.col, t.colBase, int64_t(v) * e.width_);
+      e.laneAxis_ = s.col;
+      e.mask_ = v + 1 == t.vectors ? t.lastMask : nullptr;
+      e.scopes_.emplace_back();
+      e.locals_.assign(k.stages.size(), {});
+      e.elementwise(0, k.stages.size());
+      e.scopes_.pop_back();
+      e.mask_ = nullptr;
+      e.laneAxis_ = -1;
+      e.unbind(s.col);
+    }
+    unbindAll(rows_);
+  });
+}
+
+} // namespace nnc::cg

@@ -1,0 +1,306 @@
+// Contractions of bf16 on tile registers: bits against the definition, and whole models against the
+// interpreter. What cannot run on this machine is compiled only.
+#include "codegen/amx.h"
+#include "codegen/cpu/schedule.h"
+#include "ir/passes.h"
+#include "ir/text.h"
+#include "tests/compiled_model.h"
+#include "tests/kernel_check.h"
+#include <fstream>
+#include <sstream>
+
+using namespace nnc;
+using namespace nnc::test;
+
+namespace {
+
+std::optional<Target> tileTarget() {
+  std::string error;
+  const std::optional<Target> native = resolveTarget("native", error);
+  return native && native->amx ? native : std::nullopt;
+}
+
+// Whatever the cost model thinks of it, on tiles.
+void checkTiles(const Kernel &kernel, std::vector<int64_t> ns = {1}, const Data &data = {},
+                int level = 2) {
+  std::string error;
+  const Target t = *resolveTarget("sapphirerapids", error);
+  const auto plan = planAmx(kernel, t);
+  REQUIRE(plan);
+  Kernel k = kernel;
+  k.contract = plan->contract, k.schedule = plan->schedule;
+  INFO(print(k, true));
+  REQUIRE(verify(k) == "");
+  if (!tileTarget()) return;
+  KernelCode code(k, t, level);
+  for (int64_t n : ns) checkAt(k, code, n, data, "tiles");
+}
+
+// y[m, n] = relu(x . w + bias) in bf16, operands in either orientation.
+KernelBuild product(Dim m, int64_t n, Dim kk, bool aAcross, bool bAcross, int64_t batch) {
+  KernelBuild b(batch);
+  const int64_t ms = m.at(batch), ks = kk.at(batch);
+  auto x = b.arg(DType::bf16, aAcross ? Dims{kk, m} : Dims{m, kk});
+  auto w = b.arg(DType::bf16, bAcross ? Dims{n, kk} : Dims{kk, n});
+  auto r = b.axis("r", m), o = b.axis("o", n), i = b.axis("i", kk);
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.m = {r}, b.k.contract.n = {o}, b.k.contract.k = {i};
+  b.k.contract.a = b.load(x, aAcross ? b.at(i, ms) + b.at(r) : b.at(r, ks) + b.at(i));
+  b.k.contract.b = b.load(w, bAcross ? b.at(o, ks) + b.at(i) : b.at(i, n) + b.at(o));
+  auto bias = b.arg(DType::f32, {n}), y = b.arg(DType::bf16, {m, n}, true, false);
+  b.stage(b.op(SOp::max, {b.op(SOp::add, {b.acc(), b.load(bias, b.at(o))}), b.num(0)}));
+  b.to(y, b.at(r, n) + b.at(o));
+  return b;
+}
+
+// A convolution of 3 x 3 with padding, or the gradient of its filter.
+KernelBuild convolution(int64_t size, int64_t stride, int64_t channels, int64_t out,
+                        bool gradient) {
+  const int64_t result = (size + 2 - 3) / stride + 1;
+  KernelBuild b(3);
+  auto x = b.arg(DType::bf16, {Dim::batch(), size, size, channels}),
+       w = b.arg(gradient ? DType::f32 : DType::bf16, {3, 3, channels, out}, gradient),
+       y = b.arg(DType::bf16, {Dim::batch(), result, result, out}, !gradient, gradient);
+  auto n = b.axis("n", Dim::batch()), i = b.axis("i", result), j = b.axis("j", result),
+       o = b.axis("o", out);
+  auto u = b.axis("u", 3), v = b.axis("v", 3), c = b.axis("c", channels);
+  Index row = b.at(i, stride) + b.at(u) + constIndex(-1),
+        col = b.at(j, stride) + b.at(v) + constIndex(-1);
+  Index xs = b.at(n, size * size * channels) + row * (size * channels) + col * channels + b.at(c);
+  std::vector<Guard> inside = {{row, 0, Dim(size)}, {col, 0, Dim(size)}};
+  Index ws = b.at(u, 3 * channels * out) + b.at(v, channels * out) + b.at(c, out) + b.at(o);
+  Index ys = b.at(n, result * result * out) + b.at(i, result * out) + b.at(j, out) + b.at(o);
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.a = b.load(x, xs, inside);
+  b.k.contract.n = {o};
+  if (gradient) {
+    b.k.contract.m = {u, v, c}, b.k.contract.k = {n, i, j};
+    b.k.contract.b = b.load(y, ys);
+    b.stage(b.op(SOp::sub, {b.load(w, ws), b.acc()}));
+    b.to(w, ws);
+  } else {
+    b.k.contract.m = {n, i, j}, b.k.contract.k = {u, v, c};
+    b.k.contract.b = b.load(w, ws);
+    b.stage(b.acc());
+    b.to(y, ys);
+  }
+  return b;
+}
+
+} // namespace
+
+TEST_CASE("products on tiles in every orientation and odd sizes", "[codegen][amx]") {
+  struct Size {
+    int64_t m, n, k;
+  };
+  const Size s = GENERATE(Size{16, 16, 32}, Size{32, 32, 64}, Size{2, 3, 2}, Size{17, 33, 31},
+                          Size{48, 10, 100}, Size{33, 64, 96}, Size{100, 47, 70}, Size{5, 200, 33},
+                          Size{64, 64, 2048});
+  const bool aAcross = GENERATE(false, true), bAcross = GENERATE(false, true);
+  INFO(s.m << " x " << s.n << " x " << s.k << " " << aAcross << bAcross);
+  checkTiles(product(s.m, s.n, s.k, aAcross, bAcross, 1).k);
+}
+
+TEST_CASE("products on tiles over partial batches", "[codegen][amx]") {
+  const bool aAcross = GENERATE(false, true), bAcross = GENERATE(false, true);
+  const int64_t batch = GENERATE(3, 32, 50, 70);
+  checkTiles(product(Dim::batch(), 45, 64, aAcross, bAcross, batch).k, batchSizes(batch));
+  checkTiles(product(40, 50, Dim::batch(), aAcross, bAcross, batch).k, batchSizes(batch));
+}
+
+TEST_CASE("sums of tiles in blocks of k", "[codegen][amx]") {
+  const bool aAcross = GENERATE(false, true), bAcross = GENERATE(false, true);
+  checkTiles(product(70, 40, 7000, aAcross, bAcross, 1).k);
+  checkTiles(product(64, 64, 6144, aAcross, bAcross, 1).k);
+}
+
+TEST_CASE("tiles with NaN and infinities beside padding", "[codegen][amx]") {
+  Data data;
+  data.special = true;
+  const bool aAcross = GENERATE(false, true), bAcross = GENERATE(false, true);
+  checkTiles(product(35, 21, 45, aAcross, bAcross, 1).k, {1}, data);
+}
+
+TEST_CASE("convolutions on tiles and their filters' gradients", "[codegen][amx]") {
+  const int64_t stride = GENERATE(1, 2), channels = GENERATE(3, 16, 40), out = GENERATE(5, 32);
+  const bool gradient = GENERATE(false, true);
+  checkTiles(convolution(11, stride, channels, out, gradient).k, {3, 2, 1});
+}
+
+TEST_CASE("a filter's gradient over many pictures on tiles", "[codegen][amx]") {
+  KernelBuild b = convolution(32, 1, 16, 16, true);
+  checkTiles(b.k, {3, 2});
+}
+
+TEST_CASE("batched products on tiles", "[codegen][amx]") {
+  // y[n, h, q, o] = sum d: x[n, q, h, d] w[n, o, h, d]
+  KernelBuild b(3);
+  auto x = b.arg(DType::bf16, {Dim::batch(), 37, 2, 48}),
+       w = b.arg(DType::bf16, {Dim::batch(), 41, 2, 48});
+  auto y = b.arg(DType::bf16, {Dim::batch(), 2, 37, 41}, true, false);
+  auto n = b.axis("n", Dim::batch()), h = b.axis("h", 2), q = b.axis("q", 37), o = b.axis("o", 41),
+       d = b.axis("d", 48);
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.batch = {n, h}, b.k.contract.m = {q}, b.k.contract.n = {o}, b.k.contract.k = {d};
+  b.k.contract.a = b.load(x, b.at(n, 37 * 96) + b.at(q, 96) + b.at(h, 48) + b.at(d));
+  b.k.contract.b = b.load(w, b.at(n, 41 * 96) + b.at(o, 96) + b.at(h, 48) + b.at(d));
+  b.stage(b.acc());
+  b.to(y, b.at(n, 2 * 37 * 41) + b.at(h, 37 * 41) + b.at(q, 41) + b.at(o));
+  checkTiles(b.k, {3, 2});
+}
+
+TEST_CASE("chunks of a split sum on tiles, and code without passes", "[codegen][amx]") {
+  // partial[s, m, n] = sum over i < 40 with 40s + i < batch
+  const bool across = GENERATE(false, true);
+  KernelBuild b(100);
+  auto x = b.arg(DType::bf16, across ? Dims{20, Dim::batch()} : Dims{Dim::batch(), 20});
+  auto w = b.arg(DType::bf16, across ? Dims{33, Dim::batch()} : Dims{Dim::batch(), 33});
+  auto y = b.arg(DType::f32, {3, 20, 33}, true, false);
+  auto s = b.axis("s", 3), m = b.axis("m", 20), n = b.axis("n", 33), i = b.axis("i", 40);
+  b.k.axes[size_t(i)].bounded = true;
+  b.k.axes[size_t(i)].base = b.at(s, 40);
+  b.k.axes[size_t(i)].limit = Dim::batch();
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.batch = {s}, b.k.contract.m = {m}, b.k.contract.n = {n}, b.k.contract.k = {i};
+  Index k = b.at(s, 40) + b.at(i);
+  b.k.contract.a = b.load(x, across ? b.at(m, 100) + k : k * 20 + b.at(m));
+  b.k.contract.b = b.load(w, across ? b.at(n, 100) + k : k * 33 + b.at(n));
+  b.stage(b.acc());
+  b.to(y, b.at(s, 660) + b.at(m, 33) + b.at(n));
+  checkTiles(b.k, {100, 91, 80, 7});
+  checkTiles(b.k, {100, 41}, {}, 0);
+}
+
+TEST_CASE("f32 that the program rounds to bf16 goes to tiles", "[codegen][amx]") {
+  KernelBuild b(1);
+  auto x = b.arg(DType::f32, {40, 50}), w = b.arg(DType::f32, {50, 30});
+  auto y = b.arg(DType::f32, {40, 30}, true, false);
+  auto r = b.axis("r", 40), o = b.axis("o", 30), i = b.axis("i", 50);
+  auto rounded = [&](ExprId e) {
+    return b.op(SOp::convert, {b.op(SOp::convert, {e}, DType::bf16)});
+  };
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.m = {r}, b.k.contract.n = {o}, b.k.contract.k = {i};
+  b.k.contract.a = rounded(b.load(x, b.at(r, 50) + b.at(i)));
+  b.k.contract.b = rounded(b.load(w, b.at(i, 30) + b.at(o)));
+  b.stage(b.acc());
+  b.to(y, b.at(r, 30) + b.at(o));
+  checkTiles(b.k);
+}
+
+TEST_CASE("only values of bf16 go to tiles, and only where they pay", "[codegen][amx]") {
+  std::string error;
+  const Target tiles = *resolveTarget("sapphirerapids", error),
+               v4 = *resolveTarget("x86-64-v4", error);
+  auto family = [](KernelBuild b, const Target &t) {
+    schedule(b.k, t);
+    return b.k.schedule.family;
+  };
+  const KernelBuild large = product(512, 512, 512, false, false, 1);
+  CHECK(family(large, tiles) == Family::Amx);
+  CHECK(family(large, v4) == Family::Outer);
+  CHECK(family(product(2, 4, 8, false, false, 1), tiles) != Family::Amx);
+  KernelBuild wide = large;
+  for (KernelArg &a : wide.k.args) a.dtype = DType::f32;
+  CHECK(family(wide, tiles) == Family::Outer);
+  KernelBuild mixed = large;
+  mixed.k.args[0].dtype = DType::f16;
+  CHECK(family(mixed, tiles) == Family::Outer);
+}
+
+// --- models
+// ----------------------------------------------------------------------------------------
+
+namespace {
+
+std::string moduleText() {
+  std::ifstream in(std::string(NNC_SOURCE_DIR) + "/tests/ir/mixed.ir");
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+std::unique_ptr<ir::Module> moduleOf(const std::string &text) {
+  ir::TextError error;
+  auto m = ir::parseModule(text, error);
+  INFO(error.line << ": " << error.message);
+  REQUIRE(m);
+  ir::runGradient(*m, {});
+  ir::runOptimize(*m, {});
+  return m;
+}
+
+cg::CodegenOptions optionsFor(const char *cpu) {
+  cg::CodegenOptions o;
+  std::string error;
+  o.target = *cg::resolveTarget(cpu, error);
+  return o;
+}
+
+int tileKernels(const CompiledModel &c) {
+  int count = 0;
+  for (const auto &f : c.compiled().functions())
+    for (const auto &l : f.program.launches)
+      count += l.kernel.cls == KernelClass::Contract && l.kernel.schedule.family == Family::Amx;
+  return count;
+}
+
+// The losses of some steps on one batch whose classes depend on the inputs, and all weights behind
+// them.
+std::vector<double> losses(const ir::Module &m, const char *cpu, int threads,
+                           std::vector<double> *weights) {
+  CompiledModel c(m, optionsFor(cpu));
+  c.options.threads = threads;
+  c.seed = 3;
+  c.run("init", {});
+  const ir::Function &f = *m.find("train_step");
+  auto inputs = randomInputs(f, f.batch, 5);
+  for (int64_t i = 0; i < f.batch; ++i) {
+    double sum = 0;
+    for (int64_t j = 0; j < 64; ++j)
+      sum += inputs[0].data[size_t(64 * i + j)] * ((j * 7 + 3) % 11 - 5);
+    inputs[1].data[size_t(i)] = std::clamp(std::floor(sum / 8) + 5, 0.0, 9.0);
+  }
+  std::vector<double> all;
+  for (int step = 0; step < 40; ++step) {
+    c.step = uint64_t(step);
+    all.push_back(c.run("train_step", inputs)[0].data[0]);
+  }
+  if (weights)
+    for (const ir::Persistent &p : m.persistents) {
+      const ir::Tensor value = c.persistent(p.name);
+      weights->insert(weights->end(), value.data.begin(), value.data.end());
+    }
+  return all;
+}
+
+} // namespace
+
+TEST_CASE("a model in bf16 learns on tiles as on vectors and in f32", "[codegen][amx]") {
+  const std::string text = moduleText();
+  std::string wide = text;
+  for (size_t at = 0; (at = wide.find("bf16", at)) != std::string::npos;)
+    wide.replace(at, 4, "f32");
+  const auto mixed = moduleOf(text), single = moduleOf(wide);
+  CHECK(tileKernels(CompiledModel(*mixed, optionsFor("native"))) >= (tileTarget() ? 5 : 0));
+  const std::vector<double> f32 = losses(*single, "native", 1, nullptr);
+  CHECK(f32.back() < 0.3 * f32.front());
+  for (const char *cpu : {"native", "x86-64-v3"}) {
+    const std::vector<double> bf16 = losses(*mixed, cpu, 1, nullptr);
+    for (size_t i = 0; i < f32.size(); ++i) {
+      INFO(cpu << " step " << i << ": " << bf16[i] << ", in f32 " << f32[i]);
+      CHECK(std::abs(bf16[i] - f32[i]) < 0.02 * f32.front());
+    }
+  }
+}
+
+TEST_CASE("bits of a model on tiles do not depend on threads", "[codegen][amx]") {
+  const auto m = moduleOf(moduleText());
+  std::vector<double> one;
+  const auto want = losses(*m, "native", 1, &one);
+  for (int threads : {2, 3, 5}) {
+    std::vector<double> many;
+    CHECK((losses(*m, "native", threads, &many) == want));
+    CHECK((many == one));
+  }
+}
