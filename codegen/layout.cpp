@@ -100,16 +100,98 @@ std::set<std::string> reshaped(const ir::Module &m) {
   return names;
 }
 
+constexpr int64_t kFewRows = 64; // as many as dot products are chosen for
+constexpr int64_t kLongSum = 128;
+
+// Weights [in, out] whose products have few rows: each element is used so rarely that a copy in
+// another form never pays, and what an output adds up lies in one run if the columns are the rows of
+// memory. A thread that owns some of the outputs then owns whole runs, in this product, in the
+// weight's gradient and in its update: no line of the weight moves from one core to another.
+bool hasFewRows(const ir::Function &f, const ir::Node &n, ir::ValueId weight) {
+  const auto &a = std::get<ir::ContractAttr>(n.attr);
+  const int side = n.operands[1] == weight ? 1 : 0;
+  if (n.operands[size_t(1 - side)] == weight) return false;
+  for (const ir::LabelForm &form : a.forms[size_t(side)])
+    if (!form.isSimple()) return false;
+  auto has = [&](int tensor, int32_t label) {
+    for (const ir::LabelForm &form : a.forms[size_t(tensor)])
+      for (const ir::LabelTerm &t : form.terms)
+        if (t.label == label) return true;
+    return false;
+  };
+  const int32_t in = a.forms[size_t(side)][0].terms[0].label,
+                out = a.forms[size_t(side)][1].terms[0].label;
+  if (has(2, in) || !has(1 - side, in) || !has(2, out) || has(1 - side, out)) return false;
+  auto extent = [&](int32_t label) { return a.extents[size_t(label)].at(std::max<int64_t>(f.batch, 1)); };
+  int64_t rows = 1;
+  for (size_t l = 0; l < a.labels.size(); ++l)
+    if (has(2, int32_t(l)) && int32_t(l) != out) rows *= extent(int32_t(l));
+  return extent(in) >= kLongSum && rows <= kFewRows;
+}
+
+// Persistent values that pointwise operations join, as a weight and its moments: they lie alike.
+struct Groups {
+  std::map<std::string, std::string> above;
+  std::string find(const std::string &name) {
+    auto it = above.find(name);
+    return it == above.end() || it->second == name ? name : it->second = find(it->second);
+  }
+  void join(const std::string &x, const std::string &y) { above[find(x)] = find(y); }
+};
+
+// Those with such a weight among them.
+std::set<std::string> turnedGroups(const ir::Module &m, Groups &groups) {
+  std::set<std::string> names;
+  for (const auto &f : m.functions) {
+    std::vector<std::string> nameOf(f->values.size()); // of values that pointwise operations join
+    auto join = [&](std::string &x, std::string &y) {
+      if (!x.empty() && !y.empty()) groups.join(x, y);
+      if (x.empty()) x = y;
+    };
+    for (const ir::Param &p : f->params) nameOf[size_t(p.value.i)] = p.bind;
+    for (const ir::Node &n : f->nodes) {
+      if (ir::isPointwise(n.op)) {
+        std::string &own = nameOf[size_t(n.firstResult.i)];
+        for (ir::ValueId v : n.operands)
+          if (f->type(v).dims == f->type(n.firstResult).dims) join(own, nameOf[size_t(v.i)]);
+        continue;
+      }
+      if (n.op != ir::Op::contract_) continue;
+      for (ir::ValueId v : n.operands) // as it is in memory, not what was made of it
+        if (const std::string &name = nameOf[size_t(v.i)];
+            !name.empty() && !f->def(v) && f->type(v).dims.size() == 2 && hasFewRows(*f, n, v))
+          names.insert(name);
+    }
+    for (const ir::Result &r : f->results)
+      if (r.bind)
+        if (const std::string &made = nameOf[size_t(r.value.i)]; !made.empty())
+          groups.join(r.name, made);
+  }
+  std::set<std::string> roots;
+  for (const std::string &name : names) roots.insert(groups.find(name));
+  return roots;
+}
+
 } // namespace
 
-Layouts chooseLayouts(const ir::Module &m) {
+Layouts chooseLayouts(const ir::Module &m, bool pads) {
   Layouts layouts;
-  std::set<std::string> fixed = reshaped(m);
+  std::set<std::string> fixed = reshaped(m), fixedGroups;
+  Groups groups;
+  const std::set<std::string> turned = turnedGroups(m, groups);
+  for (const std::string &name : fixed) fixedGroups.insert(groups.find(name));
+  auto padded = [&](int64_t elements, const ir::Persistent &p) {
+    const bool conflict = elements * ir::dtypeBytes(p.type.dtype) % kConflict == 0;
+    return pads && conflict ? elements + kPad : elements;
+  };
   for (const ir::Persistent &p : m.persistents) {
     const Dims &dims = p.type.dims;
-    if (dims.size() != 2 || dims[0].b < 8 || fixed.count(p.name)) continue;
-    if (dims[1].b * ir::dtypeBytes(p.type.dtype) % kConflict != 0) continue;
-    layouts[p.name].digits = {{0, dims[0].b}, {1, dims[1].b + kPad}};
+    const std::string group = groups.find(p.name);
+    if (dims.size() != 2) continue;
+    if (turned.count(group) && !fixedGroups.count(group))
+      layouts[p.name].digits = {{1, dims[1].b}, {0, padded(dims[0].b, p)}};
+    else if (dims[0].b >= 8 && !fixed.count(p.name) && padded(dims[1].b, p) != dims[1].b)
+      layouts[p.name].digits = {{0, dims[0].b}, {1, padded(dims[1].b, p)}};
   }
   return layouts;
 }

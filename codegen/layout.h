@@ -37,9 +37,12 @@ Layout sliceLayout(const Layout &l, const Dims &dims, int64_t axis, int64_t batc
 
 // The layouts of the persistent values, chosen once for all functions of a module. Rows of a matrix that are a
 // multiple of 1 KiB apart fall into few sets of the first-level cache (and, at 4 KiB, of the TLB) when a tile walks
-// down a column: they get 16 elements more. Values that are also read through a reshape stay row-major, where a
+// down a column: they get 16 elements more. Weights of products with few rows, and their moments, lie with the
+// columns as rows of memory:  f32[784,300]: digits (1,300)(0,784). Values that are also read through a reshape stay row-major, where a
 // reshape costs nothing.
 using Layouts = std::map<std::string, Layout>;
-Layouts chooseLayouts(const ir::Module &m);
+// Without `pads` only the order of the dimensions is chosen: it decides which products are dot products, and so
+// bits; padding never does.
+Layouts chooseLayouts(const ir::Module &m, bool pads = true);
 
 } // namespace nnc::cg

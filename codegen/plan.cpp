@@ -28,7 +28,7 @@ int64_t bytesOf(const Buffer &b, int64_t batch) {
 
 PersistentLayout layoutPersistent(const ir::Module &m, bool padded) {
   PersistentLayout layout;
-  if (padded) layout.layouts = chooseLayouts(m);
+  layout.layouts = chooseLayouts(m, padded);
   for (const ir::Persistent &p : m.persistents) {
     layout.offset[p.name] = layout.bytes;
     auto own = layout.layouts.find(p.name);

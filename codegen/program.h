@@ -141,7 +141,7 @@ PersistentLayout layoutPersistent(const ir::Module &m, bool padded = true);
 
 struct PlanOptions {
   bool inPlace = true, reuse = true; // false: every buffer its own memory, copies at the end (tests)
-  bool padded = true;                // layouts off powers of two; false: row-major throughout (tests)
+  bool padded = true;                // layouts off powers of two; false: no padding (tests)
   bool allBarriers = false;
   // Short kernels run on one thread. false: they are cut into small items and shared out (tests).
   bool single = true;

@@ -292,15 +292,21 @@ void Emitter::emitDotTile(Tile &t) {
     if (axis >= 0) unbind(axis);
     return v;
   };
+  // The operand with fewer vectors stays in registers, the other one comes one by one.
   auto step = [&] {
-    std::vector<llvm::Value *> bs;
-    for (int c = 0; c < t.vectors; ++c) bs.push_back(operand(col, t.colBase, c, k.contract.b));
-    for (int r = 0; r < t.rows; ++r) {
-      llvm::Value *a = operand(row, t.rowBase, r, k.contract.a);
-      for (int c = 0; c < t.vectors; ++c) {
-        auto *acc = t.acc[size_t(r * t.vectors + c)];
+    const bool holdA = t.rows < t.vectors;
+    auto rowsOf = [&](int r) { return operand(row, t.rowBase, r, k.contract.a); };
+    auto colsOf = [&](int c) { return operand(col, t.colBase, c, k.contract.b); };
+    std::vector<llvm::Value *> held;
+    for (int i = 0; i < (holdA ? t.rows : t.vectors); ++i) held.push_back(holdA ? rowsOf(i) : colsOf(i));
+    for (int i = 0; i < (holdA ? t.vectors : t.rows); ++i) {
+      llvm::Value *one = holdA ? colsOf(i) : rowsOf(i);
+      for (size_t h = 0; h < held.size(); ++h) {
+        const size_t r = holdA ? h : size_t(i), c = holdA ? size_t(i) : h;
+        auto *acc = t.acc[r * size_t(t.vectors) + c];
         llvm::Value *old = b.CreateLoad(at, acc);
-        llvm::Value *next = multiplyAdd(k.contract.type, a, bs[size_t(c)], old);
+        llvm::Value *next = holdA ? multiplyAdd(k.contract.type, held[h], one, old)
+                                  : multiplyAdd(k.contract.type, one, held[h], old);
         b.CreateStore(mask_ ? b.CreateSelect(mask_, next, old) : next, acc);
       }
     }
@@ -312,7 +318,7 @@ void Emitter::emitDotTile(Tile &t) {
   k.schedule.lanes = saved;
 }
 
-// Folds 1, 2 or 4 accumulators of kLanesDot lanes by halves into one value per accumulator.
+// Folds 1, 2, 4 or 8 accumulators of kLanesDot lanes by halves into one value per accumulator.
 llvm::Value *Emitter::foldDot(const std::vector<llvm::Value *> &accs) {
   const DType t = k.contract.type;
   std::vector<llvm::Value *> v = accs;
