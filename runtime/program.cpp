@@ -304,6 +304,15 @@ void try_both(Trial &trial, Run &job, Work way) {
   trial.record(now - started, thread_seconds() - cpu, now);
 }
 
+void run_at_pace(Pace &pace, Run &job, Work way, bool whole) {
+  double started = now_seconds();
+  if (pace.alone)
+    run_alone(way, &job);
+  else
+    run_on_threads(way, &job);
+  if (whole) pace.record(now_seconds() - started);
+}
+
 } // namespace
 
 // Cold caches need no attention: they only make a run slower, and the fastest one counts.
@@ -320,6 +329,29 @@ void Trial::record(double seconds, double cpu, double now) {
   if (!over()) return;
   alone = fastest[1] > 0 && fastest[1] < fastest[0];
   again = now + 100 * spent;
+}
+
+void Pace::record(double seconds) {
+  if (!alone && (fastest == 0 || seconds < fastest)) fastest = seconds;
+  spent += seconds;
+  if (++runs < Least || spent < Window) return;
+  double now = spent / runs;
+  spent = 0, runs = 0;
+  if (stay > 0) {
+    if (--stay == 0) alone = false;
+    return;
+  }
+  if (!alone) {
+    average = now;
+    alone = now > Slow * fastest;
+    if (!alone) length = 0;
+    return;
+  }
+  // The window that tried one thread. Whichever way lost is not tried again soon.
+  alone = now < average;
+  length = length ? length * 2 : 4;
+  if (length > Longest) length = Longest;
+  stay = length;
 }
 
 int64_t item_count(const NncOp &op, int64_t n) {
@@ -348,6 +380,7 @@ Program start_program(const NncModel &model, const ProgramOptions &options) {
   program.scratch = program.input + input;
   program.arguments.resize(size_t(model.function_count));
   program.trials.resize(size_t(model.function_count));
+  program.paces.resize(size_t(model.function_count));
   start_threads(options.order == Order::Forward ? options.threads : 1);
   return program;
 }
@@ -379,15 +412,17 @@ void Program::run(const NncFunction &function, int64_t n, const Prologue *prolog
   Trial &trial = trials[size_t(&function - model->functions)];
   bool ripe = trial.over() && ++trial.since % 64 == 0 && now_seconds() > trial.again;
   if (ripe) trial = Trial{};
-  bool measures = options.adaptive && !trial.over() && (n == function.batch || !function.batch);
+  bool whole = n == function.batch || !function.batch;
+  bool measures = options.adaptive && !trial.over() && whole;
+  Pace &pace = paces[size_t(&function - model->functions)];
   Work way = profile ? walk_timed : walk;
   uint64_t began = profile ? ticks() : 0;
   if (measures)
     try_both(trial, job, way);
-  else if (trial.alone)
+  else if (trial.alone || thread_count() == 1)
     run_alone(way, &job);
   else
-    run_on_threads(way, &job);
+    run_at_pace(pace, job, way, whole);
   if (profile) add_call(*profile, function, n, ticks() - began);
 }
 

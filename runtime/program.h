@@ -58,6 +58,24 @@ struct Trial {
   void record(double seconds, double cpu, double now);
 };
 
+// Threads that wait for one another lose most when other programs take the cores: a step goes on
+// when the last of them does. So the pace of the runs is watched in windows of time. Where runs on
+// all threads take much longer than the fastest of them, the next window runs on one thread, and if
+// that is faster it stays so for a while, longer each time.
+struct Pace {
+  static constexpr double Window = 20e-3, Slow = 2.5; // seconds; times the fastest run
+  static constexpr int Least = 3, Longest = 64;       // runs of a window; windows until the next look
+  bool alone;     // how to run now
+  int runs;       // of this window
+  double spent;   // .. and their seconds
+  double fastest; // of all runs on all threads
+  double average; // of the last window on all threads
+  int stay;       // windows until the other way is tried again
+  int length;     // of the last stay
+
+  void record(double seconds);
+};
+
 struct Profile;
 
 struct Program {
@@ -75,6 +93,7 @@ struct Program {
   // The arguments of each function as addresses, resolved at the first run.
   Array<char **> arguments;
   Array<Trial> trials; // one for each function
+  Array<Pace> paces; // .. and how they fare since
   Profile *profile = nullptr; // profile.h; null: nobody asked
 
   const NncFunction *find(const char *name) const;

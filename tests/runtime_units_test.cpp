@@ -151,6 +151,32 @@ TEST_CASE("runtime: a trial of one thread costs long steps nothing", "[runtime]"
   CHECK(between.alone_runs == 1);
 }
 
+TEST_CASE("runtime: threads give way to one while others use the cores", "[runtime]") {
+  rt::Pace pace{};
+  // Seconds that 2000 runs take if a run takes this long on all threads, and on one.
+  auto seconds = [&](double all, double one) {
+    double sum = 0;
+    for (int i = 0; i < 2000; i++) {
+      double now = pace.alone ? one : all;
+      pace.record(now);
+      sum += now;
+    }
+    return sum;
+  };
+  CHECK(seconds(1e-3, 2e-3) == Approx(2.0)); // nobody else: all threads throughout
+  CHECK(!pace.alone);
+  // Others took the cores: waits of many milliseconds on all threads, twice as long on one as before.
+  CHECK(seconds(20e-3, 4e-3) < 2000 * 4e-3 * 1.25);
+  CHECK(pace.alone);
+  // They are gone: all threads again, after a while on one.
+  seconds(1e-3, 2e-3);
+  CHECK(!pace.alone);
+  CHECK(seconds(1e-3, 2e-3) == Approx(2.0));
+  // Others use the cores and one thread suffers as much: looked at rarely.
+  CHECK(seconds(5e-3, 8e-3) < 2000 * 5e-3 * 1.1);
+  CHECK(seconds(300e-3, 900e-3) < 2000 * 300e-3 * 1.1); // long runs, too
+}
+
 TEST_CASE("runtime: half precision", "[runtime]") {
   for (uint32_t bits = 0; bits < 65536; bits++) {
     float value = rt::float_of_half(uint16_t(bits));
