@@ -16,6 +16,7 @@ void dce(Function &f, Module &m);           // drops nodes that no result needs
 
 void hoistLoops(Module &m);                 // loops.cpp: work of a scan moves before it, and
 void sinkLoops(Module &m);                  //   behind it
+void turnInvariants(Module &m);             // turn.cpp: matrices that rounds read across lie turned
 
 struct PassEvent {
   std::string pass;

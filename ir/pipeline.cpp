@@ -1,7 +1,7 @@
 // The passes in the order in which they run, with the reasons.
 //
 //   runGradient:  differentiate, dce, fold, simplify, cse, dce           what --emit=grad prints
-//   runOptimize:  runGradient, inline, (fold, simplify, cse, dce, hoist, sink)*
+//   runOptimize:  runGradient, inline, (fold, simplify, cse, dce, hoist, sink)*, turn, hoist, dce
 //                                                                        what --emit=opt prints
 //
 // Every pass is a row of passes.def. After each one the module is verified if asked for, and
@@ -93,6 +93,9 @@ void runOptimize(Module &m, const PipelineOptions &o) {
     run(Pass::sink_, m, o);  // after hoist: what is computed before the loop need not come behind it
     if (fingerprint(m) == before) break;
   }
+  run(Pass::turn_, m, o);  // last: the rules would see through the twins of what they can still move
+  run(Pass::hoist_, m, o); // drops what was only read across
+  run(Pass::dce_, m, o);
 }
 
 } // namespace nnc::ir

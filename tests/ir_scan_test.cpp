@@ -1,5 +1,6 @@
 // The gradient of scan: against differences, against the unrolled loop with Jacobians that do not
 // commute, nested, with integer carries, random draws, and what it saves.
+#include "ir/passes.h"
 #include "tests/ir_helpers.h"
 
 using namespace nnc::ir;
@@ -157,4 +158,47 @@ TEST_CASE("a scan saves what is not cheap to compute again") {
   CHECK(backward.xAxes.size() == 3);
   CHECK(backward.yAxes.empty());
   CHECK(m.find("body") == nullptr); // replaced by the body that saves
+}
+
+namespace {
+
+// h' = tanh(h u^T + x), as the gradient of a recurrent cell reads its weight, for so many rounds.
+Module readAcross(int64_t rounds) {
+  Module m;
+  Function &body = m.add("body", 4);
+  Builder s(m, body);
+  V h = s.param("h", f64({n, 24})), x = s.param("x", f64({n, 24})), u = s.param("u", f64({24, 24}));
+  s.result("", tanh(s.contract(h, u, "n o", "i o", "n i") + x));
+  Function &f = m.add("f", 4);
+  Builder b(m, f);
+  V h0 = b.param("h0", f64({n, 24})), xs = b.param("xs", f64({n, rounds, 24})),
+    w = b.param("w", f64({24, 24}));
+  b.result("h", b.scan({"body", 1, {1}, {}, rounds, false}, {h0, xs, w})[0]);
+  return m;
+}
+
+} // namespace
+
+TEST_CASE("a matrix that rounds read across is turned before the loop, and nothing else changes") {
+  for (int64_t rounds : {7, 8}) { // fewer than eight rounds do not pay for it
+    Module m = readAcross(rounds);
+    Random r(11);
+    const std::vector<Tensor> inputs{randomTensor(r, f64({n, 24}), 4), randomTensor(r, f64({n, rounds, 24}), 4),
+                                     randomTensor(r, f64({24, 24}), 4)};
+    Interpreter before(m, Precision::f64);
+    const Tensor want = before.run("f", inputs)[0];
+    runOptimize(m, {});
+    REQUIRE(verify(m) == "");
+    Interpreter after(m, Precision::f64);
+    const Tensor got = after.run("f", inputs)[0];
+    for (size_t i = 0; i < want.data.size(); ++i) REQUIRE(near(got.data[i], want.data[i], 1e-12));
+    int turns = 0;
+    for (const Node &node : m.find("f")->nodes) turns += node.op == Op::transpose_;
+    CHECK(turns == (rounds == 8));
+    const Function &body = *m.find(onlyScan(*m.find("f"), 0).body);
+    CHECK(body.params.size() == 3); // the twin instead of the matrix
+    for (const Node &node : body.nodes)
+      if (const auto *a = std::get_if<ContractAttr>(&node.attr))
+        CHECK((a->forms[1][0] == a->forms[0][1]) == (rounds == 8)); // the sum runs down the columns
+  }
 }

@@ -255,7 +255,10 @@ struct ContractScheduler {
     double columnBlocks = std::max(1.0, std::min(items, cols / (4.0 * lanes)));
     const double others = product(k, n, c.col); // loops around the copies
     columnBlocks = std::max(columnBlocks, others);
-    const double rowBlocks = std::max(1.0, items / columnBlocks);
+    // Few rows are not cut where that would copy the columns again.
+    constexpr double kRowsForTheirOwnCopy = 64;
+    const double rowBlocks =
+        std::clamp(items / columnBlocks, 1.0, std::max(1.0, rows / kRowsForTheirOwnCopy));
     double total = 0;
     if (c.packA == Pack::tile) total += a.copyCost * batch * rows * ksteps * columnBlocks;
     if (c.packA == Pack::block && !a.guards)
