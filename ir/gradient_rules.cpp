@@ -68,11 +68,37 @@ Flows vjp_broadcast(Site &s) {
 
 Flows vjp_reshape(Site &s) { return {s.b.reshape(*s.g[0], dimsOf(s.x[0]))}; }
 
+namespace {
+
+// A product of matrices can be made in the other order: no label is in all three tensors.
+bool isPlainProduct(const Node &n) {
+  if (n.op != Op::contract_) return false;
+  const auto &forms = std::get<ContractAttr>(n.attr).forms;
+  auto has = [](const std::vector<LabelForm> &list, const LabelForm &f) {
+    return std::find(list.begin(), list.end(), f) != list.end();
+  };
+  for (const auto &list : forms)
+    for (const LabelForm &f : list)
+      if (!f.isSimple() || (has(forms[0], f) && has(forms[1], f) && has(forms[2], f))) return false;
+  return true;
+}
+
+} // namespace
+
+// The gradient of x @ transpose(w) is made as w lies: its product is not needed in the other order.
 Flows vjp_transpose(Site &s) {
   const Ints &perm = s.attr<PermAttr>().perm;
   Ints inverse(perm.size());
   for (size_t i = 0; i < perm.size(); ++i) inverse[size_t(perm[i])] = int64_t(i);
-  return {s.b.transpose(*s.g[0], inverse)};
+  const Node *g = s.b.f.def(*s.g[0]);
+  if (!g || !isPlainProduct(*g)) return {s.b.transpose(*s.g[0], inverse)};
+  ContractAttr a = std::get<ContractAttr>(g->attr);
+  const ContractAttr from = a;
+  for (size_t i = 0; i < inverse.size(); ++i) {
+    a.forms[2][i] = from.forms[2][size_t(inverse[i])];
+    a.type.dims[i] = from.type.dims[size_t(inverse[i])];
+  }
+  return {s.b.contract(g->operands[0], g->operands[1], a)};
 }
 
 namespace {

@@ -1,5 +1,6 @@
 // Every derivative against central differences in f64, first and second order: the pointwise rows
 // from the table, within their domains, and every tensor row with random attributes.
+#include "ir/passes.h"
 #include "tests/ir_helpers.h"
 
 using namespace nnc::ir;
@@ -199,6 +200,9 @@ TEST_CASE("contractions") {
                  [](Builder &b, Xs x) { return Ys{b.matmul(x[0], x[1])}; });
   checkGradients(r, {f64({n, 2, 3}), f64({n, 3, 2})},
                  [](Builder &b, Xs x) { return Ys{b.matmul(x[0], x[1])}; });
+  checkGradients(r, {f64({n, 3}), f64({2, 3})}, [](Builder &b, Xs x) {
+    return Ys{b.matmul(x[0], b.transpose(x[1], {1, 0}))};
+  });
   checkGradients(r, {f64({n, 3}), f64({2})},
                  [](Builder &b, Xs x) { return Ys{b.contract(x[0], x[1], "a b", "c", "a")}; });
   checkGradients(r, {f64({n, 5, 2}), f64({3, 2, 2})}, [](Builder &b, Xs x) {
@@ -255,4 +259,18 @@ TEST_CASE("a custom gradient is differentiated like any function") {
     addOnce(b.module);
     return b.call("cube", {x[0]}, "cube_gradient");
   });
+}
+
+TEST_CASE("the gradient of a transposed weight lies as the weight does") {
+  Module m;
+  m.functions.push_back(std::make_unique<Function>());
+  Function &f = *m.functions.back();
+  f.name = "g";
+  Builder b(m, f);
+  const V x = b.param("x", {DType::f32, {4, 3}}), w = b.param("w", {DType::f32, {2, 3}});
+  const V y = b.matmul(x, b.transpose(w, {1, 0}));
+  b.result("dw", b.grad(b.sum(y * y, {0, 1}), {w})[0]);
+  runGradient(m, {});
+  REQUIRE(verify(m) == "");
+  for (const Node &node : f.nodes) CHECK(node.op != Op::transpose_);
 }
