@@ -93,6 +93,33 @@ Kernel splitSum(Random &r) {
   return b.k;
 }
 
+// w[m, n] -= 0.1 * sum over i of x[i, m] * y[i, n], and its moment: large enough that lines are
+// fetched ahead, with odd sizes.
+Kernel largeUpdate(bool nested) {
+  const int64_t ks = 65, ms = 69, ns = 1901;
+  KernelBuild b;
+  auto x = b.arg(DType::f32, {2, ks, ms}), y = b.arg(DType::f32, {2, ks, ns});
+  auto w = b.arg(DType::f32, {ms, ns}, true), moment = b.arg(DType::f32, {ms, ns}, true);
+  auto m = b.axis("m", ms), n = b.axis("n", ns), i = b.axis("i", ks);
+  b.k.cls = KernelClass::Contract;
+  ContractInfo &c = b.k.contract;
+  c.m = {m}, c.n = {n}, c.k = {i};
+  Index row = b.at(i);
+  if (nested) {
+    auto outer = b.axis("o", 2);
+    c.k = {outer, i};
+    row = row + b.at(outer, ks);
+  }
+  c.a = b.load(x, row * ms + b.at(m));
+  c.b = b.load(y, row * ns + b.at(n));
+  const Index at = b.at(m, ns) + b.at(n);
+  b.stage(b.op(SOp::add, {b.load(moment, at), b.acc()}));
+  b.to(moment, at);
+  b.stage(b.op(SOp::sub, {b.load(w, at), b.op(SOp::mul, {b.num(0.1), b.local(0)})}));
+  b.to(w, at);
+  return b.k;
+}
+
 // --- one kernel by many schedules ----------------------------------------------------------------
 
 // A kernel on certain data: what its arguments hold before and after.
@@ -171,6 +198,10 @@ class Shapes {
     if (!thorough_ && kernels.size() > 1) // phases of one convolution resemble each other
       kernels = {kernels[size_t(pick(r, 0, int64_t(kernels.size()) - 1))]};
     for (const Kernel &k : kernels) add(k, seed, r);
+  }
+  void add(const Kernel &kernel, uint64_t seed) {
+    Random r(seed);
+    add(kernel, seed, r);
   }
   void flush() {
     for (size_t t = 0; t < jobs_.size(); ++t) {
@@ -269,7 +300,8 @@ void check(uint64_t first, uint64_t end, bool thorough) {
 
 TEST_CASE("contractions of random shapes by random schedules", "[codegen][shapes]") {
   const char *asked = std::getenv("NNC_SHAPES");
-#if defined(__SANITIZE_ADDRESS__) // ten times slower, and the kernels themselves are not instrumented
+#if defined(__SANITIZE_ADDRESS__) // ten times slower, and the kernels themselves are not
+                                  // instrumented
   if (!asked) return check(0, 150, false);
 #else
   if (!asked) return check(0, 1500, false);
@@ -277,7 +309,14 @@ TEST_CASE("contractions of random shapes by random schedules", "[codegen][shapes
   const std::string text = asked;
   const size_t dash = text.find('-');
   const uint64_t first = std::stoull(text);
-  check(first, dash == std::string::npos ? first + 1 : std::stoull(text.substr(dash + 1)) + 1, true);
+  check(first, dash == std::string::npos ? first + 1 : std::stoull(text.substr(dash + 1)) + 1,
+        true);
+}
+
+TEST_CASE("updates of large weights fetch them ahead", "[codegen][shapes]") {
+  Shapes shapes(false, 8);
+  for (uint64_t seed = 0; seed < 3; ++seed) shapes.add(largeUpdate(seed == 0), seed);
+  shapes.flush();
 }
 
 TEST_CASE("contractions of many random shapes by all schedules", "[.][slow][shapes]") {

@@ -169,7 +169,10 @@ void Emitter::emitInner(Tile &t, AxisId innermost) {
   llvm::Value *all = operandGuards(t, innermost);
   auto loop = [&](bool hold) {
     guardsHold_ = hold;
-    forAxis(innermost, [&] { emitProducts(t); });
+    if (fetchesAhead(t, innermost))
+      inShares(t, innermost, [&] { emitProducts(t); });
+    else
+      forAxis(innermost, [&] { emitProducts(t); });
     guardsHold_ = false;
   };
   if (!all) return loop(false);
@@ -194,6 +197,7 @@ void Emitter::emitProducts(Tile &t) {
   std::vector<llvm::Value *> bs(size_t(t.vectors));
   for (int v = 0; v < t.vectors; ++v)
     atVector(v, [&] { bs[size_t(v)] = spread(expr(k.contract.b)); });
+  fetchPanel(t);
   llvm::Type *at = type(k.contract.type, width_ > 1);
   for (int r = 0; r < t.rows; ++r) {
     if (row >= 0) bind(row, t.rowBase, r, t.depth);

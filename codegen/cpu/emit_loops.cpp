@@ -33,6 +33,7 @@ Emitter::Emitter(llvm::Module &m, const Kernel &kernel, const Target &t, const s
   aliasInfo();
   chooseIndexType();
   findReads();
+  findAhead();
 }
 
 void Emitter::openFunction(const std::string &name) {

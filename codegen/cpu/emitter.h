@@ -8,8 +8,8 @@
 //   r)
 //
 // The files: emit_expr (operations), emit_access (indices, loads, stores), emit_loops (items,
-// loops), emit_reduce, emit_contract, emit_pack (its operands), emit_amx, emit_chain, emit_scatter,
-// emit_sort.
+// loops), emit_reduce, emit_contract, emit_pack (its operands), emit_ahead, emit_amx, emit_chain,
+// emit_scatter, emit_sort.
 #pragma once
 #include "codegen/cpu/emit.h"
 #include "codegen/cpu/llvm_pch.h"
@@ -246,6 +246,20 @@ class Emitter {
   void emitPackedTiles(llvm::Value *first);
   llvm::Value *partialTile(const Tile &t);
   void eachPanel(const std::function<void(Tile)> &body);
+
+  // --- what is needed next (emit_ahead.cpp)
+  struct Ahead {
+    Access access;
+    bool write = false;
+  };
+  std::vector<Ahead> ahead_; // of the epilogue
+  bool isFar(int arg) const;
+  void findAhead();
+  void fetch(llvm::Value *address, bool write, int level);
+  void fetchPanel(const Tile &t);
+  void fetchRow(const Tile &t, llvm::Value *row);
+  bool fetchesAhead(const Tile &t, AxisId innermost) const;
+  void inShares(const Tile &t, AxisId innermost, const Body &step);
 
   // --- chains (emit_chain.cpp)
   struct RowBlock {
