@@ -145,6 +145,9 @@ void Emitter::placePacking() {
     args_.push_back(p->memory);
   }
   if (k.schedule.kAxis >= 0 && amxArg_ < 0) partials_ = take(partialElements(k));
+  if (!keepsColumns()) return;
+  packedColumns_ = slot(b.getInt64Ty(), "columns");
+  b.CreateStore(i64(-1), packedColumns_);
 }
 
 // --- copies --------------------------------------------------------------------------------------
@@ -181,18 +184,20 @@ llvm::Value *Emitter::originOf(const Packed &p, const std::vector<Range> &ranges
   return b.CreateGEP(memoryType(k.contract.type), p.memory, b.CreateNeg(before ? before : i64(0)));
 }
 
+// The element, or the lanes, at the indices that are bound.
+void Emitter::copyElement(const Packed &p) {
+  Access to{p.arg, {}, {}};
+  for (size_t i = 0; i < p.at.size(); ++i)
+    to.flat = to.flat + k.axisIndex(p.at[i]) * p.shape.dims[i].pitch;
+  store(to, expr(p.source));
+}
+
 void Emitter::copyDims(const Packed &p, const std::vector<Range> &ranges, size_t from) {
-  auto element = [&] {
-    Access to{p.arg, {}, {}};
-    for (size_t i = 0; i < p.at.size(); ++i)
-      to.flat = to.flat + k.axisIndex(p.at[i]) * p.shape.dims[i].pitch;
-    store(to, expr(p.source));
-  };
   const size_t dims = p.at.size();
-  if (dims == 0) return element();
+  if (dims == 0) return copyElement(p);
   for (size_t i = from; i < dims; ++i) range_[size_t(p.at[i])] = ranges[i];
   const std::vector<AxisId> outer(p.at.begin() + std::ptrdiff_t(from), p.at.end() - 1);
-  forAxes(outer, 0, [&] { forLanes(p.at.back(), element); });
+  forAxes(outer, 0, [&] { forLanes(p.at.back(), [&] { copyElement(p); }); });
 }
 
 // A matrix of lanes: row i's element j goes to row j's element i, by blocks of half the size again
@@ -264,22 +269,59 @@ void Emitter::copyTurned(const Packed &p, const std::vector<Range> &ranges) {
 void Emitter::copyPanels(Packed &p, std::vector<Range> ranges) {
   llvm::Value *&arg = args_[size_t(p.arg)];
   const Range all = ranges.back();
-  auto eachPanelOf = [&](const std::function<void()> &body) {
-    forRange(all.lo, all.hi, p.shape.panel, [&](llvm::Value *at) {
-      arg = panelOrigin(p, b.CreateUDiv(b.CreateSub(at, all.lo), i64(p.shape.panel)));
-      ranges.back() = {
-          at, b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, all.hi, addConst(at, p.shape.panel))};
-      body();
-    });
+  const int64_t panel = p.shape.panel;
+  llvm::Value *whole = b.CreateUDiv(b.CreateSub(all.hi, all.lo), i64(panel));
+  whole = b.CreateAdd(all.lo, scaled(whole, panel));
+  auto atPanelOf = [&](llvm::Value *at) {
+    arg = panelOrigin(p, b.CreateUDiv(b.CreateSub(at, all.lo), i64(panel)));
   };
-  if (p.shape.turned >= 0) return eachPanelOf([&] { copyTurned(p, ranges); });
+  if (p.shape.turned >= 0)
+    return forRange(all.lo, all.hi, panel, [&](llvm::Value *at) {
+      atPanelOf(at);
+      ranges.back() = {at,
+                       b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, all.hi, addConst(at, panel))};
+      copyTurned(p, ranges);
+    });
   for (size_t i = 0; i < ranges.size(); ++i) range_[size_t(p.at[i])] = ranges[i];
   const std::vector<AxisId> outer(p.at.begin(), p.at.end() - 1);
-  forAxes(outer, 0, [&] { eachPanelOf([&] { copyDims(p, ranges, ranges.size() - 1); }); });
+  forAxes(outer, 0, [&] {
+    // Whole panels have no tests inside.
+    forRange(all.lo, whole, panel, [&](llvm::Value *at) {
+      atPanelOf(at);
+      const int lanes = k.schedule.lanes;
+      width_ = lanes;
+      for (int64_t done = 0; done < panel; done += lanes)
+        lanesAt(p.at.back(), addConst(at, done),
+                done + lanes <= panel ? nullptr : firstLanes(i64(panel - done)),
+                [&] { copyElement(p); });
+      width_ = 1;
+    });
+    ifThen(b.CreateICmpSLT(whole, all.hi), [&] {
+      atPanelOf(whole);
+      ranges.back() = {whole, all.hi};
+      copyDims(p, ranges, ranges.size() - 1);
+    });
+  });
 }
 
-// Fills the copy with the block at hand and points the argument to it.
-void Emitter::copyOperand(Packed &p) {
+// Whether a copy of columns serves all items that follow each other with the same ones.
+bool Emitter::keepsColumns() const {
+  const Schedule &s = k.schedule;
+  if (s.kAxis >= 0 || packedB_.how != Pack::block || s.items.empty()) return false;
+  const auto &m = k.contract.m;
+  if (std::find(m.begin(), m.end(), s.items.back().axis) == m.end()) return false;
+  for (const ItemAxis &i : s.items)
+    if (i.axis != s.col && std::find(m.begin(), m.end(), i.axis) == m.end()) return false;
+  for (AxisId a : k.contract.k)
+    if (k.axes[size_t(a)].bounded) return false;
+  for (const auto *list : {&k.contract.batch, &k.contract.n})
+    for (AxisId a : *list)
+      if (a != s.col && a != s.row) return false;
+  return true;
+}
+
+// Fills the copy with the block at hand, under a condition, and points the argument to it.
+void Emitter::copyOperand(Packed &p, llvm::Value *condition) {
   const int savedWidth = width_;
   const AxisId savedLane = laneAxis_;
   width_ = 1, laneAxis_ = -1;
@@ -294,10 +336,16 @@ void Emitter::copyOperand(Packed &p) {
     bind(a, extentOf(a).lo, 0);
     single.push_back(a);
   }
-  if (p.shape.panel)
-    copyPanels(p, ranges);
+  auto copy = [&] {
+    if (p.shape.panel)
+      copyPanels(p, ranges);
+    else
+      copyDims(p, ranges, 0);
+  };
+  if (condition)
+    ifThen(condition, copy);
   else
-    copyDims(p, ranges, 0);
+    copy();
   for (AxisId a : single) unbind(a);
   scopes_.pop_back();
   arg = p.origin;
@@ -376,7 +424,14 @@ void Emitter::emitPacked() {
   forAxes(around, 0, [&] {
     clearEmptySums();
     emitBlocks(0, nullptr, [&](llvm::Value *first) {
-      if (packedB_.how == Pack::block) copyOperand(packedB_);
+      if (packedB_.how == Pack::block) {
+        llvm::Value *fresh = nullptr, *from = range_[size_t(s.col)].lo;
+        if (keepsColumns()) {
+          fresh = b.CreateICmpNE(from, b.CreateLoad(b.getInt64Ty(), packedColumns_));
+          b.CreateStore(from, packedColumns_);
+        }
+        copyOperand(packedB_, fresh);
+      }
       forAxes(rows, 0, [&] {
         if (packedA_.how == Pack::block) copyOperand(packedA_);
         forAxes(sharedLoops_, 0, [&] { emitPackedTiles(first); });

@@ -233,13 +233,16 @@ class Emitter {
   Range stepsOf(AxisId a); // where the axis is bound: that step
   std::vector<Range> packRanges(const Packed &p);
   llvm::Value *originOf(const Packed &p, const std::vector<Range> &ranges);
-  void copyOperand(Packed &p);
+  void copyOperand(Packed &p, llvm::Value *condition = nullptr);
+  void copyElement(const Packed &p);
   void copyDims(const Packed &p, const std::vector<Range> &ranges, size_t from);
   void copyTurned(const Packed &p, const std::vector<Range> &ranges);
   void turnSquare(std::vector<llvm::Value *> &rows);
   void copyPanels(Packed &p, std::vector<Range> ranges);
   void atPanel(const Packed &p, AxisId axis, llvm::Value *begin);
   llvm::Value *panelOrigin(const Packed &p, llvm::Value *panel);
+  llvm::Value *packedColumns_ = nullptr; // slot: first column of the copy at hand, between items
+  bool keepsColumns() const;
   void clearEmptySums();
   void emitPacked();
   void emitBlocks(size_t axis, llvm::Value *first, const std::function<void(llvm::Value *)> &body);

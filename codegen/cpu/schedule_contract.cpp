@@ -67,12 +67,15 @@ double product(const Kernel &k, const std::vector<AxisId> &axes, AxisId without 
 
 constexpr double kNear = 32 << 10; // bytes that stay in the first cache
 constexpr int kWays = 12;          // of the first cache
-constexpr int64_t kSumBlock = 320; // terms of a block of k: a tile's rows stay in the first cache
-constexpr int64_t kPictureBlock = 1024;   // .. where the rows are pictures that tiles share
-constexpr int64_t kColumnBlock = 1 << 20; // bytes of packed columns: half of the second cache
-constexpr int64_t kRowBlock = 512 << 10;  // bytes of packed rows of an item, and of its sums
-constexpr double kPackedItem = 40000;     // cycles that make an item with copies worthwhile
+constexpr int64_t kSumBlock = 512; // terms of a block of k: a tile's rows stay in the first cache
+constexpr int64_t kPictureBlock = 1024;      // .. where the rows are pictures that tiles share
+constexpr int64_t kColumnBlock = 1100 << 10; // bytes of packed columns: half of the second cache
+constexpr int64_t kRowBlock = 600 << 10;     // bytes of packed rows of an item, and of its sums
+constexpr double kRowsForTheirOwnCopy = 64;
+constexpr double kPackedItem = 40000;        // cycles that make an item with copies worthwhile
 constexpr double kMostPackedItems = 32;
+constexpr double kFewItems = 8; // enough for even shares
+constexpr double kAlike = 1.03; // cycles of tiles that are about as fast as the best
 
 struct ContractScheduler {
   Kernel &k;
@@ -145,7 +148,7 @@ struct ContractScheduler {
                  : run >= lanes ? 0.5
                                 : 1.2;
     if (!columns && o.motion == 1) o.copyCost = 0.4; // tiles' rows are short
-    if (sizeOf(operand) > double(kColumnBlock)) o.copyCost += 0.4;
+    if (sizeOf(operand) > double(kColumnBlock)) o.copyCost += 0.5;
     return o;
   }
 
@@ -246,32 +249,45 @@ struct ContractScheduler {
     return true;
   }
 
-  // What the copies cost in all, if items take whole blocks of columns where that is sensible.
+  // What the copies cost in all, if a few items are cut by columns and rows as suits them.
   double copyCycles(const Candidate &c, const Operand &a, const Operand &b) const {
     const auto &m = c.swap ? k.contract.n : k.contract.m, &n = c.swap ? k.contract.m : k.contract.n;
     const double batch = product(k, k.contract.batch), rows = product(k, m), cols = product(k, n);
-    const double items = std::clamp(batch * rows * cols * ksteps / (2.0 * lanes) / kPackedItem, 1.0,
-                                    kMostPackedItems);
-    double columnBlocks = std::max(1.0, std::min(items, cols / (4.0 * lanes)));
-    const double others = product(k, n, c.col); // loops around the copies
-    columnBlocks = std::max(columnBlocks, others);
-    // Few rows are not cut where that would copy the columns again.
-    constexpr double kRowsForTheirOwnCopy = 64;
-    const double rowBlocks =
-        std::clamp(items / columnBlocks, 1.0, std::max(1.0, rows / kRowsForTheirOwnCopy));
-    double total = 0;
-    if (c.packA == Pack::tile) total += a.copyCost * batch * rows * ksteps * columnBlocks;
-    if (c.packA == Pack::block && !a.guards)
-      total += a.copyCost * batch * rows * ksteps * columnBlocks;
-    else if (c.packA == Pack::block) {
-      const ExprId operand = c.swap ? k.contract.b : k.contract.a, load = operandLoad(k, operand);
-      const double size = sizeOf(operand) / 4;
-      // Rows that are pictures of their own make copies of several pictures at once.
-      const bool apart = c.row < 0 || loopsApart(load, c.row);
-      total += a.copyCost * (apart ? 3 : 1.3) * size * columnBlocks;
+    const double items =
+        std::clamp(batch * rows * cols * ksteps / (2.0 * lanes) / kPackedItem, 1.0, kFewItems);
+    const bool blocks = ksteps > 1.5 * double(kSumBlock);
+    const double terms = blocks ? double(kSumBlock) : ksteps;
+    double least =
+        c.packB == Pack::none ? 1 : std::max(1.0, cols * terms * bytes / double(kColumnBlock));
+    least = std::max(least, product(k, n, c.col)); // loops around the copies
+    double best = INFINITY;
+    for (double columnBlocks = least; columnBlocks < 2 * std::max(least, items);
+         columnBlocks *= 2) {
+      // Few rows are not cut where that would copy the columns again.
+      const double rowBlocks =
+          std::clamp(items / columnBlocks, 1.0, std::max(1.0, rows / kRowsForTheirOwnCopy));
+      double total = 0;
+      if (c.packA == Pack::tile || (c.packA == Pack::block && !a.guards))
+        total += a.copyCost * batch * rows * ksteps * columnBlocks;
+      else if (c.packA == Pack::block) {
+        const ExprId operand = c.swap ? k.contract.b : k.contract.a, load = operandLoad(k, operand);
+        const double size = sizeOf(operand) / 4;
+        // Rows that are pictures of their own make copies of several pictures at once.
+        const bool apart = c.row < 0 || loopsApart(load, c.row);
+        total += a.copyCost * (apart ? 3 : 1.3) * size * columnBlocks;
+      }
+      if (c.packB != Pack::none)
+        total +=
+            b.copyCost * batch * cols * ksteps * (blocks ? rowBlocks : std::min(rowBlocks, 2.0));
+      best = std::min(best, total);
     }
-    if (c.packB != Pack::none) total += b.copyCost * batch * cols * ksteps * rowBlocks;
-    return total;
+    return best;
+  }
+
+  // Points of the axes that are not tiled.
+  double planesOf(const Candidate &c) const {
+    return product(k, k.contract.batch, c.row, c.col) * product(k, k.contract.m, c.row, c.col) *
+           product(k, k.contract.n, c.row, c.col);
   }
 
   Candidate bestTile(Candidate c, const Operand &a, const Operand &b) const {
@@ -280,9 +296,7 @@ struct ContractScheduler {
     Candidate best = c;
     best.cycles = INFINITY;
     c.copies = copyCycles(c, a, b);
-    const double planes = product(k, k.contract.batch, c.row, c.col) *
-                          product(k, k.contract.m, c.row, c.col) *
-                          product(k, k.contract.n, c.row, c.col);
+    const double planes = planesOf(c);
     for (int nv : {1, 2, 3, 4, 6})
       for (int mr = 1; mr <= 16; ++mr) {
         if (!fits(mr, nv) || mr > rows ||
@@ -317,6 +331,31 @@ struct ContractScheduler {
         one = bestTile(one, a, b);
         if (one.cycles < INFINITY) f(one);
       }
+  }
+
+  // The choice with other tiles that are about as fast: how they divide the items decides.
+  std::vector<Candidate> alternatives(const Candidate &c) const {
+    std::vector<Candidate> all = {c};
+    const ExprId rowsOperand = c.swap ? k.contract.b : k.contract.a,
+                 colsOperand = c.swap ? k.contract.a : k.contract.b;
+    const Operand a = describe(rowsOperand, false, c.row, c.col),
+                  b = describe(colsOperand, true, c.col, c.col);
+    const double planes = planesOf(c);
+    for (int nv : {2, 3, 4}) {
+      Candidate best = c;
+      best.cycles = kAlike * c.cycles;
+      for (int mr = 4; mr <= 16; ++mr) {
+        if (!fits(mr, nv) || c.row < 0 || mr > extentAt(k, c.row) ||
+            int64_t(nv) * lanes > extentAt(k, c.col))
+          continue;
+        Candidate one = c;
+        one.mr = mr, one.nv = nv;
+        one.cycles = tileCycles(one, a, b) * planes;
+        if (one.cycles < best.cycles) best = one;
+      }
+      if (best.nv == nv && nv != c.nv) all.push_back(best);
+    }
+    return all;
   }
 
   // Columns along any free axis, in either role, or along a batch axis; rows along any axis of the
@@ -444,7 +483,8 @@ struct ContractScheduler {
 
   // Items of kernels with copies. Cut by columns, the rows are copied once for each block of
   // columns; cut by rows, the columns once for each block of rows; few items make uneven shares.
-  void choosePackedItems(const Candidate &c, const Operand &a, const Operand &b) {
+  // The cost of the product with them.
+  double choosePackedItems(const Candidate &c, const Operand &a, const Operand &b) {
     Schedule &s = k.schedule;
     double items = 1; // so far
     bool batch = false;
@@ -478,9 +518,15 @@ struct ContractScheduler {
     const double terms = s.kAxis >= 0 && !a.guards ? double(kSumBlock) : ksteps;
     const double m = product(k, k.contract.m), n = product(k, k.contract.n);
     const double around = product(k, k.contract.batch) * ksteps;
-    // Operands that are read where they lie come from the second cache again.
-    const double rowCost = s.packA == Pack::none ? 0.06 : a.copyCost * (a.guards ? 0.3 : 1);
+    // Operands that are read where they lie come from the second cache again, large ones from the
+    // third.
+    const bool large = m * around * bytes > double(kColumnBlock);
+    const double rowCost = s.packA != Pack::none ? a.copyCost * (a.guards ? 0.3 : 1)
+                           : large               ? 0.35
+                                                 : 0.06;
     const double colCost = s.packB == Pack::none ? 0.03 : b.copyCost;
+    // A copy of columns without blocks of k serves the items with other rows that follow.
+    const bool keeps = s.kAxis < 0 && items == 1;
     int64_t bestCols = 1, bestRows = 1;
     double least = INFINITY;
     for (int64_t cols = 1; cols <= panels; ++cols) {
@@ -496,9 +542,9 @@ struct ContractScheduler {
         if (s.kAxis >= 0 && !smallest && block * m / double(by) * bytes > double(kRowBlock))
           continue;
         const double total = items * double(cols * by);
-        const double cost = c.cycles * unevenness(total) * waste +
-                            around * m * rowCost * double(cols) +
-                            around * n * colCost * double(by) + 500 * total;
+        const double cost =
+            c.cycles * unevenness(total) * waste + around * m * rowCost * double(cols) +
+            around * n * colCost * (keeps ? std::min(double(by), 2.0) : double(by)) + 500 * total;
         if (cost < least) least = cost, bestCols = cols, bestRows = by;
       }
     }
@@ -508,6 +554,7 @@ struct ContractScheduler {
     for (AxisId axis : parts)
       if (items < 4) cut(axis, 1, int64_t(std::min(most, 8.0) / items));
     shrinkBlocks();
+    return least;
   }
 
   // Cuts rows until the copy of an item's rows and its sums stay in the second cache.
@@ -575,6 +622,8 @@ struct ContractScheduler {
   }
 
   void apply(const Candidate &c) {
+    const std::vector<Candidate> tiles =
+        c.packB == Pack::none ? std::vector<Candidate>{c} : alternatives(c);
     if (c.swap) {
       std::swap(k.contract.a, k.contract.b);
       std::swap(k.contract.m, k.contract.n);
@@ -584,12 +633,22 @@ struct ContractScheduler {
     s.packA = c.packA, s.packB = c.packB;
     if (s.packA == Pack::none && s.packB == Pack::none) {
       chooseItems(c);
-    } else {
-      chooseBlocks();
-      choosePackedItems(c, describe(k.contract.a, false, s.row, s.col),
-                        describe(k.contract.b, true, s.col, s.col));
-      s.scratchBytes = contractScratch(k);
+      return orderItems();
     }
+    const Operand a = describe(k.contract.a, false, s.row, s.col),
+                  b = describe(k.contract.b, true, s.col, s.col);
+    const Schedule start = s;
+    Schedule best;
+    double least = INFINITY;
+    for (const Candidate &tile : tiles) {
+      s = start;
+      s.mr = tile.mr, s.nv = tile.nv;
+      chooseBlocks();
+      const double cost = choosePackedItems(tile, a, b);
+      if (cost < least || &tile == &tiles[0]) least = cost, best = s;
+    }
+    s = best;
+    s.scratchBytes = contractScratch(k);
     orderItems();
   }
 
