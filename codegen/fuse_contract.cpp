@@ -12,6 +12,7 @@
 // reaches are filled with zeros. A skinny result over a long sum is split over k into partial results.
 #include "codegen/fuse.h"
 #include <algorithm>
+#include <cstdint>
 #include <numeric>
 #include <stdexcept>
 
@@ -212,6 +213,23 @@ int64_t splitsFor(const Kernel &k, int64_t batch) {
 
 } // namespace
 
+// The sum over a window in the order in which the picture lies: rows, columns, channels.
+static void orderSums(Kernel &k) {
+  ContractInfo &c = k.contract;
+  auto step = [&](AxisId axis) {
+    if (k.axes[axis].extent == Dim(1)) return INT64_MAX; // never the innermost loop
+    int64_t most = 0;
+    for (ExprId operand : {c.a, c.b}) {
+      ExprId e = operand;
+      while (k.exprs[e].op == SOp::convert) e = k.exprs[e].args[0];
+      if (k.exprs[e].op != SOp::load || k.exprs[e].access.guards.empty()) continue;
+      most = std::max(most, std::abs(strideAlong(k, k.exprs[e].access.flat, axis).value_or(0)));
+    }
+    return most;
+  };
+  std::stable_sort(c.k.begin(), c.k.end(), [&](AxisId x, AxisId y) { return step(x) > step(y); });
+}
+
 // One phase of a strided result: labels, axes and indices of y for the chosen residues.
 static void addPhase(Lowering &l, const std::vector<Phase> &phases) {
   l.begin();
@@ -237,13 +255,16 @@ static void addPhase(Lowering &l, const std::vector<Phase> &phases) {
       AxisId u = l.k().axis(a.labels[p.other], p.uextent);
       Label &other = l.labels[p.other];
       other.axes = {u};
-      other.index = l.k().axisIndex(u) * p.ustep + constIndex(p.u0);
       other.inY = false; // summed: h is the label of y now
       int64_t coef = 0;
       for (const ir::LabelTerm &t : f.terms)
         if (t.label == p.other) coef = t.coef;
-      shift -= coef * p.u0;
-      pivot.index = pivot.index + l.k().axisIndex(u) * -(coef * p.ustep / p.stride);
+      // u falls as its axis rises, so that i rises with it as in the forward direction.
+      const int64_t last = p.u0 + p.ustep * (p.uextent - 1), step = coef * p.ustep / p.stride;
+      const int64_t from = step > 0 ? last : p.u0;
+      other.index = l.k().axisIndex(u) * (step > 0 ? -p.ustep : p.ustep) + constIndex(from);
+      shift -= coef * from;
+      pivot.index = pivot.index + l.k().axisIndex(u) * std::abs(step);
     }
     pivot.index = pivot.index + constIndex(shift / p.stride);
   }
@@ -253,6 +274,7 @@ static void addPhase(Lowering &l, const std::vector<Phase> &phases) {
   // The pivot is no longer a free label: its tensor is read at i(h', u), which may leave it.
   for (int t = 0; t < 2; ++t)
     (t == 0 ? l.k().contract.a : l.k().contract.b) = l.operand(t);
+  orderSums(l.k());
   l.storeAcc();
 }
 
