@@ -163,7 +163,7 @@ struct Compactor {
     }
     if (t.cls == KernelClass::ScatterAdd) {
       const ScatterInfo &c = k().scatter;
-      t.scatter = {list(c.outer), list(c.tokens), list(c.inner), c.rows, -1, -1, c.type, 0};
+      t.scatter = {list(c.outer), list(c.tokens), list(c.inner), c.rows, -1, -1, c.type, 0, axis(c.row)};
       t.scatter.index = expr(c.index);
       t.scatter.update = expr(c.update);
       t.scatter.arg = arg(c.arg, true);

@@ -68,6 +68,11 @@ class Masks {
   Mask rows() const {
     return k_.cls == KernelClass::Chain ? axes(k_.chain.outer) | axis(k_.chain.row) : 0;
   }
+  // Of sums over tokens: the axes of the table that stages update.
+  Mask table() const {
+    const ScatterInfo &s = k_.scatter;
+    return s.row < 0 ? 0 : axes(s.outer) | axis(s.row) | axes(s.inner);
+  }
   Mask index(const Index &x) {
     Mask m = 0;
     for (const Term &t : x.terms) m |= atom(t.atom);
@@ -83,9 +88,9 @@ class Masks {
     case SOp::index:
     case SOp::random: m |= index(x.index); break;
     case SOp::guard: m |= guards(x.guards); break;
-    case SOp::local: m |= axes(k_.parallel) | rows(); break;
+    case SOp::local: m |= axes(k_.parallel) | rows() | table(); break;
     case SOp::acc:
-      m |= axes(k_.contract.batch) | axes(k_.contract.m) | axes(k_.contract.n) | rows();
+      m |= axes(k_.contract.batch) | axes(k_.contract.m) | axes(k_.contract.n) | rows() | table();
       if (k_.cls == KernelClass::Chain) m |= axis(k_.chain.col);
       break;
     default: break;
@@ -138,6 +143,11 @@ class Counter {
   Counter(const Kernel &k, int64_t n) : k_(k), masks_(k) {
     for (size_t a = 0; a < k.axes.size(); ++a) steps_.push_back(stepsOf(k, AxisId(a), n));
     n_ = n;
+    const ScatterInfo &s = k.scatter;
+    if (s.row < 0 || !s.touched) return;
+    double tokens = 1; // each may name a row of its own
+    for (AxisId a : s.tokens) tokens *= steps_[size_t(a)];
+    steps_[size_t(s.row)] = std::min(steps_[size_t(s.row)], tokens);
   }
 
   double flops() {
@@ -157,6 +167,8 @@ class Counter {
       const Mask all = masks_.axes(s.outer) | masks_.axes(s.tokens) | masks_.axes(s.inner);
       if (isFloat(s.type)) sum_ = points(all);
       add(s.update, all), add(s.index, all);
+      counted_.clear();
+      for (const Stage &stage : k_.stages) add(stage.body, masks_.table());
       break;
     }
     case KernelClass::Sort:
@@ -172,7 +184,7 @@ class Counter {
     forEachAccess(k_, [&](const Access &a, bool writes) {
       (writes ? written : read)[size_t(a.arg)] += points(masks_.index(a.flat));
     });
-    if (k_.cls == KernelClass::ScatterAdd) written[size_t(k_.scatter.arg)] = INFINITY;
+    if (k_.cls == KernelClass::ScatterAdd && k_.scatter.arg >= 0) written[size_t(k_.scatter.arg)] = INFINITY;
     double sum = 0;
     for (size_t a = 0; a < k_.args.size(); ++a) {
       const KernelArg &arg = k_.args[a];

@@ -12,10 +12,12 @@
 //   Contract + elementwise   -> epilogue stage on the tile
 //   Loops + elementwise      -> a stage, looping over the axes beyond the parallel ones
 //   Loops + reduction        -> a stage that leaves a local behind
+//   ScatterAdd + elementwise -> a stage on the sums, if tokens are few against the rows of the table
 // (3) Values that no other kernel reads lose their store. Elementwise arithmetic is IEEE everywhere, so none
 // of this changes a bit. Reductions over much with little to show for it are split in two
 // kernels, `partial` and `combine`, by shape alone.
 #include "codegen/fuse.h"
+#include "codegen/touched.h"
 #include "ir/random.h"
 #include <algorithm>
 #include <stdexcept>
@@ -264,7 +266,7 @@ bool Fuser::mayTake(const Group &g, const Node &node) const {
   if (g.region >= 0) return isElementwise(f, node);
   if (!isElementwise(f, node) || joins(f, node)) return true;
   const Dims &dims = f.type(node.result()).dims;
-  return g.kernel().cls == KernelClass::Contract ? dims == g.dims : startsWith(dims, g.dims);
+  return g.kernel().cls == KernelClass::Loops ? startsWith(dims, g.dims) : dims == g.dims;
 }
 
 bool Fuser::tryMerge(const Node &node, int id) {
@@ -289,11 +291,28 @@ static bool worthIt(const Fuser &fu, const Dims &parallel, const Dims &all) {
   return fu.count(parallel) >= 4 || fu.count(all) <= 2048;
 }
 
+// Does the body read, in order to replace it, what tokens of other rows read as well? A kernel of its own can
+// replace it in place.
+static bool readsTokensRows(const Kernel &k, ExprId body) {
+  std::set<ExprId> seen;
+  std::vector<ExprId> work{body};
+  while (!work.empty()) {
+    ExprId id = work.back();
+    work.pop_back();
+    if (!seen.insert(id).second) continue;
+    const Expr &e = k.exprs[id];
+    if (e.op == SOp::load && !e.access.flat.isConst() && tokensReadElsewhere(k, e.access)) return true;
+    work.insert(work.end(), e.args.begin(), e.args.end());
+  }
+  return false;
+}
+
 bool Fuser::mergeElementwise(const Node &node, Group &g, int id) {
   ValueId v = node.result();
   const Dims &dims = f.type(v).dims;
-  if (g.kernel().cls == KernelClass::Contract ? dims != g.dims : !startsWith(dims, g.dims)) return false;
-  if (g.kernel().cls != KernelClass::Contract && g.kernel().cls != KernelClass::Loops) return false;
+  const KernelClass cls = g.kernel().cls;
+  if (cls != KernelClass::Loops && cls != KernelClass::Contract && cls != KernelClass::ScatterAdd) return false;
+  if (cls != KernelClass::Loops ? dims != g.dims : !startsWith(dims, g.dims)) return false;
   if (dims.size() > g.dims.size() && !worthIt(*this, g.dims, dims)) return false;
   groupOf[v.i] = id;
   g.inlined.insert(v.i);
@@ -306,7 +325,7 @@ bool Fuser::mergeElementwise(const Node &node, Group &g, int id) {
   }
   Reader r(f, facts, g.kernel(), this, &g, id);
   ExprId body = r.read(v, at);
-  if (body < 0) {
+  if (body < 0 || (cls == KernelClass::ScatterAdd && readsTokensRows(g.kernel(), body))) {
     groupOf[v.i] = -1;
     g.inlined.erase(v.i);
     return false;
@@ -567,6 +586,8 @@ void Fuser::addScatter(const Node &node, Group &g, int id) {
     list.push_back(k.axis("", d));
     at.push_back(k.axisIndex(list.back()));
   };
+  const bool few = options.fuse && ir::isFloat(a.type.dtype) && ir::widened(a.type.dtype) == a.type.dtype &&
+                   2 * count(tokens) <= count({table[a.axis]}) && count({table[a.axis]}) < INT32_MAX;
   for (int64_t i = 0; i < a.axis; ++i) axis(k.scatter.outer, table[i]);
   for (Dim d : tokens) {
     axis(k.scatter.tokens, d);
@@ -580,6 +601,7 @@ void Fuser::addScatter(const Node &node, Group &g, int id) {
   k.scatter.update = r.read(upd, at);
   k.scatter.rows = table[a.axis];
   k.scatter.type = ir::widened(a.type.dtype);
+  if (few) return sumsInScratch(node, g);
   if (k.scatter.type == a.type.dtype) {
     k.scatter.arg = argFor(g.launch, buffer(node.result()), true);
     return;
@@ -593,6 +615,41 @@ void Fuser::addScatter(const Node &node, Group &g, int id) {
   BufferId wide = BufferId(program.buffers.size()) - 1;
   k.scatter.arg = argFor(g.launch, wide, true);
   addCombine(node, id, wide, 1, Combine::sum);
+}
+
+// The sums are of the tokens' rows alone; what is done with them, an optimizer's update say, are stages.
+void Fuser::sumsInScratch(const Node &node, Group &g) {
+  Kernel &k = g.kernel();
+  k.scatter.arg = -1;
+  k.scatter.row = k.axis("", k.scatter.rows);
+  g.dimAxes = k.scatter.outer;
+  g.dimAxes.push_back(k.scatter.row);
+  g.dimAxes.insert(g.dimAxes.end(), k.scatter.inner.begin(), k.scatter.inner.end());
+  g.dims = f.type(node.result()).dims;
+  g.accValue = node.result().i;
+  g.open = true;
+  std::vector<Index> at;
+  for (AxisId a : g.dimAxes) at.push_back(k.axisIndex(a));
+  Expr acc;
+  acc.op = SOp::acc;
+  acc.type = k.scatter.type;
+  Stage s;
+  s.body = k.expr(acc);
+  s.type = k.scatter.type;
+  s.name = nameOf(node.result());
+  addStores(g.launch, s, node.result(), at);
+  k.stages.push_back(std::move(s));
+}
+
+// Sums that are stored and nothing else need no stages: they are added up where they belong.
+static void sumInPlace(Launch &l) {
+  Kernel &k = l.kernel;
+  if (k.cls != KernelClass::ScatterAdd || k.stages.size() != 1 || k.stages[0].stores.size() != 1) return;
+  if (k.exprs[k.stages[0].body].op != SOp::acc) return;
+  k.scatter.arg = k.stages[0].stores[0].access.arg;
+  k.scatter.row = -1;
+  k.stages.clear();
+  compact(l);
 }
 
 void Fuser::addSort(const Node &node, Group &g, int id) {
@@ -722,6 +779,7 @@ void Fuser::finish() {
     for (Access *a : {&so.values, &so.indices})
       if (l.kernel.cls == KernelClass::Sort && a->arg >= 0 && !needed.count(l.args[a->arg])) a->arg = -1;
     compact(l);
+    sumInPlace(l);
   };
   // What a kernel waits for is what it reads, now that unneeded values are gone.
   std::map<BufferId, int> writer;

@@ -133,6 +133,7 @@ private:
   void addReduce(const ir::Node &node, Group &g, int id);
   void addCumsum(const ir::Node &node, Group &g, int id);
   void addScatter(const ir::Node &node, Group &g, int id);
+  void sumsInScratch(const ir::Node &node, Group &g);
   void addSort(const ir::Node &node, Group &g, int id);
   void addUnwindow(const ir::Node &node, Group &g, int id);
   void addContract(const ir::Node &node, int id);

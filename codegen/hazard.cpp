@@ -137,7 +137,11 @@ void forEachRun(const Kernel &k, const Touch &t, const std::vector<Range> &range
   size_t digits = t.axes.size() + t.values.size();
   auto range = [&](size_t d) {
     if (d < t.axes.size()) return ranges[t.axes[d]];
-    return Range{0, std::max<int64_t>(k.atoms[t.values[d - t.axes.size()]].limit.at(n), 1)};
+    const Atom &a = k.atoms[t.values[d - t.axes.size()]];
+    // Tokens of other items' rows are passed over.
+    if (k.cls == KernelClass::ScatterAdd && k.scatter.row >= 0 && a.value == k.scatter.index)
+      return ranges[k.scatter.row];
+    return Range{0, std::max<int64_t>(a.limit.at(n), 1)};
   };
   auto digit = [&](size_t d) -> int64_t & {
     return d < t.axes.size() ? at.axes[t.axes[d]] : at.values[t.values[d - t.axes.size()]];
@@ -269,11 +273,12 @@ class Replay {
     Kernel k = launch.kernel;
     std::vector<Touch> reads, writes;
     Access scattered;
-    if (k.cls == KernelClass::ScatterAdd) scattered = scatterStore(k);
+    const bool owns = k.cls == KernelClass::ScatterAdd && k.scatter.arg >= 0;
+    if (owns) scattered = scatterStore(k);
     TouchFinder finder(k);
     forEachAccess(
         k, [&](const Access &a, bool w) { (w ? writes : reads).push_back(finder.find(a, w)); });
-    if (k.cls == KernelClass::ScatterAdd) writes.push_back(finder.find(scattered, true));
+    if (owns) writes.push_back(finder.find(scattered, true));
     int64_t items = itemCount(k, n_);
     for (int64_t item = 0; item < items && error_.empty(); ++item) {
       std::vector<Range> ranges = rangesOf(k, item);

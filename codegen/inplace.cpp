@@ -14,6 +14,7 @@
 // arguments become one, so the code never sees two pointers to the same bytes. What is not allowed
 // stays a copy at the end of the step.
 #include "codegen/planning.h"
+#include "codegen/touched.h"
 #include <algorithm>
 #include <unordered_map>
 
@@ -94,9 +95,11 @@ bool readsComeFirst(const Kernel &k, int32_t old, size_t stage, const Access &st
 bool mayShare(const Launch &l, int32_t old, int32_t written) {
   if (l.loop) return false; // carries know themselves what may share memory
   const Kernel &k = l.kernel;
-  if (readsOutsideStages(k, old)) return false;
+  // A table's rows are each updated by the item that reads them.
+  const bool rows = k.cls == KernelClass::ScatterAdd && k.scatter.arg < 0;
+  if (!rows && readsOutsideStages(k, old)) return false;
   bool readsOld = k.args[old].read;
-  const bool stagesOnly = k.cls == KernelClass::Loops || k.cls == KernelClass::Contract;
+  const bool stagesOnly = k.cls == KernelClass::Loops || k.cls == KernelClass::Contract || rows;
   if (!stagesOnly && readsOld) return false;
   for (size_t s = 0; s < k.stages.size(); ++s)
     for (const Store &t : k.stages[s].stores) {
@@ -104,6 +107,7 @@ bool mayShare(const Launch &l, int32_t old, int32_t written) {
       // A running sum that is stored before the step's element is added reads it after the store.
       if (k.stages[s].combine == Combine::cumsum && k.stages[s].exclusive) return false;
       if (!readsComeFirst(k, old, s, t.access)) return false;
+      if (rows && tokensReadElsewhere(k, {old, t.access.flat, t.access.guards})) return false;
     }
   return true;
 }

@@ -110,7 +110,7 @@ struct Access {
 enum class SOp : uint8_t {
   constant, // value (double; integers exact to 2^53)
   load,     // access; type = the argument's dtype widened: bf16, f16 -> f32; u8, bool stay
-  acc,      // Contract epilogue: the accumulated element of this tile
+  acc,      // epilogue of Contract and ScatterAdd: the accumulated element
             // Chain: the element at (row, col) of the tile that `stage` made
   local,    // value a stage of this item left behind: `stage`, output `slot`
   index,    // Index `index` as i32, i64 (exact) or a float
@@ -200,15 +200,20 @@ struct ContractInfo {
   DType type = DType::f32; // accumulator
 };
 
-// table[.., v, ..] = sum over `tokens` in order of update where index == v. Axes: `outer` before and `inner`
-// after the table's indexed dimension (extent `rows`); `index` and `update` expressions over them. The
-// kernel zeroes what it owns first. out's flat index = outer, row, inner in row-major order.
+// table[.., v, ..] = sum over `tokens` in order of update where index == v, from zero. Axes: `outer` before and
+// `inner` after the table's indexed dimension (extent `rows`); `index` and `update` expressions over them.
+// Without stages the table is argument `arg`, its flat index = outer, row, inner in row-major order. With
+// stages (`arg` -1), each is elementwise over (outer, row, inner), as those of a contraction are, and `acc`
+// stands for the table's element; all updates are read before the first stage. With `touched` only rows
+// that a token names are visited, as the stages leave all others as they are (touched.cpp).
 struct ScatterInfo {
   std::vector<AxisId> outer, tokens, inner;
   Dim rows;
   ExprId index = -1, update = -1;
   DType type = DType::f32;
   int32_t arg = 0;
+  AxisId row = -1; // with stages: the axis of the rows
+  bool touched = false;
 };
 
 // Stable sort along `axis` for every point of Kernel::parallel: value expression over both; stores as two

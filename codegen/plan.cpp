@@ -11,6 +11,7 @@
 //   6. the bodies of loops, planned before all this, take their place among the steps (plan_loop.cpp).
 // checkHazards (hazard.cpp) replays the result and believes none of this.
 #include "codegen/planning.h"
+#include "codegen/touched.h"
 #include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
@@ -248,6 +249,7 @@ Plan plan(Program &p, const PersistentLayout &persistent, const PlanOptions &o) 
   std::vector<int> copies = bindInPlace(p, plan, users, edges, o.inPlace, persistent.layouts);
   orderLaunches(p, edges);
   if (o.inPlace && o.reuse) reuseOperands(p, plan);
+  forEachKernel(p, [](Kernel &k) { k.scatter.touched = keepsUntouchedRows(k); });
   Copier{p, plan}.run(copies);
   ensureInputs(p, plan);
   finishPlan(p, plan, persistent, o, false);

@@ -5,6 +5,7 @@
 //   plan_loop.cpp loops: bodies are planned on their own and then put in their place
 //   order.cpp     the order of the launches
 //   inplace.cpp   which results may be written over which operands
+//   touched.cpp   tables of which only some rows change
 //   align.cpp     bytes touched by an item; barriers
 //   memory.cpp    offsets by lifetime
 //   hazard.cpp    the check of all of it, from the finished plan alone

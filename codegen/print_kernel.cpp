@@ -235,9 +235,11 @@ struct Printer {
     }
     if (k.cls == KernelClass::ScatterAdd) {
       const ScatterInfo &c = k.scatter;
-      o << "  arg" << c.arg << "[" << axes(c.outer) << "; e" << c.index << " < " << ir::str(c.rows) << "; "
-        << axes(c.inner) << "] += e" << c.update << " for " << axes(c.tokens) << " : "
-        << ir::dtypeName(c.type) << "\n";
+      o << "  " << (c.arg < 0 ? "acc" : "arg" + std::to_string(c.arg)) << "[" << axes(c.outer) << "; e"
+        << c.index << " < " << ir::str(c.rows) << "; " << axes(c.inner) << "] += e" << c.update << " for "
+        << axes(c.tokens) << " : " << ir::dtypeName(c.type);
+      if (c.row >= 0) o << ", then for " << (c.touched ? "touched " : "all ") << axis(c.row);
+      o << "\n";
     }
     if (k.cls == KernelClass::Chain) {
       o << "  chain";
@@ -299,8 +301,8 @@ std::string verifyExpr(const Kernel &k, size_t i) {
     if (e.stage < 0 || size_t(e.stage) >= k.stages.size()) return bad(at + "no such stage");
     const StepKind made = k.chain.steps[e.stage].kind;
     if (made != StepKind::Product && made != StepKind::Tile) return bad(at + "the stage makes no tile");
-  } else if (e.op == SOp::acc && k.cls != KernelClass::Contract) {
-    return bad(at + "acc outside a contraction");
+  } else if (e.op == SOp::acc && k.cls != KernelClass::Contract && k.cls != KernelClass::ScatterAdd) {
+    return bad(at + "acc in a kernel that accumulates nothing");
   }
   if (e.op >= SOp::add && e.op <= SOp::min && k.exprs[e.args[0]].type != e.type)
     return bad(at + "operand type differs from the result's");
@@ -351,7 +353,8 @@ std::string verifyStage(const Kernel &k, size_t i) {
   if (ir::widened(s.type) != s.type) return bad(at + "a value of a storage type");
   if ((s.combine == Combine::none) != s.reduce.empty()) return bad(at + "reduction without axes");
   if (s.combine == Combine::cumsum && s.reduce.size() != 1) return bad(at + "running sum needs one axis");
-  if (k.cls == KernelClass::Contract && (!s.loop.empty() || !s.reduce.empty()))
+  if ((k.cls == KernelClass::Contract || k.cls == KernelClass::ScatterAdd) &&
+      (!s.loop.empty() || !s.reduce.empty()))
     return bad(at + "epilogue with loops");
   for (const Store &t : s.stores)
     if (t.access.arg < 0 || size_t(t.access.arg) >= k.args.size() || !k.args[t.access.arg].written)

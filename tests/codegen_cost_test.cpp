@@ -172,3 +172,30 @@ TEST_CASE("cost: exp is what it is made of", "[codegen][profile]") {
   CHECK(flops.perN < 8 * 40);
   CHECK(same(cg::bytesOf(p.launches[0].kernel), 0, 64));
 }
+
+TEST_CASE("cost: rows that a step's tokens name", "[codegen][profile]") {
+  auto m = parse(R"(meta {"name": "table"}
+persistent "t" : f32[1000,5] {"kind": "param"}
+func @train_step batch 8 (%i: i32[n,2], %u: f32[n,2,5], %t: f32[1000,5] = "t") {
+  %d = scatter_add %i, %u {axis=0} : f32[1000,5]
+  %rate = constant {value=0.1} : f32[1000,5]
+  %step = mul %rate, %d : f32[1000,5]
+  %next = sub %t, %step : f32[1000,5]
+  return state "t" = %next
+}
+func @init () {
+  %z = constant {value=0} : f32[1000,5]
+  return state "t" = %z
+}
+)");
+  auto c = lower(*m);
+  int found = 0;
+  for (const Launch &l : program(*c, "train_step").launches) {
+    if (l.kernel.cls != KernelClass::ScatterAdd) continue;
+    ++found;
+    CHECK(l.kernel.scatter.touched);
+    same(cg::flopsOf(l.kernel), 0, 2 * 5 * (1 + 2));              // sum, rate * d, t - step
+    same(cg::bytesOf(l.kernel), 0, 4 * (2 + 2 * 5 + 2 * 2 * 5)); // tokens, updates, rows there and back
+  }
+  CHECK(found == 1);
+}

@@ -557,6 +557,37 @@ TEST_CASE("scatter-add in token order", "[codegen][emit]") {
   check(b.k, {13, 12, 1}, d);
 }
 
+// table = table - 0.1 * sums, or an update that moves all rows; rows without tokens keep their bits.
+TEST_CASE("sums of tokens with stages", "[codegen][emit]") {
+  const int64_t width = GENERATE(0, 5, 16, 40);
+  const bool touched = GENERATE(false, true), f64 = GENERATE(false, true);
+  const DType t = f64 ? DType::f64 : DType::f32;
+  KernelBuild b(13);
+  Dims table = {2, 700}, updates = {2, Dim::batch(), 3};
+  if (width) table.push_back(width), updates.push_back(width);
+  auto index = b.arg(DType::i32, {Dim::batch(), 3}), update = b.arg(t, updates), out = b.arg(t, table, true);
+  auto o = b.axis("o", 2), r = b.axis("r", Dim::batch()), s = b.axis("s", 3), row = b.axis("v", 700);
+  const int64_t w = std::max<int64_t>(width, 1);
+  b.k.cls = KernelClass::ScatterAdd;
+  ScatterInfo &x = b.k.scatter;
+  x.outer = {o}, x.tokens = {r, s}, x.rows = 700, x.type = t, x.arg = -1, x.row = row, x.touched = touched;
+  Index from = b.at(o, 13 * 3 * w) + b.at(r, 3 * w) + b.at(s, w), to = b.at(o, 700 * w) + b.at(row, w);
+  if (width) {
+    auto c = b.axis("c", width);
+    x.inner = {c};
+    from = from + b.at(c), to = to + b.at(c);
+  }
+  x.index = b.load(index, b.at(r, 3) + b.at(s));
+  x.update = b.load(update, from);
+  auto old = b.load(out, to), step = b.op(SOp::mul, {b.num(0.1, t), b.acc(t)}, t);
+  if (!touched) old = b.op(SOp::mul, {b.num(0.9, t), old}, t);
+  b.stage(b.op(SOp::sub, {old, step}, t));
+  b.to(out, to);
+  Data d;
+  d.integers = GENERATE(6, 710); // many of one row; some outside
+  check(b.k, {13, 12, 1}, d);
+}
+
 TEST_CASE("stable sorts of lines", "[codegen][emit]") {
   const int64_t length = GENERATE(1, 2, 7, 64, 100);
   const bool descending = GENERATE(false, true);

@@ -89,6 +89,37 @@ TEST_CASE("the optimizer's update belongs to the weight's gradient") {
   REQUIRE(updates >= 1);
 }
 
+TEST_CASE("an update of a table visits the rows of the step's tokens") {
+  auto m = loadModule("tables");
+  std::map<std::string, std::string> how;
+  auto look = [&](const cg::CodegenOptions &o) {
+    how.clear();
+    auto c = cg::compile(*m, o, cg::Emit::Memory);
+    for (const cg::CompiledFunction &f : c->functions())
+      for (const cg::Launch &l : f.program.launches) {
+        if (l.kernel.cls != cg::KernelClass::ScatterAdd) continue;
+        const cg::Kernel &k = l.kernel;
+        std::string table = k.stages.empty() ? k.name : k.stages.back().name; // plain.next
+        table = table.substr(0, table.find('.'));
+        how[table] = k.scatter.arg >= 0 ? "sum" : k.scatter.touched ? "touched" : "all";
+      }
+  };
+  cg::CodegenOptions o;
+  std::string error;
+  o.target = *cg::resolveTarget("native", error);
+  look(o);
+  CHECK(how["plain"] == "touched");
+  CHECK(how["scaled"] == "touched");
+  CHECK(how["flat"] == "touched");
+  CHECK(how["middle"] == "touched");
+  CHECK(how["moved"] == "all");
+  CHECK(how["decayed"] == "all");
+  CHECK(how["clipped"] == "sum"); // the norm needs all of it
+  o.plan.inPlace = o.plan.reuse = false; // nothing is where it was
+  look(o);
+  CHECK(how["plain"] == "all");
+}
+
 TEST_CASE("views cost no kernel and no memory") {
   auto m = loadModule("cnn");
   auto p = cg::fuse(*m, *m->find("train_step"));

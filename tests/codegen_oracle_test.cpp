@@ -141,7 +141,7 @@ struct Oracle {
 
 TEST_CASE("every kernel computes what its nodes mean") {
   std::string name = GENERATE(as<std::string>{}, "mlp", "cnn", "bn", "embed", "attention", "gan", "adam", "rnn", "lstm",
-                              "nested");
+                              "nested", "tables");
   bool fused = GENERATE(true, false);
   DYNAMIC_SECTION(name << (fused ? " fused" : " unfused")) {
     auto m = nnc::test::loadModule(name);

@@ -465,7 +465,28 @@ class KernelEval {
       }
     }
   }
+  // The sums of all rows, then the stages of each: a kernel that visits only some must leave the same.
+  void scatterStages() {
+    const ScatterInfo &s = k.scatter;
+    const int64_t rows = s.rows.at(n_);
+    over(s.outer, 0, [&] {
+      over(s.inner, 0, [&] {
+        std::vector<Num> sums(static_cast<size_t>(rows));
+        over(s.tokens, 0, [&] {
+          const int64_t row = eval(s.index).i;
+          if (row < 0 || row >= rows) return;
+          sums[size_t(row)] = combine(Combine::sum, s.type, sums[size_t(row)], eval(s.update));
+        });
+        for (int64_t row = 0; row < rows; ++row) {
+          at_[size_t(s.row)] = row;
+          acc_ = sums[size_t(row)];
+          stages();
+        }
+      });
+    });
+  }
   void scatter() {
+    if (k.scatter.arg < 0) return scatterStages();
     const ScatterInfo &s = k.scatter;
     const int64_t rows = s.rows.at(k.batch);
     int64_t inner = 1;

@@ -291,6 +291,9 @@ class Emitter {
 
   // --- others
   void emitScatter(); // emit_scatter.cpp
+  void emitScatterTable();
+  void emitScatterStages();
+  void overRow(const std::function<void(llvm::Value *)> &f);
   void emitSort();    // emit_sort.cpp
   struct SortHalf {
     llvm::AllocaInst *values, *places; // addresses

@@ -177,7 +177,20 @@ void scheduleLoops(Kernel &k) {
 
 // --- scatter and sort ----------------------------------------------------------------------------
 
+// Items by rows. How long they take depends on whether all rows are visited, which is not known yet; a run
+// of items walks the tokens once.
+void scheduleScatterStages(Kernel &k) {
+  std::vector<AxisId> owned = k.scatter.outer;
+  owned.push_back(k.scatter.row);
+  double cost = 4 * double(extentAt(k, k.scatter.row));
+  for (AxisId a : k.scatter.outer) cost *= double(extentAt(k, a));
+  for (AxisId a : k.scatter.inner) cost *= double(extentAt(k, a));
+  k.schedule.items = itemsOf(k, owned, -1, itemsWanted(cost / 8));
+  k.schedule.scratchBytes = scatterScratch(k).bytes;
+}
+
 void scheduleScatter(Kernel &k) {
+  if (k.scatter.arg < 0) return scheduleScatterStages(k);
   std::vector<AxisId> owned = k.scatter.outer;
   owned.insert(owned.end(), k.scatter.inner.begin(), k.scatter.inner.end());
   double cost = double(k.scatter.rows.at(std::max<int64_t>(k.batch, 1)));

@@ -28,6 +28,14 @@ bool contains(const std::vector<AxisId> &list, AxisId a);
 // Adds an expression and all that it is made of.
 void collect(const Kernel &k, ExprId e, std::set<ExprId> &seen);
 
+// What a ScatterAdd with stages keeps in scratch (emit_scatter.cpp), in bytes from its begin: the place of each
+// row, the row of each place, and the sums, `rowElements` a place. Places for all tokens and one more.
+struct ScatterScratch {
+  int64_t tokens = 1, rowElements = 1;
+  int64_t rowsAt = 0, sumsAt = 0, bytes = 0;
+};
+ScatterScratch scatterScratch(const Kernel &k);
+
 // Contractions (schedule_contract.cpp): a way to run one, with what the cost model expects of it.
 struct ContractChoice {
   Family family = Family::Outer;
