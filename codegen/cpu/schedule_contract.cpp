@@ -649,12 +649,12 @@ struct ContractScheduler {
     }
     s = best;
     s.scratchBytes = contractScratch(k);
-    orderItems();
   }
 
-  // A thread runs neighbouring items. They should be neighbours in the largest tensor that they
+  // A thread runs neighbouring items. Without copies, they should be neighbours in the largest tensor that they
   // touch, as that is the weight in its product, in its gradient and in its update: so each part of
-  // it stays with one thread, in that core's cache.
+  // it stays with one thread, in that core's cache. (With copies, items of the same columns follow
+  // each other.)
   void orderItems() {
     const Access *largest = nullptr;
     int64_t most = 0;
