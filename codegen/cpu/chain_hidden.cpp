@@ -101,6 +101,11 @@ struct Hider {
     return fold(std::move(e));
   }
 
+  // What stands for a value that is rounded is of the type of arithmetic: 0 is the same in both.
+  static DType valueType(DType t) {
+    return t == DType::bf16 || t == DType::f16 ? DType::f32 : t;
+  }
+
   ExprId fold(Expr e) {
     const auto zero = [&](size_t i) { return isZero(e.args[i]); };
     switch (e.op) {
@@ -115,7 +120,7 @@ struct Hider {
     case SOp::div:
     case SOp::neg:
     case SOp::convert:
-      if (zero(0)) return constant(0, e.type);
+      if (zero(0)) return constant(0, valueType(e.type));
       break;
     case SOp::add:
     case SOp::sub:
