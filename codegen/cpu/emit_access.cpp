@@ -275,6 +275,38 @@ llvm::Value *Emitter::widen(llvm::Value *v, DType t) {
   return v;
 }
 
+// Whether an f32 is seen to be a bf16: made of values that were rounded or loaded as such, without
+// arithmetic since. relu(round(x)) and its store need not be rounded again.
+static bool isRounded(llvm::Value *v, int depth = 6) {
+  if (depth == 0) return false;
+  auto all = [&](std::initializer_list<llvm::Value *> list) {
+    return std::all_of(list.begin(), list.end(),
+                       [&](llvm::Value *x) { return isRounded(x, depth - 1); });
+  };
+  if (auto *c = llvm::dyn_cast<llvm::Constant>(v)) {
+    if (v->getType()->isVectorTy()) c = c->getSplatValue();
+    auto *f = llvm::dyn_cast_or_null<llvm::ConstantFP>(c);
+    return f && !f->isNaN() && f->getValueAPF().bitcastToAPInt().countr_zero() >= 16;
+  }
+  if (auto *cast = llvm::dyn_cast<llvm::BitCastInst>(v)) { // what widen() makes
+    auto *shift = llvm::dyn_cast<llvm::BinaryOperator>(cast->getOperand(0));
+    if (!shift || shift->getOpcode() != llvm::Instruction::Shl) return false;
+    auto *by = llvm::dyn_cast<llvm::Constant>(shift->getOperand(1));
+    if (by && by->getType()->isVectorTy()) by = by->getSplatValue();
+    auto *bits = llvm::dyn_cast_or_null<llvm::ConstantInt>(by);
+    return bits && bits->getZExtValue() >= 16;
+  }
+  if (auto *s = llvm::dyn_cast<llvm::SelectInst>(v))
+    return all({s->getTrueValue(), s->getFalseValue()});
+  if (auto *s = llvm::dyn_cast<llvm::ShuffleVectorInst>(v))
+    return s->getShuffleMask()[0] == 0 && s->isZeroEltSplat() && all({s->getOperand(0)});
+  if (auto *s = llvm::dyn_cast<llvm::InsertElementInst>(v)) // one value, to be spread
+    return llvm::isa<llvm::UndefValue>(s->getOperand(0)) && all({s->getOperand(1)});
+  if (auto *u = llvm::dyn_cast<llvm::UnaryOperator>(v))
+    return u->getOpcode() == llvm::Instruction::FNeg && all({u->getOperand(0)});
+  return false;
+}
+
 // From a value's form to memory's. bf16 rounds to nearest even in integers, so that every target
 // agrees.
 llvm::Value *Emitter::narrow(llvm::Value *v, DType t) {
@@ -288,6 +320,7 @@ llvm::Value *Emitter::narrow(llvm::Value *v, DType t) {
   if (t != DType::bf16) return v;
   llvm::Type *it = like(b.getInt32Ty());
   llvm::Value *bits = b.CreateBitCast(v, it);
+  if (isRounded(v)) return b.CreateTrunc(b.CreateLShr(bits, 16), like(b.getInt16Ty()));
   llvm::Value *odd = b.CreateAnd(b.CreateLShr(bits, 16), llvm::ConstantInt::get(it, 1));
   llvm::Value *up = b.CreateAdd(bits, b.CreateAdd(odd, llvm::ConstantInt::get(it, 0x7fff)));
   llvm::Value *rounded = b.CreateLShr(up, 16);
