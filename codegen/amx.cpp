@@ -27,7 +27,13 @@ bool isWhole(const Kernel &k, AxisId a) {
   return x.extent.isConst() && !x.bounded && itemSteps(k, a) == extentAt(k, a);
 }
 
-// The distance between steps of all the axes as one; none if they are not evenly spaced.
+bool onlyAxes(const Kernel &k, const Index &x) {
+  return std::all_of(x.terms.begin(), x.terms.end(),
+                     [&](const Term &t) { return k.atoms[size_t(t.atom)].kind == Atom::Axis; });
+}
+
+} // namespace
+
 std::optional<int64_t> jointStride(const Kernel &k, const Index &x, std::vector<AxisId> axes) {
   std::erase_if(axes, [&](AxisId a) { return extentAt(k, a) == 1; });
   if (axes.empty()) return 0;
@@ -40,13 +46,6 @@ std::optional<int64_t> jointStride(const Kernel &k, const Index &x, std::vector<
   }
   return stride;
 }
-
-bool onlyAxes(const Kernel &k, const Index &x) {
-  return std::all_of(x.terms.begin(), x.terms.end(),
-                     [&](const Term &t) { return k.atoms[size_t(t.atom)].kind == Atom::Axis; });
-}
-
-} // namespace
 
 bool isBf16(const Kernel &k, ExprId e) {
   const Expr &x = k.exprs[size_t(e)];

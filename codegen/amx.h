@@ -10,10 +10,11 @@
 // extents that are no multiple of anything.
 //
 // Method. All axes of m together are the rows, in the order in which they are listed; one axis of n
-// has the columns; the terms are all steps of k in order. Operands are copied into the forms above,
-// rows as [row][terms], columns as tiles of 32 x 16 that follow each other by terms; zeros fill up
-// the terms. An operand that is a matrix in memory is read where it lies (rows along the terms need
-// no copy at all, others are turned on the way); any other is gathered into a matrix first.
+// has the columns; the terms are all steps of k in the schedule's order. Operands are copied into
+// the forms above, rows as [row][terms], columns as tiles of 32 x 16 that follow each other by
+// terms; zeros fill up the terms. An operand that is a matrix in memory is read where it lies (rows
+// along the terms need no copy at all, others are turned on the way); any other is gathered into a
+// matrix first.
 //
 // The order of the sum. The terms of an element, in order, block of k by block of k, are dealt 32
 // at a time (zeros behind the last of a block). Of each 32 the even ones are summed with fma from
@@ -39,6 +40,9 @@ bool isBf16(const Kernel &k, ExprId e);
 
 // Steps of k that are summed together: its axes from the blocked one on.
 std::vector<AxisId> amxTerms(const Kernel &k);
+
+// The distance between steps of all the axes as one; none if they are not evenly spaced.
+std::optional<int64_t> jointStride(const Kernel &k, const Index &x, std::vector<AxisId> axes);
 
 // The operand of the rows (k.contract.a) or of the columns, as the schedule says.
 AmxOperand amxOperand(const Kernel &k, bool columns);

@@ -127,6 +127,32 @@ TEST_CASE("convolutions on tiles and their filters' gradients", "[codegen][amx]"
   checkTiles(convolution(11, stride, channels, out, gradient).k, {3, 2, 1});
 }
 
+TEST_CASE("gradients of pictures on tiles, whose sums begin with the channels", "[codegen][amx]") {
+  // x.d[n, i, j, c] = sum o, u, v: y.d[n, i + 1 - u, j + 1 - v, o] w[u, v, c, o]
+  const int64_t size = GENERATE(7, 16, 33), out = GENERATE(1, 5, 16, 32, 70), channels = 16;
+  KernelBuild b(3);
+  auto y = b.arg(DType::bf16, {Dim::batch(), size, size, out}),
+       w = b.arg(DType::bf16, {3, 3, channels, out});
+  auto x = b.arg(DType::bf16, {Dim::batch(), size, size, channels}, true, false);
+  auto n = b.axis("n", Dim::batch()), i = b.axis("i", size), j = b.axis("j", size),
+       c = b.axis("c", channels), o = b.axis("o", out), u = b.axis("u", 3), v = b.axis("v", 3);
+  Index row = b.at(i) + b.at(u, -1) + constIndex(1), col = b.at(j) + b.at(v, -1) + constIndex(1);
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.m = {n, i, j}, b.k.contract.n = {c}, b.k.contract.k = {o, u, v};
+  b.k.contract.a = b.load(y, b.at(n, size * size * out) + row * (size * out) + col * out + b.at(o),
+                          {{row, 0, Dim(size)}, {col, 0, Dim(size)}});
+  b.k.contract.b =
+      b.load(w, b.at(u, 3 * channels * out) + b.at(v, channels * out) + b.at(c, out) + b.at(o));
+  b.stage(b.acc());
+  b.to(x, b.at(n, size * size * channels) + b.at(i, size * channels) + b.at(j, channels) + b.at(c));
+  checkTiles(b.k, {3, 2});
+  if (out > 1) {
+    std::string error;
+    const auto plan = planAmx(b.k, *resolveTarget("sapphirerapids", error));
+    CHECK(plan->contract.k.back() == o);
+  }
+}
+
 TEST_CASE("a filter's gradient over many pictures on tiles", "[codegen][amx]") {
   KernelBuild b = convolution(32, 1, 16, 16, true);
   checkTiles(b.k, {3, 2});

@@ -17,6 +17,8 @@
 // nobody reads; terms beyond the end are zero in both operands, since 0 * NaN is not 0.
 #include "codegen/amx.h"
 #include "codegen/cpu/emitter.h"
+#include "codegen/cpu/schedule.h"
+#include "codegen/pack.h"
 #include <llvm/IR/IntrinsicsX86.h>
 
 namespace nnc::cg {
@@ -59,10 +61,13 @@ class AmxEmitter {
   V tiles_ = nullptr;      // of 32 terms in the block at hand
   V rowBase_ = nullptr;    // where the rows' lines begin
   int64_t rowPitch_ = 0;   // .. and their distance in bytes
+  bool inLine_ = false;    // the stages see rows at one distance
 
   Joint joint(const std::vector<AxisId> &axes);
   V numberIn(const Joint &j);
   void bindNumber(const Joint &j, V number);
+  void bindRow(V number);
+  bool rowsInLine();
   void unbindAll(const Joint &j);
 
   V scratch(int64_t at) { return bytes(e.scratch_, e.i64(at)); }
@@ -83,6 +88,9 @@ class AmxEmitter {
   void packRows();
   Matrix inMemory(ExprId operand, const AmxOperand &o, const Joint &free);
   void gather(ExprId operand, const Joint &free, const Matrix &to);
+  AxisId runAxis(const Access &access, const Joint &outer, AxisId lane);
+  Range guardedRange(const Access &access, AxisId run, Range all);
+  void copyLine(V from, int32_t arg, V to, V count);
   void clearRest(const Joint &free, const Matrix &to);
   void turn(const Matrix &from, const Joint &free, bool toRows, V to);
   std::vector<V> square(const Matrix &from, V free, V freeCount, V term, bool lastTerms);
@@ -134,6 +142,50 @@ void AmxEmitter::bindNumber(const Joint &j, V number) {
   }
 }
 
+// Whether everything in the stages moves by the same distance from each row to the next, so that
+// all axes of the rows can be bound as if the last one went on.
+bool AmxEmitter::rowsInLine() {
+  auto axisOf = [&](const Term &t) {
+    const Atom &a = k.atoms[size_t(t.atom)];
+    return a.kind == Atom::Axis ? a.axis : -1;
+  };
+  auto even = [&](const Access &a) {
+    return a.guards.empty() && jointStride(k, a.flat, k.contract.m);
+  };
+  auto free = [&](const Index &x) {
+    return std::all_of(x.terms.begin(), x.terms.end(), [&](const Term &t) {
+      return axisOf(t) >= 0 && !contains(k.contract.m, axisOf(t));
+    });
+  };
+  std::set<ExprId> used;
+  for (const Stage &st : k.stages) {
+    for (const Store &store : st.stores)
+      if (!even(store.access)) return false;
+    if (st.body >= 0) collect(k, st.body, used);
+  }
+  return std::all_of(used.begin(), used.end(), [&](ExprId id) {
+    const Expr &x = k.exprs[size_t(id)];
+    switch (x.op) {
+    case SOp::load: return even(x.access);
+    case SOp::index:
+    case SOp::random: return free(x.index);
+    case SOp::guard: return false;
+    default: return true;
+    }
+  });
+}
+
+void AmxEmitter::bindRow(V number) {
+  if (!inLine_) return bindNumber(rows_, number);
+  size_t last = 0;
+  for (size_t i = 0; i < rows_.axes.size(); ++i)
+    if (extentAt(k, rows_.axes[i]) > 1) last = i;
+  for (size_t i = 0; i < rows_.axes.size(); ++i) {
+    V from = rows_.ranges[i].lo;
+    e.bind(rows_.axes[i], i == last ? b.CreateAdd(from, number) : from, 0);
+  }
+}
+
 void AmxEmitter::unbindAll(const Joint &j) {
   for (AxisId a : j.axes) e.unbind(a);
 }
@@ -168,26 +220,140 @@ AmxEmitter::Matrix AmxEmitter::inMemory(ExprId operand, const AmxOperand &o, con
   return m;
 }
 
-// The operand element by element into lines of the direction in which it is contiguous.
+// The operand line by line of the direction in which it is contiguous. The loop around the lines of
+// a direction is over the last axis of the other one: pixels of a picture's row, say, of which
+// guards let through those from one to another. What is left around it is one copy.
 void AmxEmitter::gather(ExprId operand, const Joint &free, const Matrix &to) {
-  std::vector<AxisId> loops;
   const auto &outer = to.alongTerms ? free : ks_, &inner = to.alongTerms ? ks_ : free;
-  loops = outer.axes;
+  const AxisId lane = inner.axes.back();
+  std::vector<AxisId> loops = outer.axes;
   loops.insert(loops.end(), inner.axes.begin(), inner.axes.end() - 1);
+  auto place = [&](V i) {
+    V at = bytes(to.base, times(numberIn(outer), to.pitch));
+    return bytes(at, times(i, 2));
+  };
   auto elements = [&] {
     V value = e.spread(e.expr(operand));
     V bits = b.CreateBitCast(value, e.width_ > 1 ? pairs() : b.getInt32Ty());
     bits = b.CreateTrunc(b.CreateLShr(bits, 16), e.width_ > 1 ? words(16) : b.getInt16Ty());
-    V at = bytes(bytes(to.base, times(numberIn(outer), to.pitch)), times(numberIn(inner), 2));
+    V at = place(numberIn(inner));
     if (e.mask_)
       noted(b.CreateMaskedStore(bits, at, llvm::Align(2), e.mask_));
     else
       noted(b.CreateAlignedStore(bits, at, llvm::Align(2)));
   };
   e.scopes_.emplace_back();
-  e.forAxes(loops, 0, [&] { e.forLanes(inner.axes.back(), elements); });
+  const Access &access = k.exprs[size_t(operandLoad(k, operand))].access;
+  const AxisId run = runAxis(access, outer, lane);
+  if (run < 0) {
+    e.forAxes(loops, 0, [&] { e.forLanes(lane, elements); });
+  } else {
+    const bool copied = k.args[size_t(access.arg)].dtype == DType::bf16 &&
+                        strideAlong(k, access.flat, lane) == std::optional<int64_t>(1);
+    std::erase(loops, run);
+    e.forAxes(loops, 0, [&] {
+      const Range all = e.extentOf(run), inside = guardedRange(access, run, all);
+      auto over = [&](V from, V end, const Body &body) {
+        e.forRange(from, end, 1, [&](V i) {
+          e.bind(run, i, 0);
+          body();
+          e.unbind(run);
+        });
+      };
+      auto line = [&](bool zero) {
+        const Range r = e.extentOf(lane);
+        e.bind(lane, r.lo, 0);
+        V from = zero ? nullptr : e.address(access.arg, e.index(access.flat));
+        copyLine(from, access.arg, place(numberIn(inner)), b.CreateSub(r.hi, r.lo));
+        e.unbind(lane);
+      };
+      if (!access.guards.empty()) over(all.lo, inside.lo, [&] { line(true); });
+      over(inside.lo, inside.hi, [&] {
+        if (copied) return line(false);
+        e.guardsHold_ = true;
+        e.forLanes(lane, elements);
+        e.guardsHold_ = false;
+      });
+      if (!access.guards.empty()) over(inside.hi, all.hi, [&] { line(true); });
+    });
+  }
   e.scopes_.pop_back();
   clearRest(free, to);
+}
+
+// The axis of the loop around the lines: the last that has steps; -1 if lines cannot be copied as a
+// whole, because guards look at the lane or at something else than axes.
+AxisId AmxEmitter::runAxis(const Access &access, const Joint &outer, AxisId lane) {
+  AxisId run = -1;
+  for (AxisId a : outer.axes)
+    if (run < 0 || k.axes[size_t(a)].extent != Dim(1)) run = a;
+  if (run < 0 || run == lane) return -1;
+  for (const Guard &g : access.guards)
+    for (const Term &t : g.index.terms) {
+      const Atom &atom = k.atoms[size_t(t.atom)];
+      if (atom.kind != Atom::Axis || atom.axis == lane) return -1;
+      if (atom.axis == run && t.coef < 0) return -1;
+    }
+  for (const Term &t : access.flat.terms)
+    if (k.atoms[size_t(t.atom)].kind != Atom::Axis) return -1;
+  return run;
+}
+
+// The steps of an axis at which all guards hold; they are next to each other.
+Range AmxEmitter::guardedRange(const Access &access, AxisId run, Range all) {
+  V lo = all.lo, hi = all.hi, others = nullptr;
+  auto most = [&](V x, V y) { return b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, x, y); };
+  for (const Guard &g : access.guards) {
+    Index rest = g.index;
+    int64_t coef = 0;
+    std::erase_if(rest.terms, [&](const Term &t) {
+      if (k.atoms[size_t(t.atom)].axis != run) return false;
+      coef += t.coef;
+      return true;
+    });
+    V at = e.scalarIndex(e.index(rest)), from = e.i64(g.lo), end = e.dim(g.hi);
+    if (coef == 0) {
+      V holds = b.CreateAnd(b.CreateICmpSGE(at, from), b.CreateICmpSLT(at, end));
+      others = e.both(others, holds);
+      continue;
+    }
+    auto firstFrom = [&](V limit) { // the first step that brings the index to the limit
+      V way = most(b.CreateSub(limit, at), e.i64(0));
+      return b.CreateUDiv(e.addConst(way, coef - 1), e.i64(coef));
+    };
+    lo = most(lo, firstFrom(from));
+    hi = least(hi, firstFrom(end));
+  }
+  if (others) hi = b.CreateSelect(others, hi, all.lo);
+  lo = least(lo, all.hi);
+  return {lo, most(lo, hi)};
+}
+
+// `count` elements from memory, or zeros.
+void AmxEmitter::copyLine(V from, int32_t arg, V to, V count) {
+  auto part = [&](V at, int width, V mask) {
+    llvm::Type *t = words(width);
+    V value = llvm::Constant::getNullValue(t), offset = times(at, 2);
+    if (from) {
+      V p = bytes(from, offset);
+      value = mask ? V(b.CreateMaskedLoad(t, p, llvm::Align(2), mask, value))
+                   : V(b.CreateAlignedLoad(t, p, llvm::Align(2)));
+      e.noteAlias(value, arg);
+    }
+    V p = bytes(to, offset);
+    noted(mask ? V(b.CreateMaskedStore(value, p, llvm::Align(2), mask))
+               : V(b.CreateAlignedStore(value, p, llvm::Align(2))));
+  };
+  auto *known = llvm::dyn_cast<llvm::ConstantInt>(count);
+  V whole = b.CreateAnd(count, e.i64(-32));
+  e.forRange(e.i64(0), whole, 32, [&](V at) { part(at, 32, nullptr); });
+  if (!known)
+    return e.ifThen(b.CreateICmpSLT(whole, count),
+                    [&] { part(whole, 32, firstOf(32, b.CreateSub(count, whole))); });
+  const int64_t rest = known->getSExtValue() % 32;
+  if (rest == 0) return;
+  if (rest == 16) return part(whole, 16, nullptr);
+  part(whole, rest < 16 ? 16 : 32, firstOf(rest < 16 ? 16 : 32, e.i64(rest)));
 }
 
 // Zeros behind the last term.
@@ -318,6 +484,7 @@ void AmxEmitter::packRows() {
 // --------------------------------------------------------------------------------------
 
 void AmxEmitter::run() {
+  inLine_ = rowsInLine();
   std::vector<AxisId> around = k.contract.batch;
   for (AxisId a : k.contract.n)
     if (a != s.col) around.push_back(a);
@@ -446,7 +613,7 @@ void AmxEmitter::tile(V row, const Emitter::Tile &t, V first) {
 void AmxEmitter::epilogue(V sums, V number, V from, V to, const Emitter::Tile &t) {
   llvm::Type *vector = e.type(k.contract.type, true);
   e.forRange(from, to, 1, [&](V r) {
-    bindNumber(rows_, b.CreateAdd(number, r));
+    bindRow(b.CreateAdd(number, r));
     for (int v = 0; v < t.vectors; ++v) {
       V at = bytes(bytes(sums, times(r, shape_.sumPitch)), e.i64(int64_t(v) * 64));
       e.acc_ = {b.CreateAlignedLoad(vector, at, llvm::Align(4)), true};

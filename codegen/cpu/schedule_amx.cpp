@@ -115,6 +115,7 @@ class AmxScheduler {
     std::vector<AxisId> &m = k.contract.m;
     if (m.empty() || k.contract.k.empty()) return p;
     s.col = col;
+    turnTerms(k);
     // The rows run along what is contiguous, if that is not the terms.
     const auto along = stride(k, k.contract.a, k.contract.k.back());
     if (!along || *along != 1)
@@ -150,6 +151,21 @@ class AmxScheduler {
     chooseCopies(k);
     s.scratchBytes = contractScratch(k);
     return p;
+  }
+
+  // Terms that lie side by side in the rows' operand, else in the columns', come last: the channels
+  // of a picture's gradient, of which the sum is over channels and places of the filter. The order
+  // of the sum is ours to say.
+  static void turnTerms(Kernel &k) {
+    auto &ks = k.contract.k;
+    for (ExprId operand : {k.contract.a, k.contract.b}) {
+      auto best = ks.end();
+      for (auto a = ks.begin(); a != ks.end(); ++a)
+        if (const auto x = stride(k, operand, *a); x && *x == 1 && extentAt(k, *a) > 1) best = a;
+      if (best == ks.end()) continue;
+      std::rotate(best, best + 1, ks.end());
+      return;
+    }
   }
 
   static int64_t blockTerms(const Kernel &k) {
