@@ -4,8 +4,10 @@
 // test needs no Python.
 #include "tests/workplace.h"
 #include <cstdint>
+#include <fstream>
 #include <regex>
 #include <set>
+#include <sstream>
 
 using namespace nnc::test;
 
@@ -38,8 +40,7 @@ const std::vector<Workload> kLarge = {
     {"resnet50", {{"x", {16, 64, 64, 3}, 0}, {"target", {16}, 1000}}},
     {"gru", {{"x", {64, 64}, 256}, {"target", {64, 64}, 256}}},
     {"gpt2", {{"x", {1, 256}, 50257}, {"target", {1, 256}, 50257}}},
-    {"dlrm",
-     {{"dense", {256, 13}, 0}, {"categories", {256, 8}, 100000}, {"target", {256, 1}, 0}}},
+    {"dlrm", {{"dense", {256, 13}, 0}, {"categories", {256, 8}, 100000}, {"target", {256, 1}, 0}}},
 };
 
 void write(const Workplace &w, const Column &c) {
@@ -61,12 +62,16 @@ void write(const Workplace &w, const Column &c) {
 }
 
 /// Compiles a workload and makes two steps.
-void check(const Workload &workload) {
-  INFO(workload.name);
+void check(const Workload &workload, const std::string &precision = "float32") {
+  INFO(workload.name << ", " << precision);
   Workplace w;
   for (const Column &c : workload.columns) write(w, c);
-  w.must(NNC_BINARY_DIR "/nnc " NNC_SOURCE_DIR "/tests/bench/workloads/" + workload.name +
-         ".nn -o model");
+  std::ifstream in(NNC_SOURCE_DIR "/tests/bench/workloads/" + workload.name + ".nn");
+  std::stringstream text;
+  text << in.rdbuf();
+  w.write("model.nn", std::regex_replace(text.str(), std::regex("\ntrain (\\w+) \\{\n"),
+                                         "\ntrain $1 {\n  precision = \"" + precision + "\"\n"));
+  w.must(NNC_BINARY_DIR "/nnc model.nn -o model");
   w.write("requests", "1\n1\n");
   const std::string answers = w.must("./model bench --requests < requests");
   INFO(answers);
@@ -82,8 +87,13 @@ TEST_CASE("bench: the workloads make steps", "[bench]") {
   for (const Workload &w : kSmall) check(w);
 }
 
+TEST_CASE("bench: the workloads make steps in mixed precision", "[bench]") {
+  for (const Workload &w : kSmall)
+    if (w.columns.size() > 1) check(w, "mixed_bfloat16");
+}
+
 TEST_CASE("bench: the large workloads make steps", "[.slow][bench]") {
-  for (const Workload &w : kLarge) check(w);
+  for (const Workload &w : kLarge) check(w), check(w, "mixed_bfloat16");
 }
 
 TEST_CASE("bench: every workload is run here and formatted", "[bench]") {

@@ -152,6 +152,7 @@ class Workload:
     loss: str         # of (target, output), or of the output alone: "square"
     optimizer: tuple  # ("sgd", rate, momentum) or ("adam", rate)
     sparse: bool = False  # the gradient of embeddings touches few rows
+    mixed: bool = False   # products take most of the time: run in mixed precision too
 
     @property
     def batch(self):
@@ -216,26 +217,27 @@ WORKLOADS = {w.name: w for w in [
     Workload("mlp_small", "MLP 784-300-100-10, batch 32, SGD", mlp_of(300, 100, 10),
              _pixels(32, 784), "classes", ("sgd", 0.01, 0)),
     Workload("mlp", "MLP 784-512-512-10, batch 128, Adam", mlp_of(512, 512, 10), _pixels(128, 784),
-             "classes", ("adam", 1e-3)),
+             "classes", ("adam", 1e-3), mixed=True),
     Workload("mlp_wide", "MLP 784-2048×4-10, batch 512, SGD", mlp_of(2048, 2048, 2048, 2048, 10),
-             _pixels(512, 784), "classes", ("sgd", 0.01, 0)),
+             _pixels(512, 784), "classes", ("sgd", 0.01, 0), mixed=True),
     Workload("autoencoder", "autoencoder 784-32-784, batch 128, Adam", autoencoder,
              _pictures_twice, "mse", ("adam", 1e-3)),
     Workload("lenet", "LeNet-5, batch 64, SGD", lenet, _pixels(64, 28, 28, 1), "classes",
-             ("sgd", 0.01, 0)),
+             ("sgd", 0.01, 0), mixed=True),
     Workload("resnet20", "ResNet-20, 32×32, batch 128, momentum", resnet20,
-             _pixels(128, 32, 32, 3), "classes", ("sgd", 0.01, 0.9)),
+             _pixels(128, 32, 32, 3), "classes", ("sgd", 0.01, 0.9), mixed=True),
     Workload("resnet50", "ResNet-50, 64×64, batch 16, momentum", resnet50,
-             _pixels(16, 64, 64, 3, classes=1000), "classes", ("sgd", 1e-3, 0.9)),
+             _pixels(16, 64, 64, 3, classes=1000), "classes", ("sgd", 1e-3, 0.9), mixed=True),
     Workload("lstm", "LSTM 128, 64 steps of 64, batch 32, Adam", lstm, _pixels(32, 64, 64),
-             "classes", ("adam", 1e-3)),
+             "classes", ("adam", 1e-3), mixed=True),
     Workload("gru", "GRU 512 over 64 characters, batch 64, Adam", gru, _tokens(256, 64, 64),
-             "classes", ("adam", 1e-3)),
+             "classes", ("adam", 1e-3), mixed=True),
     Workload("gpt", "GPT, 4 blocks of 128, 128 characters, batch 8, Adam",
-             gpt_of(256, 128, 128, 128, 4, 4), _tokens(256, 8, 128), "classes", ("adam", 1e-3)),
+             gpt_of(256, 128, 128, 128, 4, 4), _tokens(256, 8, 128), "classes", ("adam", 1e-3),
+             mixed=True),
     Workload("gpt2", "GPT-2 small (124 M), 256 tokens, batch 1, Adam",
              gpt_of(50257, 256, 1024, 768, 12, 12), _tokens(50257, 1, 256), "classes",
-             ("adam", 1e-4)),
+             ("adam", 1e-4), mixed=True),
     Workload("dlrm", "DLRM, 8 tables of 100 000×16, batch 256, SGD", dlrm, _categories, "binary",
              ("sgd", 0.1, 0), sparse=True),
     Workload("adam", "Adam alone, 10^7 weights", adam,

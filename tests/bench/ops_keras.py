@@ -113,7 +113,8 @@ LOSSES = {
 
 
 class System:
-    def __init__(self, workload, weights, data, threads, xla):
+    def __init__(self, workload, weights, data, threads, xla, precision="float32"):
+        keras.config.set_dtype_policy(precision)
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         inputs = [tf.constant(v) for k, v in data.items() if k != "target"]

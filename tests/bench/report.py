@@ -1,6 +1,6 @@
 """Results as text: lines while the benchmark runs, and docs/benchmarks.md. Standard library only."""
 from models import WORKLOADS
-from systems import SYSTEMS
+from systems import PRECISIONS, SYSTEMS
 
 
 def best_peer(systems, key):
@@ -64,7 +64,11 @@ def table(head, rows):
 
 def summary(results):
     runs = results["runs"]
-    return "\n".join(f"{r['workload']}:{line(r)}" for r in runs)
+    return "\n".join(f"{r['workload']}{suffix(r)}:{line(r)}" for r in runs)
+
+
+def suffix(run):
+    return "" if run["precision"] == "float32" else ", " + run["precision"]
 
 
 HEAD = """# Benchmarks
@@ -78,13 +82,50 @@ tests/bench/run --quick --only mlp,lstm --systems nnc,torch --threads 1
 ```
 
 The workloads are `tests/bench/workloads/*.nn` and, for the others, `tests/bench/models.py`; each system runs as is best for it: the
-files `tests/bench/ops_*.py` say how. All have the same first weights, the same batch in memory, the same optimizer, f32. A process per
+files `tests/bench/ops_*.py` say how. All have the same first weights, the same batch in memory, the same optimizer. A process per
 system and workload is asked for blocks of steps in turn, the others being stopped, so that what disturbs the machine disturbs all;
 figures are medians over {rounds} blocks of about {seconds} s, in brackets the fastest. The losses of the first {losses} steps must agree to
-{tolerance:g} relative; what did not agree, or did not run, is named at the end.
+{tolerance} relative; what did not agree, or did not run, is named at the end.
+
+All compute in f32, and where products take most of the time once more in mixed precision: weights in f32, layers in bf16. Ours is
+`precision = "mixed_bfloat16"`, PyTorch's is `torch.autocast`, Keras' is its policy of our name. The peak is that of vector
+multiply-adds in f32, in mixed precision that of products of bf16 tiles (AMX) where the machine has them, both measured beside the systems.
 
 Run on {date}: {cpu}, {cores} cores. {versions}.
 """
+
+
+def steps(some, systems):
+    """The tables of one precision and one number of threads."""
+    peers = [s for s in systems if s != "nnc"]
+    title = {s: SYSTEMS[s].title for s in systems}
+    threads, mixed = some[0]["threads"], some[0]["precision"] != "float32"
+    name = "One thread" if threads == 1 else f"{threads} threads"
+    name += ", mixed precision" if mixed else ""
+    out = [f"## {name}\n\nHow many times as long a step takes elsewhere as in `nnc`; above 1 ours is "
+           "faster.\n"]
+    rows = []
+    for r in some:
+        ours = r["systems"].get("nnc", {}).get("median")
+        cells = [WORKLOADS[r["workload"]].title]
+        for s in peers:
+            t = r["systems"].get(s, {}).get("median")
+            cells.append(times(t / ours) if t and ours else "–")
+        best = ratio(r)
+        rows.append([*cells, f"**{times(best)}**" if best else "–", share(r, "nnc")])
+    out.append(table(["", *[title[s] for s in peers], "the best of them",
+                      "ours of tile peak" if mixed else "ours of FMA peak"], rows))
+    out.append("Time of a step:\n")
+    rows = []
+    for r in some:
+        cells = [WORKLOADS[r["workload"]].title]
+        for s in systems:
+            q = r["systems"].get(s, {})
+            cells.append(f"{duration(q['median'])} ({duration(q['minimum'])})"
+                         if "median" in q else "–")
+        rows.append(cells)
+    out.append(table(["", *[title[s] for s in systems]], rows))
+    return out
 
 
 def document(results):
@@ -96,36 +137,17 @@ def document(results):
     for s in peers:
         versions |= results["disk"].get(s, {}).get("versions", {})
     out = [HEAD.format(**results["machine"], **{k: results[k] for k in
-                       ("rounds", "seconds", "losses", "tolerance", "date")},
+                       ("rounds", "seconds", "losses", "date")},
+                       tolerance=" (f32) and ".join(f"{t:g}" for t in results["tolerance"].values())
+                       + (" (mixed)" if len(results["tolerance"]) > 1 else ""),
                        versions=", ".join(f"{k} {v}" for k, v in versions.items()))]
-    for threads in sorted({r["threads"] for r in runs}):
-        some = [r for r in runs if r["threads"] == threads]
-        name = "One thread" if threads == 1 else f"{threads} threads"
-        out.append(f"## {name}\n\nHow many times as long a step takes elsewhere as in `nnc`; above 1 "
-                   "ours is faster.\n")
-        rows = []
-        for r in some:
-            ours = r["systems"].get("nnc", {}).get("median")
-            cells = [WORKLOADS[r["workload"]].title]
-            for s in peers:
-                t = r["systems"].get(s, {}).get("median")
-                cells.append(times(t / ours) if t and ours else "–")
-            best = ratio(r)
-            rows.append([*cells, f"**{times(best)}**" if best else "–", share(r, "nnc")])
-        out.append(table(["", *[title[s] for s in peers], "the best of them", "ours of FMA peak"],
-                         rows))
-        out.append("Time of a step:\n")
-        rows = []
-        for r in some:
-            cells = [WORKLOADS[r["workload"]].title]
-            for s in systems:
-                q = r["systems"].get(s, {})
-                cells.append(f"{duration(q['median'])} ({duration(q['minimum'])})"
-                             if "median" in q else "–")
-            rows.append(cells)
-        out.append(table(["", *[title[s] for s in systems]], rows))
+    for precision in PRECISIONS:
+        for threads in sorted({r["threads"] for r in runs if r["precision"] == precision}):
+            out += steps([r for r in runs if (r["precision"], r["threads"]) == (precision, threads)],
+                         [s for s in systems if precision in SYSTEMS[s].precisions])
     last = max(r["threads"] for r in runs)
-    some = [r for r in runs if r["threads"] == last]
+    first = min((r["precision"] for r in runs), key=PRECISIONS.index)
+    some = [r for r in runs if r["threads"] == last and r["precision"] == first]
     out.append("## From the shell to the first step\n\nImports and compilation included, nothing "
                "remembered from earlier runs. For `nnc`: compiling and the program's first step; then "
                "the first step of the program alone.\n")
@@ -150,7 +172,7 @@ def document(results):
         rows.append(["a training program of nnc",
                      f"{size(min(programs))} to {size(max(programs))}"])
     out.append(table(["", "size"], rows))
-    failed = [f"- {WORKLOADS[r['workload']].title}, {r['threads']} threads, {title[s]}: {q[key]}"
+    failed = [f"- {WORKLOADS[r['workload']].title}{suffix(r)}, {r['threads']} threads, {title[s]}: {q[key]}"
               for r in runs for s, q in r["systems"].items() for key in ("error", "disagrees")
               if key in q]
     if failed:

@@ -9,17 +9,22 @@ class System:
     arguments: dict = field(default_factory=dict)   # of its class System
     environment: dict = field(default_factory=dict)
     packages: list = field(default_factory=list)    # on PyPI
+    precisions: tuple = ("float32",)
 
+
+# As in `precision` of a train block: weights in f32, and what layers compute in.
+PRECISIONS = BOTH = ("float32", "mixed_bfloat16")
 
 SYSTEMS = {
-    "nnc": System("nnc"),
-    "torch": System("PyTorch", "ops_torch", packages=["torch"]),
+    "nnc": System("nnc", precisions=BOTH),
+    "torch": System("PyTorch", "ops_torch", packages=["torch"], precisions=BOTH),
     "torch.compile": System("PyTorch, compiled", "ops_torch", {"compiled": True},
-                            {"TORCHINDUCTOR_COMPILE_THREADS": "1"}, ["torch"]),
+                            {"TORCHINDUCTOR_COMPILE_THREADS": "1"}, ["torch"], BOTH),
     "jax": System("JAX", "ops_jax", packages=["jax"]),
-    "keras": System("Keras", "ops_keras", {"xla": False}, packages=["keras", "tensorflow"]),
+    "keras": System("Keras", "ops_keras", {"xla": False}, packages=["keras", "tensorflow"],
+                    precisions=BOTH),
     "keras-xla": System("Keras, XLA", "ops_keras", {"xla": True},
-                        packages=["keras", "tensorflow"]),
+                        packages=["keras", "tensorflow"], precisions=BOTH),
     "tinygrad": System("tinygrad", "ops_tinygrad", {}, {"DEV": "CPU"}, ["tinygrad"]),
 }
 
