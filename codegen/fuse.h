@@ -16,10 +16,10 @@ struct Group {
   std::map<std::pair<int, int64_t>, AxisId> trailing; // axes beyond `dims`, by position and extent key
   std::map<int32_t, std::pair<int, int>> locals; // ValueId -> (stage, slot) left behind by a stage
   std::set<int32_t> inlined;             // elementwise member values: recomputed where they are read
-  int32_t accValue = -1;                 // Contract: the value `acc` stands for
   int region = -1;                       // Chain: index into Chains::regions
   std::vector<AxisId> tileAxes;          // Chain: axis of each dimension of the region
   std::map<int32_t, int> tiles;          // Chain: ValueId -> stage that makes its tile
+  int32_t accValue = -1;                 // Contract, ScatterAdd: the value `acc` stands for
   std::vector<ir::ValueId> members;
   std::set<int> deps;                    // groups that must run before; grown by Fuser::waitFor
   std::vector<Launch> extra;             // further launches (phases of a strided data gradient)
@@ -146,7 +146,19 @@ private:
   bool ensureTiles(ir::ValueId v, int id);
   bool addTile(ir::ValueId v, int id);
   bool readsOwn(ir::ValueId v, int id) const;
+  // A split sum's first kernel, for others to join (fuse_split.cpp).
+  struct Partial {
+    int group = -1;
+    Dims dims;
+    ir::Ints reduced;
+    int64_t longest = 0, chunk = 0;
+    std::vector<AxisId> axes; // by dimension
+    AxisId split = -1;
+  };
+  std::vector<Partial> partials_;
   bool splitReduce(const ir::Node &node);
+  Partial *siblingOf(const ir::Node &node, const Partial &like, const std::set<int> &deps);
+  bool sharesReads(const ir::Node &node, const Group &g) const;
   std::set<int> rootDeps(const ir::Node &node) const;
   void copyResults();
   void finish();

@@ -4,6 +4,10 @@
 //   ->  partial[s,c] = sum over the s-th chunk of n, all h, w         32 chunks: work for every thread
 //       db[c] = sum over s of partial[s,c]                            and whoever joins (the update of b)
 //
+// Sums over the same chunks that read the same memory, such as the gradients of a normalisation's shift and scale
+//   sum dy,  sum dy*(x - mu)
+// are stages of one kernel, which reads it once.
+//
 // Whether and how a sum is split follows from its shape alone, never from threads or fusion, so it is part of the
 // meaning of the bits. Contractions are split likewise (fuse_contract.cpp).
 #include "codegen/fuse.h"
@@ -36,42 +40,52 @@ bool Fuser::splitReduce(const Node &node) {
   splits = (extent + chunk - 1) / chunk;
   if (splits < 2) return false;
 
-  int pid = newGroup(node);
-  waitFor(pid, rootDeps(node));
-  Group &p = groups[pid];
+  Partial part;
+  part.dims = dims, part.reduced = attr.dims, part.longest = longest, part.chunk = chunk;
+  const std::set<int> deps = rootDeps(node);
+  const Partial *sibling = options.fuse ? siblingOf(node, part, deps) : nullptr;
+  if (sibling)
+    part = *sibling;
+  else
+    part.group = newGroup(node);
+  Group &p = groups[part.group];
+  waitFor(part.group, deps);
   p.open = false;
   Kernel &k = p.kernel();
-  k.name += ".partial";
-  AxisId s = k.axis("split", splits);
-  k.parallel = {s};
-  std::vector<Index> at(dims.size()), out{k.axisIndex(s)};
+  if (!sibling) {
+    k.name += ".partial";
+    part.split = k.axis("split", splits);
+    for (size_t i = 0; i < dims.size(); ++i) {
+      AxisId x = k.axis("", int64_t(i) == longest ? Dim(chunk) : dims[i]);
+      part.axes.push_back(x);
+      if (int64_t(i) != longest) continue;
+      k.axes[x].bounded = true;
+      k.axes[x].base = k.axisIndex(part.split) * chunk;
+      k.axes[x].limit = dims[i];
+    }
+    k.parallel = {part.split};
+    for (size_t i = 0; i < dims.size(); ++i)
+      if (!contains(attr.dims, int64_t(i))) k.parallel.push_back(part.axes[i]);
+    partials_.push_back(part);
+  }
+  std::vector<Index> at, out{k.axisIndex(part.split)};
   Stage st;
   Buffer partial;
   partial.name = nameOf(v) + ".partial";
   partial.type = {t, {Dim(splits)}};
   for (size_t i = 0; i < dims.size(); ++i) {
-    AxisId a;
-    if (int64_t(i) == longest) {
-      a = k.axis("", chunk);
-      k.axes[a].bounded = true;
-      k.axes[a].base = k.axisIndex(s) * chunk;
-      k.axes[a].limit = dims[i];
-      at[i] = k.axes[a].base + k.axisIndex(a);
-      st.reduce.push_back(a);
-      continue;
-    }
-    a = k.axis("", dims[i]);
-    at[i] = k.axisIndex(a);
-    if (contains(attr.dims, int64_t(i))) st.reduce.push_back(a);
-    else {
-      k.parallel.push_back(a);
+    at.push_back(k.axisIndex(part.axes[i]));
+    if (int64_t(i) == longest) at[i] = k.axes[part.axes[i]].base + at[i];
+    if (contains(attr.dims, int64_t(i))) {
+      st.reduce.push_back(part.axes[i]);
+    } else {
       out.push_back(at[i]);
       partial.type.dims.push_back(dims[i]);
     }
   }
   Dims shape = dims;
   shape[longest] = chunk;
-  Reader r(f, facts, k, this, &p, pid);
+  Reader r(f, facts, k, this, &p, part.group);
   st.body = r.read(x, at);
   NNC_CHECK(st.body >= 0, "a reduction's operand cannot be read");
   st.type = t;
@@ -85,8 +99,47 @@ bool Fuser::splitReduce(const Node &node) {
   store.access.flat = flatten(k, partial.type.dims, out, f.batch);
   st.stores.push_back(store);
   k.stages.push_back(st);
-  addCombine(node, pid, pb, splits, st.combine);
+  addCombine(node, part.group, pb, splits, st.combine);
   return true;
+}
+
+// Does the node read much of what the kernel reads already?
+bool Fuser::sharesReads(const Node &node, const Group &g) const {
+  const int64_t much = count(f.type(node.operands[0]).dims) / 2;
+  std::set<int32_t> seen;
+  std::vector<ValueId> work(node.operands.begin(), node.operands.end());
+  while (!work.empty()) {
+    ValueId v = work.back();
+    work.pop_back();
+    if (!seen.insert(v.i).second) continue;
+    if (facts.root[v.i]) {
+      const std::vector<BufferId> &args = g.launch.args;
+      if (bufferOf[v.i] >= 0 && count(f.type(v).dims) >= much &&
+          std::find(args.begin(), args.end(), bufferOf[v.i]) != args.end())
+        return true;
+      continue;
+    }
+    if (const Node *n = f.def(v)) work.insert(work.end(), n->operands.begin(), n->operands.end());
+  }
+  return false;
+}
+
+// A kernel that sums over the same chunks and reads the same memory, and that nothing the node reads waits
+// for. Only the last few are asked: those further back have left the cache in any case.
+Fuser::Partial *Fuser::siblingOf(const Node &node, const Partial &like, const std::set<int> &deps) {
+  constexpr size_t kAsked = 4, kMostStages = 4;
+  for (size_t i = partials_.size(), end = i - std::min(i, kAsked); i-- > end;) {
+    Partial &p = partials_[i];
+    Group &g = groups[p.group];
+    if (p.dims != like.dims || p.reduced != like.reduced || p.longest != like.longest || p.chunk != like.chunk)
+      continue;
+    const std::vector<Stage> &stages = g.kernel().stages;
+    if (stages.size() >= kMostStages || stages[0].combine != combineOf(node) ||
+        stages[0].type != ir::widened(f.type(node.operands[0]).dtype) || !sharesReads(node, g))
+      continue;
+    if (!closesCircle(p.group, deps)) return &p;
+  }
+  return nullptr;
 }
 
 // result = the parts combined in order; a group of its own, which further values may join.

@@ -90,13 +90,11 @@ Kernel copyKernel(const Buffer &from, const Buffer &to, int64_t batch, int lanes
   return k;
 }
 
-// Of the target, as its schedules say.
+// Of the target, as its schedules say: some kernels take several vectors for one.
 int lanesOf(const Program &p) {
-  for (const Launch &l : p.launches)
-    if (!l.loop) return l.kernel.schedule.lanes;
-  for (const Launch &l : p.launches)
-    if (l.loop && !l.loop->body.launches.empty()) return lanesOf(l.loop->body);
-  return 16;
+  int lanes = 16;
+  for (const Launch &l : p.launches) lanes = std::min(lanes, l.loop ? lanesOf(l.loop->body) : l.kernel.schedule.lanes);
+  return lanes;
 }
 
 struct Copier {

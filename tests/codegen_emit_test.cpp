@@ -232,6 +232,32 @@ TEST_CASE("reductions of every kind and order", "[codegen][emit]") {
   check(s.k, {9, 8}, d);
 }
 
+TEST_CASE("sums beside each other, and of many columns", "[codegen][emit]") {
+  const DType t = GENERATE(DType::f32, DType::f64);
+  const int lanes = GENERATE(1, 16, 64);
+  const int64_t width = GENERATE(20, 64, 100, 300);
+  const bool across = GENERATE(false, true), looped = GENERATE(false, true);
+  KernelBuild b(9);
+  auto x = b.arg(t, {Dim::batch(), width}), y = b.arg(t, {Dim::batch(), width});
+  auto r = b.axis("r", Dim::batch()), c = b.axis("c", width);
+  const AxisId kept = across ? c : r, summed = across ? r : c;
+  const Dims results = {across ? Dim(width) : Dim::batch()};
+  auto at = b.at(r, width) + b.at(c);
+  auto first = b.arg(t, results, true); // read, too
+  auto sum = [&](ExprId body, int32_t out) {
+    Stage &s = b.stage(body, Combine::sum, {summed}, lanes);
+    if (looped) s.loop = {kept};
+    b.to(out, b.at(kept));
+  };
+  if (!looped) b.k.parallel = {kept};
+  auto more = [&] { return b.arg(t, results, true, false); };
+  sum(b.load(x, at), first);
+  sum(b.op(SOp::mul, {b.load(x, at), b.load(y, at)}, t), more());
+  sum(b.op(SOp::sub, {b.load(y, at), b.load(first, b.at(kept))}, t), more()); // what the first has stored
+  if (!looped) sum(b.op(SOp::sub, {b.load(x, at), b.local(0, 0, t)}, t), more());
+  check(b.k, {9, 8, 1});
+}
+
 TEST_CASE("argmax takes the first of the largest", "[codegen][emit]") {
   const int64_t columns = GENERATE(1, 5, 16, 33, 100);
   const DType t = GENERATE(DType::f32, DType::i32);

@@ -2,6 +2,7 @@
 #include "codegen/fuse.h"
 #include "tests/compiled_model.h"
 #include "ir/builder.h"
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <random>
 
@@ -118,6 +119,22 @@ TEST_CASE("an update of a table visits the rows of the step's tokens") {
   o.plan.inPlace = o.plan.reuse = false; // nothing is where it was
   look(o);
   CHECK(how["plain"] == "all");
+}
+
+TEST_CASE("sums over the same chunks that read the same memory are one kernel") {
+  auto m = loadModule("beside");
+  auto p = cg::fuse(*m, *m->find("train_step"));
+  std::vector<size_t> sums;
+  for (const cg::Launch &l : p.launches)
+    if (l.kernel.name.ends_with(".partial")) sums.push_back(l.kernel.stages.size());
+  std::sort(sums.begin(), sums.end());
+  CHECK(sums == std::vector<size_t>{1, 2}); // x; x*y and the variance's, which needs the mean first
+  cg::FuseOptions apart;
+  apart.fuse = false;
+  int kernels = 0;
+  for (const cg::Launch &l : cg::fuse(*m, *m->find("train_step"), apart).launches)
+    kernels += l.kernel.name.ends_with(".partial");
+  CHECK(kernels == 3);
 }
 
 TEST_CASE("views cost no kernel and no memory") {

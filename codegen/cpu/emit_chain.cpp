@@ -265,7 +265,7 @@ void Emitter::emitRowStep(const RowBlock &r, size_t stage) {
   const Stage &s = k.stages[stage];
   for (int v = 0; v < r.vectors; ++v)
     atRows(r, v, [&] {
-      const Values values = s.reduce.empty() ? Values{expr(s.body)} : reduce(s, -1);
+      const Values values = s.reduce.empty() ? Values{expr(s.body)} : reduce({&s}, -1);
       for (const Store &st : s.stores) store(st.access, values[size_t(st.slot)]);
       locals_[stage] = values;
     });

@@ -114,37 +114,40 @@ void Emitter::chooseIndexType() {
   indexType_ = fits ? b.getInt32Ty() : b.getInt64Ty();
 }
 
-// Which arguments an expression loads from, through its operands and the integers in its indices.
+// Which arguments an expression loads from, and the last stage whose value it reads, through its operands and
+// the integers in its indices.
 void Emitter::findReads() {
   reads_.assign(k.exprs.size(), 0);
+  latestLocal_.assign(k.exprs.size(), -1);
   std::vector<int> state(k.exprs.size(), 0);
-  std::function<uint64_t(ExprId)> of;
-  std::function<uint64_t(const Index &)> ofIndex = [&](const Index &x) {
-    uint64_t r = 0;
+  std::function<void(ExprId)> visit;
+  // What `id` reads, `from` reads, too.
+  auto add = [&](ExprId from, ExprId id) {
+    visit(id);
+    reads_[size_t(from)] |= reads_[size_t(id)];
+    latestLocal_[size_t(from)] = std::max(latestLocal_[size_t(from)], latestLocal_[size_t(id)]);
+  };
+  std::function<void(ExprId, const Index &)> addIndex = [&](ExprId from, const Index &x) {
     for (const Term &t : x.terms) {
       const Atom &a = k.atoms[size_t(t.atom)];
       if (a.kind == Atom::Value)
-        r |= of(a.value);
+        add(from, a.value);
       else if (a.kind != Atom::Axis)
-        r |= ofIndex(a.inner);
+        addIndex(from, a.inner);
     }
-    return r;
   };
-  of = [&](ExprId id) {
-    if (state[size_t(id)]) return reads_[size_t(id)];
+  visit = [&](ExprId id) {
+    if (state[size_t(id)]) return;
     state[size_t(id)] = 1;
     const Expr &e = k.exprs[size_t(id)];
-    uint64_t r = ofIndex(e.index);
-    for (ExprId a : e.args) r |= of(a);
-    for (const Guard &g : e.guards) r |= ofIndex(g.index);
-    if (e.op == SOp::load) {
-      r |= uint64_t(1) << (e.access.arg & 63);
-      r |= ofIndex(e.access.flat);
-      for (const Guard &g : e.access.guards) r |= ofIndex(g.index);
-    }
-    return reads_[size_t(id)] = r;
+    if (e.op == SOp::load) reads_[size_t(id)] |= uint64_t(1) << (e.access.arg & 63);
+    if (e.op == SOp::local) latestLocal_[size_t(id)] = e.stage;
+    for (ExprId a : e.args) add(id, a);
+    addIndex(id, e.index), addIndex(id, e.access.flat);
+    for (const Guard &g : e.guards) addIndex(id, g.index);
+    for (const Guard &g : e.access.guards) addIndex(id, g.index);
   };
-  for (size_t i = 0; i < k.exprs.size(); ++i) of(ExprId(i));
+  for (size_t i = 0; i < k.exprs.size(); ++i) visit(ExprId(i));
 }
 
 void Emitter::run() {
@@ -319,12 +322,33 @@ void Emitter::emitStages() {
     while (k.stages[i].reduce.empty() && end < k.stages.size() && k.stages[end].reduce.empty() &&
            k.stages[end].loop == k.stages[i].loop)
       ++end;
+    while (end < k.stages.size() && joinsReductions(i, end)) ++end;
     emitBlock(i, end);
     i = end;
   }
 }
 
-// Stages [first, last): one that reduces, or a block of elementwise ones over the same axes.
+// May the stage's loop be that of stage `first`? So operands of both are read once. The stages of such a
+// block leave their values behind together.
+bool Emitter::joinsReductions(size_t first, size_t stage) {
+  constexpr size_t kMost = 4; // accumulators are registers
+  const Stage &s = k.stages[first], &t = k.stages[stage];
+  auto plain = [](const Stage &x) {
+    return !x.reduce.empty() && x.combine != Combine::argmax && x.combine != Combine::cumsum;
+  };
+  auto ordered = [](const Stage &x) { return x.combine == Combine::sum || x.combine == Combine::prod; };
+  if (!plain(s) || !plain(t) || ordered(s) != ordered(t) || stage - first >= kMost) return false;
+  if (s.loop != t.loop || s.reduce != t.reduce || s.order.lanes != t.order.lanes) return false;
+  const int lanes = k.schedule.lanes;
+  if (width_ == 1 && stageLaneAxis(k, s, lanes) != stageLaneAxis(k, t, lanes)) return false;
+  // All bodies are computed before all stores.
+  uint64_t written = 0;
+  for (size_t i = first; i < stage; ++i)
+    for (const Store &st : k.stages[i].stores) written |= uint64_t(1) << (st.access.arg & 63);
+  return latestLocal_[size_t(t.body)] < int32_t(first) && !(reads_[size_t(t.body)] & written);
+}
+
+// Stages [first, last): reductions in one loop, or a block of elementwise ones over the same axes.
 void Emitter::emitBlock(size_t first, size_t last) {
   const Stage &s = k.stages[first];
   const AxisId lane = width_ == 1 ? stageLaneAxis(k, s, k.schedule.lanes) : -1;
@@ -335,7 +359,11 @@ void Emitter::emitBlock(size_t first, size_t last) {
   auto point = [&](AxisId reduceLane) {
     if (s.combine == Combine::cumsum) return cumsum(s);
     if (s.combine == Combine::none) return elementwise(first, last);
-    finishStage(first, reduce(s, reduceLane));
+    if (s.combine == Combine::argmax) return finishStage(first, reduceArg(s, reduceLane));
+    Stages stages;
+    for (size_t i = first; i < last; ++i) stages.push_back(&k.stages[i]);
+    const Values values = reduce(stages, reduceLane);
+    for (size_t i = first; i < last; ++i) finishStage(i, {values[i - first]});
   };
   forAxes(loops, 0, [&] {
     if (laneLoops)

@@ -8,6 +8,8 @@
 //     lanes vectors along r:  64 vectors in memory; element c adds to vector c mod 64; then 64 ->
 //     32 -> .. -> 1
 //
+//   and beside it the sum of x*y[r,c]:  both in one loop, with accumulators of their own
+//
 // Method. Along the reduced axis the accumulators are registers that change places every step (a
 // renaming, no instruction), so one loop body serves them all; what the last step leaves is turned
 // back before the fold. Largest and smallest values do not depend on the order: NaN wins, -0 is
@@ -63,55 +65,77 @@ llvm::Constant *Emitter::identity(Combine c, llvm::Type *t, DType d) {
   return nullptr;
 }
 
-Emitter::Values Emitter::reduce(const Stage &s, AxisId lane) {
-  if (s.combine == Combine::argmax) return reduceArg(s, lane);
-  if (lane >= 0) return {reduceRotating(s, lane)};
-  const bool ordered = s.combine == Combine::sum || s.combine == Combine::prod;
-  return {ordered && s.order.lanes > 1 ? reduceInMemory(s) : reduceInSequence(s)};
+static bool isOrdered(const Stage &s) { return s.combine == Combine::sum || s.combine == Combine::prod; }
+
+// The values of all stages, in one loop.
+Emitter::Values Emitter::reduce(const Stages &stages, AxisId lane) {
+  const Stage &s = *stages[0];
+  if (s.combine == Combine::argmax) return reduceArg(s, lane); // alone: both of its results
+  if (lane >= 0) return reduceRotating(stages, lane);
+  return isOrdered(s) && s.order.lanes > 1 ? reduceInMemory(stages) : reduceInSequence(stages);
 }
 
-Val Emitter::reduceInSequence(const Stage &s) {
-  llvm::Type *t = type(s.type, width_ > 1);
-  auto *acc = slot(t, "acc");
-  b.CreateStore(identity(s.combine, t, s.type), acc);
-  forAxes(s.reduce, 0, [&] {
-    llvm::Value *x = width_ > 1 ? spread(expr(s.body)) : expr(s.body).v;
-    b.CreateStore(combine(s.combine, s.type, b.CreateLoad(t, acc), x), acc);
+Emitter::Values Emitter::reduceInSequence(const Stages &stages) {
+  std::vector<llvm::AllocaInst *> acc;
+  for (const Stage *s : stages) {
+    llvm::Type *t = type(s->type, width_ > 1);
+    acc.push_back(slot(t, "acc"));
+    b.CreateStore(identity(s->combine, t, s->type), acc.back());
+  }
+  forAxes(stages[0]->reduce, 0, [&] {
+    for (size_t i = 0; i < stages.size(); ++i) {
+      const Stage &s = *stages[i];
+      llvm::Value *x = width_ > 1 ? spread(expr(s.body)) : expr(s.body).v;
+      b.CreateStore(combine(s.combine, s.type, b.CreateLoad(acc[i]->getAllocatedType(), acc[i]), x), acc[i]);
+    }
   });
-  return {b.CreateLoad(t, acc), width_ > 1};
+  Values r;
+  for (auto *a : acc) r.push_back({b.CreateLoad(a->getAllocatedType(), a), width_ > 1});
+  return r;
 }
 
 // Vectors along the reduced axis. Step v of a row belongs to accumulator v mod groups: after each
 // step the accumulators move up one place, so that the next one is always acc[0].
-Val Emitter::reduceRotating(const Stage &s, AxisId lane) {
+Emitter::Values Emitter::reduceRotating(const Stages &stages, AxisId lane) {
   const int width = k.schedule.lanes;
-  const bool ordered = s.combine == Combine::sum || s.combine == Combine::prod;
-  const int groups = ordered ? s.order.lanes / width : 1;
-  llvm::Type *t = llvm::FixedVectorType::get(type(s.type), unsigned(width));
-  std::vector<llvm::AllocaInst *> acc;
-  for (int g = 0; g < groups; ++g) {
-    acc.push_back(slot(t, "acc"));
-    b.CreateStore(identity(s.combine, t, s.type), acc.back());
+  std::vector<std::vector<llvm::AllocaInst *>> accs;
+  for (const Stage *s : stages) {
+    llvm::Type *t = llvm::FixedVectorType::get(type(s->type), unsigned(width));
+    accs.emplace_back();
+    for (int g = isOrdered(*s) ? s->order.lanes / width : 1; g > 0; --g) {
+      accs.back().push_back(slot(t, "acc"));
+      b.CreateStore(identity(s->combine, t, s->type), accs.back().back());
+    }
   }
-  const std::vector<AxisId> outer(s.reduce.begin(), s.reduce.end() - 1);
+  const std::vector<AxisId> outer(stages[0]->reduce.begin(), stages[0]->reduce.end() - 1);
   forAxes(outer, 0, [&] {
     forLanes(lane, [&] {
-      llvm::Value *x = spread(expr(s.body));
-      llvm::Value *old = b.CreateLoad(t, acc[0]);
-      llvm::Value *next = combine(s.combine, s.type, old, x);
-      if (mask_) next = b.CreateSelect(mask_, next, old);
-      for (int g = 0; g + 1 < groups; ++g)
-        b.CreateStore(b.CreateLoad(t, acc[size_t(g) + 1]), acc[size_t(g)]);
-      b.CreateStore(next, acc.back());
+      for (size_t i = 0; i < stages.size(); ++i) {
+        const Stage &s = *stages[i];
+        const auto &acc = accs[i];
+        llvm::Value *x = spread(expr(s.body));
+        llvm::Value *old = b.CreateLoad(x->getType(), acc[0]);
+        llvm::Value *next = combine(s.combine, s.type, old, x);
+        if (mask_) next = b.CreateSelect(mask_, next, old);
+        for (size_t g = 0; g + 1 < acc.size(); ++g)
+          b.CreateStore(b.CreateLoad(x->getType(), acc[g + 1]), acc[g]);
+        b.CreateStore(next, acc.back());
+      }
     });
     const Range r = extentOf(lane);
-    undoRotation(acc, b.CreateUDiv(addConst(b.CreateSub(r.hi, r.lo), width - 1), i64(width)), t);
+    llvm::Value *steps = b.CreateUDiv(addConst(b.CreateSub(r.hi, r.lo), width - 1), i64(width));
+    for (auto &acc : accs) undoRotation(acc, steps, acc[0]->getAllocatedType());
   });
-  std::vector<llvm::Value *> v;
-  for (auto *a : acc) v.push_back(b.CreateLoad(t, a));
-  for (size_t w = v.size() / 2; w > 0; w /= 2)
-    for (size_t g = 0; g < w; ++g) v[g] = combine(s.combine, s.type, v[g], v[g + w]);
-  return {foldLanes(s.combine, s.type, v[0]), false};
+  Values r;
+  for (size_t i = 0; i < stages.size(); ++i) {
+    const Stage &s = *stages[i];
+    std::vector<llvm::Value *> v;
+    for (auto *a : accs[i]) v.push_back(b.CreateLoad(a->getAllocatedType(), a));
+    for (size_t w = v.size() / 2; w > 0; w /= 2)
+      for (size_t g = 0; g < w; ++g) v[g] = combine(s.combine, s.type, v[g], v[g + w]);
+    r.push_back({foldLanes(s.combine, s.type, v[0]), false});
+  }
+  return r;
 }
 
 // After `steps` steps place p holds accumulator (p + steps) mod groups: puts them back, by powers
@@ -144,33 +168,50 @@ llvm::Value *Emitter::foldLanes(Combine c, DType t, llvm::Value *v) {
 }
 
 // The accumulators of a reduction with lanes along an axis that the vectors do not run along.
-Val Emitter::reduceInMemory(const Stage &s) {
-  llvm::Type *t = type(s.type, width_ > 1);
-  const int64_t lanes = s.order.lanes;
-  auto *acc = slot(llvm::ArrayType::get(t, uint64_t(lanes)), "accs");
-  auto at = [&](llvm::Value *i) { return b.CreateGEP(t, acc, i); };
-  llvm::Value *none = identity(s.combine, t, s.type);
-  const Axis &inner = k.axes[size_t(s.reduce.back())];
-  int64_t used = lanes; // accumulators that get elements
-  if (inner.extent.isConst()) used = std::min(used, inner.extent.b);
-  forRange(i64(0), i64(used), 1, [&](llvm::Value *i) { b.CreateStore(none, at(i)); });
-  forAxes(s.reduce, 0, [&] {
-    llvm::Value *p = at(b.CreateAnd(axis_[size_t(s.reduce.back())].base, i64(lanes - 1)));
-    llvm::Value *x = width_ > 1 ? spread(expr(s.body)) : expr(s.body).v;
-    b.CreateStore(combine(s.combine, s.type, b.CreateLoad(t, p), x), p);
-  });
-  for (int64_t w = lanes / 2; w > 0; w /= 2) {
-    const int64_t pairs = std::max<int64_t>(0, std::min(w, used - w));
-    forRange(i64(0), i64(pairs), 1, [&](llvm::Value *i) {
-      llvm::Value *x = b.CreateLoad(t, at(i)), *y = b.CreateLoad(t, at(addConst(i, w)));
-      b.CreateStore(combine(s.combine, s.type, x, y), at(i));
-    });
-    used = std::min(w, used);
-    forRange(i64(pairs), i64(used), 1, [&](llvm::Value *i) {
-      b.CreateStore(combine(s.combine, s.type, b.CreateLoad(t, at(i)), none), at(i));
-    });
+Emitter::Values Emitter::reduceInMemory(const Stages &stages) {
+  const std::vector<AxisId> &axes = stages[0]->reduce;
+  const int64_t lanes = stages[0]->order.lanes;
+  const Axis &inner = k.axes[size_t(axes.back())];
+  int64_t begun = lanes; // accumulators that get elements
+  if (inner.extent.isConst()) begun = std::min(begun, inner.extent.b);
+  std::vector<llvm::AllocaInst *> accs;
+  auto typeOf = [&](const Stage &s) { return type(s.type, width_ > 1); };
+  auto at = [&](size_t stage, llvm::Value *i) { return b.CreateGEP(typeOf(*stages[stage]), accs[stage], i); };
+  for (size_t j = 0; j < stages.size(); ++j) {
+    const Stage &s = *stages[j];
+    accs.push_back(slot(llvm::ArrayType::get(typeOf(s), uint64_t(lanes)), "accs"));
+    llvm::Value *none = identity(s.combine, typeOf(s), s.type);
+    forRange(i64(0), i64(begun), 1, [&](llvm::Value *i) { b.CreateStore(none, at(j, i)); });
   }
-  return {b.CreateLoad(t, at(i64(0))), width_ > 1};
+  forAxes(axes, 0, [&] {
+    llvm::Value *which = b.CreateAnd(axis_[size_t(axes.back())].base, i64(lanes - 1));
+    for (size_t j = 0; j < stages.size(); ++j) {
+      const Stage &s = *stages[j];
+      llvm::Value *p = at(j, which);
+      llvm::Value *x = width_ > 1 ? spread(expr(s.body)) : expr(s.body).v;
+      b.CreateStore(combine(s.combine, s.type, b.CreateLoad(x->getType(), p), x), p);
+    }
+  });
+  Values results;
+  for (size_t j = 0; j < stages.size(); ++j) {
+    const Stage &s = *stages[j];
+    llvm::Type *t = typeOf(s);
+    llvm::Value *none = identity(s.combine, t, s.type);
+    int64_t used = begun;
+    for (int64_t w = lanes / 2; w > 0; w /= 2) {
+      const int64_t pairs = std::max<int64_t>(0, std::min(w, used - w));
+      forRange(i64(0), i64(pairs), 1, [&](llvm::Value *i) {
+        llvm::Value *x = b.CreateLoad(t, at(j, i)), *y = b.CreateLoad(t, at(j, addConst(i, w)));
+        b.CreateStore(combine(s.combine, s.type, x, y), at(j, i));
+      });
+      used = std::min(w, used);
+      forRange(i64(pairs), i64(used), 1, [&](llvm::Value *i) {
+        b.CreateStore(combine(s.combine, s.type, b.CreateLoad(t, at(j, i)), none), at(j, i));
+      });
+    }
+    results.push_back({b.CreateLoad(t, at(j, i64(0))), width_ > 1});
+  }
+  return results;
 }
 
 // Row-major index over the reduced axes, i32.

@@ -90,6 +90,7 @@ class Emitter {
   };
   std::vector<Scope> scopes_;
   std::vector<uint64_t> reads_; // by ExprId: arguments it loads from, as bits (modulo 64)
+  std::vector<int32_t> latestLocal_; // by ExprId: the last stage whose value it reads; -1: none
 
   // --- setup (emit_loops.cpp)
   void openFunction(const std::string &name);
@@ -164,14 +165,16 @@ class Emitter {
   void emitLoops();
   void emitStages();
   void emitBlock(size_t first, size_t last);
+  bool joinsReductions(size_t first, size_t stage);
   void elementwise(size_t first, size_t last);
   void finishStage(size_t i, const Values &results);
 
   // --- reductions (emit_reduce.cpp)
-  Values reduce(const Stage &s, AxisId lane);
-  Val reduceInSequence(const Stage &s);
-  Val reduceRotating(const Stage &s, AxisId lane);
-  Val reduceInMemory(const Stage &s);
+  using Stages = std::vector<const Stage *>; // reductions over the same axes in the same order
+  Values reduce(const Stages &stages, AxisId lane);
+  Values reduceInSequence(const Stages &stages);
+  Values reduceRotating(const Stages &stages, AxisId lane);
+  Values reduceInMemory(const Stages &stages);
   Values reduceArg(const Stage &s, AxisId lane);
   void cumsum(const Stage &s);
   llvm::Value *combine(Combine c, DType t, llvm::Value *x, llvm::Value *y);

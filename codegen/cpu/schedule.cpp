@@ -129,7 +129,7 @@ namespace {
 
 // Blocks of the outermost axes, so that there are about `wanted` items.
 std::vector<ItemAxis> itemsOf(const Kernel &k, const std::vector<AxisId> &axes, AxisId vec,
-                              double wanted) {
+                              double wanted, int64_t line = kLine) {
   std::vector<ItemAxis> items;
   bool batch = false; // one item axis at most may depend on n
   for (AxisId a : axes) {
@@ -141,7 +141,7 @@ std::vector<ItemAxis> itemsOf(const Kernel &k, const std::vector<AxisId> &axes, 
     const int64_t extent = extentAt(k, a);
     int64_t block = std::max<int64_t>(1, int64_t(double(extent) / wanted));
     if (a == vec)
-      block = ceilDiv(block, kLine) * kLine; // whole lines
+      block = ceilDiv(block, line) * line; // whole lines
     else if (block >= 8)
       block = block / 8 * 8;
     if (block >= extent) continue;
@@ -153,6 +153,41 @@ std::vector<ItemAxis> itemsOf(const Kernel &k, const std::vector<AxisId> &axes, 
 
 double itemsWanted(double cost) {
   return std::min(double(kMostItems), std::floor(cost / kItemCost));
+}
+
+// Sums of columns walk all rows for each vector of columns: 64 bytes of each row, then the next row. Wider
+// vectors, which become several registers, take more of a row each time.
+//   db[c] = sum over r of dy[r,c], 512 columns:   64 lanes: 256 bytes of a row
+int lanesOfColumns(const Kernel &k, AxisId vec, int lanes) {
+  constexpr size_t kMostExprs = 24; // values of a step stay in registers
+  if (vec < 0 || k.exprs.size() > kMostExprs) return lanes;
+  bool sums = false;
+  for (const Stage &s : k.stages) {
+    if (s.combine == Combine::argmax || s.combine == Combine::cumsum || s.order.lanes > 1) return lanes;
+    if (s.reduce.empty()) continue;
+    std::set<ExprId> used;
+    collect(k, s.body, used);
+    for (ExprId e : used) {
+      const Index &flat = k.exprs[size_t(e)].access.flat;
+      auto along = strideAlong(k, flat, vec), step = strideAlong(k, flat, s.reduce.back());
+      sums |= k.exprs[size_t(e)].op == SOp::load && along == 1 && step && std::abs(*step) > lanes;
+    }
+  }
+  if (!sums) return lanes;
+  for (const Expr &e : k.exprs) {
+    if (e.op == SOp::random || e.op == SOp::guard || operationCost(e) > 8) return lanes;
+    if (e.type != DType::f32 && e.type != DType::boolean && e.type != DType::i32) return lanes;
+    if (e.op != SOp::load) continue;
+    auto stride = strideAlong(k, e.access.flat, vec);
+    if (!e.access.guards.empty() || !stride || std::abs(*stride) > 1) return lanes;
+  }
+  for (const Stage &s : k.stages)
+    for (const Store &t : s.stores)
+      if (auto stride = strideAlong(k, t.access.flat, vec); !t.access.guards.empty() || stride != 1) return lanes;
+  const int64_t columns = extentAt(k, vec);
+  for (int wide : {4 * lanes, 2 * lanes})
+    if (columns % wide == 0 || columns >= 4 * wide) return wide;
+  return lanes;
 }
 
 void scheduleLoops(Kernel &k) {
@@ -172,7 +207,8 @@ void scheduleLoops(Kernel &k) {
   }
   double points = 1;
   for (AxisId a : k.parallel) points *= double(extentAt(k, a));
-  s.items = itemsOf(k, k.parallel, s.vec, itemsWanted(points * least));
+  s.lanes = lanesOfColumns(k, s.vec, s.lanes);
+  s.items = itemsOf(k, k.parallel, s.vec, itemsWanted(points * least), std::max<int64_t>(kLine, s.lanes));
 }
 
 // --- scatter and sort ----------------------------------------------------------------------------
