@@ -66,9 +66,12 @@ double product(const Kernel &k, const std::vector<AxisId> &axes, AxisId without 
 }
 
 constexpr double kNear = 32 << 10; // bytes that stay in the first cache
+constexpr double kFarPictures = 3; // cycles per step that pictures beyond it cost
+constexpr int64_t kLine = 64;      // bytes
 constexpr int kWays = 12;          // of the first cache
 constexpr int64_t kSumBlock = 512; // terms of a block of k: a tile's rows stay in the first cache
-constexpr int64_t kPictureBlock = 1024;      // .. where the rows are pictures that tiles share
+constexpr int64_t kPictureBlock = 64;        // .. where rows are pictures that tiles share, at least
+constexpr int64_t kStreamBlock = 16 << 10;   // bytes that a tile reads in such a block
 constexpr int64_t kColumnBlock = 1100 << 10; // bytes of packed columns: half of the second cache
 constexpr int64_t kRowBlock = 600 << 10;     // bytes of packed rows of an item, and of its sums
 constexpr double kRowsForTheirOwnCopy = 64;
@@ -225,6 +228,10 @@ struct ContractScheduler {
           wait += (c.mr > 8 ? 0.4 : 0.1) * c.mr; // one set of the cache
         else if (a.tiledBytes >= 4096 && a.tiledBytes * c.mr > 1 << 18)
           wait += 0.1 * c.mr;
+        // Pictures that every tile reads again come from the second cache.
+        if ((a.guards || b.guards) && !packedB &&
+            (double(a.kBytes) + double(b.kBytes)) * ksteps > kNear)
+          wait += kFarPictures;
         if (a.kBytes >= 1024 && ksteps > 64)
           wait += a.kBytes % 1024 == 0 ? 12 : a.kBytes >= 2048 ? 4 : 2;
       }
@@ -273,7 +280,7 @@ struct ContractScheduler {
         const ExprId operand = c.swap ? k.contract.b : k.contract.a, load = operandLoad(k, operand);
         const double size = sizeOf(operand) / 4;
         // Rows that are pictures of their own make copies of several pictures at once.
-        const bool apart = c.row < 0 || loopsApart(load, c.row);
+        const bool apart = c.row < 0 || (a.motion != 1 && loopsApart(load, c.row));
         total += a.copyCost * (apart ? 3 : 1.3) * size * columnBlocks;
       }
       if (c.packB != Pack::none)
@@ -594,9 +601,11 @@ struct ContractScheduler {
   void chooseBlocks() {
     Schedule &s = k.schedule;
     const auto &ks = k.contract.k;
-    const bool pictures =
-        s.packA == Pack::block && describe(k.contract.a, false, s.row, s.col).guards;
-    const int64_t most = pictures ? kPictureBlock : kSumBlock;
+    const Operand rows = describe(k.contract.a, false, s.row, s.col);
+    const bool pictures = s.packA == Pack::block && rows.guards;
+    const int64_t step = int64_t(s.nv) * lanes * bytes +
+                         (rows.motion == 1 ? ceilDiv(s.mr * bytes, kLine) * kLine : s.mr * bytes);
+    const int64_t most = pictures ? std::max(kStreamBlock / step, kPictureBlock) : kSumBlock;
     if (ksteps <= 1.5 * double(most)) return;
     if (pictures) { // only if the sum runs over pictures (a filter's gradient), not over a window
       const int64_t whole = packShape(k, false, s.packA).elements;
