@@ -87,11 +87,15 @@ system and workload is asked for blocks of steps in turn, the others being stopp
 figures are medians over {rounds} blocks of about {seconds} s, in brackets the fastest. The losses of the first {losses} steps must agree to
 {tolerance} relative; what did not agree, or did not run, is named at the end.
 
-All compute in f32, and where products take most of the time once more in mixed precision: weights in f32, layers in bf16. Ours is
+{precisions}
+Run on {date}: {cpu}, {cores} cores. {versions}.
+"""
+
+IN_F32 = """All compute in f32. The peak is that of vector multiply-adds in registers, measured beside the systems.
+"""
+IN_BOTH = """All compute in f32, and where products take most of the time once more in mixed precision: weights in f32, layers in bf16. Ours is
 `precision = "mixed_bfloat16"`, PyTorch's is `torch.autocast`, Keras' is its policy of our name. The peak is that of vector
 multiply-adds in f32, in mixed precision that of products of bf16 tiles (AMX) where the machine has them, both measured beside the systems.
-
-Run on {date}: {cpu}, {cores} cores. {versions}.
 """
 
 
@@ -129,8 +133,10 @@ def steps(some, systems):
 
 
 def document(results):
-    runs = results["runs"]
+    runs = sorted(results["runs"], key=lambda r: list(WORKLOADS).index(r["workload"]))
     systems = [s for s in SYSTEMS if any(s in r["systems"] for r in runs)]
+    ran = {r["precision"] for r in runs}
+    tolerances = [f"{t:g} ({p})" for p, t in results["tolerance"].items() if p in ran]
     peers = [s for s in systems if s != "nnc"]
     title = {s: SYSTEMS[s].title for s in systems}
     versions = {}
@@ -138,8 +144,8 @@ def document(results):
         versions |= results["disk"].get(s, {}).get("versions", {})
     out = [HEAD.format(**results["machine"], **{k: results[k] for k in
                        ("rounds", "seconds", "losses", "date")},
-                       tolerance=" (f32) and ".join(f"{t:g}" for t in results["tolerance"].values())
-                       + (" (mixed)" if len(results["tolerance"]) > 1 else ""),
+                       tolerance=" and ".join(tolerances),
+                       precisions=IN_BOTH if len(ran) > 1 else IN_F32,
                        versions=", ".join(f"{k} {v}" for k, v in versions.items()))]
     for precision in PRECISIONS:
         for threads in sorted({r["threads"] for r in runs if r["precision"] == precision}):
