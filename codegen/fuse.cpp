@@ -123,25 +123,30 @@ void Fuser::addStores(Launch &l, Stage &s, ValueId v, const std::vector<Index> &
 
 // --- placing roots --------------------------------------------------------------------------------
 
-// Values with memory that the node reads, through everything that is inlined.
-std::set<int> Fuser::rootDeps(const Node &node) const {
-  std::set<int> deps;
+// Each value that the node reads, through everything that is inlined, down to those with memory.
+void Fuser::eachRead(const Node &node, const std::function<void(ValueId)> &visit) const {
   std::set<int32_t> seen;
   std::vector<ValueId> work(node.operands.begin(), node.operands.end());
   while (!work.empty()) {
     ValueId v = work.back();
     work.pop_back();
     if (!seen.insert(v.i).second) continue;
-    if (auto it = facts.rectified.find(v.i); it != facts.rectified.end()) {
-      int g = groupOf[it->second.i];
-      if (facts.root[it->second.i] && g >= 0) deps.insert(g);
-    }
-    if (facts.root[v.i]) {
-      if (groupOf[v.i] >= 0) deps.insert(groupOf[v.i]);
-      continue;
-    }
+    visit(v);
+    if (facts.root[v.i]) continue;
     if (const Node *n = f.def(v)) work.insert(work.end(), n->operands.begin(), n->operands.end());
   }
+}
+
+// Groups of the values with memory that the node reads.
+std::set<int> Fuser::rootDeps(const Node &node) const {
+  std::set<int> deps;
+  auto add = [&](ValueId v) {
+    if (facts.root[v.i] && groupOf[v.i] >= 0) deps.insert(groupOf[v.i]);
+  };
+  eachRead(node, [&](ValueId v) {
+    if (auto it = facts.rectified.find(v.i); it != facts.rectified.end()) add(it->second);
+    add(v);
+  });
   return deps;
 }
 

@@ -1,6 +1,7 @@
 // Shared pieces of fusion: which values become memory, how expressions are read through views, and the
 // kernels under construction. The algorithm is told in fuse.cpp.
 #pragma once
+#include <functional>
 #include "codegen/acyclic.h"
 #include "codegen/program.h"
 #include <set>
@@ -159,6 +160,7 @@ private:
   bool splitReduce(const ir::Node &node);
   Partial *siblingOf(const ir::Node &node, const Partial &like, const std::set<int> &deps);
   bool sharesReads(const ir::Node &node, const Group &g) const;
+  void eachRead(const ir::Node &node, const std::function<void(ir::ValueId)> &visit) const;
   std::set<int> rootDeps(const ir::Node &node) const;
   void copyResults();
   void finish();

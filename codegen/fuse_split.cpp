@@ -106,22 +106,13 @@ bool Fuser::splitReduce(const Node &node) {
 // Does the node read much of what the kernel reads already?
 bool Fuser::sharesReads(const Node &node, const Group &g) const {
   const int64_t much = count(f.type(node.operands[0]).dims) / 2;
-  std::set<int32_t> seen;
-  std::vector<ValueId> work(node.operands.begin(), node.operands.end());
-  while (!work.empty()) {
-    ValueId v = work.back();
-    work.pop_back();
-    if (!seen.insert(v.i).second) continue;
-    if (facts.root[v.i]) {
-      const std::vector<BufferId> &args = g.launch.args;
-      if (bufferOf[v.i] >= 0 && count(f.type(v).dims) >= much &&
-          std::find(args.begin(), args.end(), bufferOf[v.i]) != args.end())
-        return true;
-      continue;
-    }
-    if (const Node *n = f.def(v)) work.insert(work.end(), n->operands.begin(), n->operands.end());
-  }
-  return false;
+  const std::vector<BufferId> &args = g.launch.args;
+  bool shares = false;
+  eachRead(node, [&](ValueId v) {
+    shares = shares || (facts.root[v.i] && bufferOf[v.i] >= 0 && count(f.type(v).dims) >= much &&
+                        std::find(args.begin(), args.end(), bufferOf[v.i]) != args.end());
+  });
+  return shares;
 }
 
 // A kernel that sums over the same chunks and reads the same memory, and that nothing the node reads waits
