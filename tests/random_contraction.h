@@ -40,12 +40,17 @@ class RandomContraction {
 
   std::unique_ptr<ir::Module> module() {
     auto m = std::make_unique<ir::Module>();
-    ir::Function &f = m->add("f", batch_);
-    ir::Builder b(*m, f);
+    addTo(*m, "f");
+    return m;
+  }
+  // As one function of a module.
+  ir::Function &addTo(ir::Module &m, const std::string &name) {
+    ir::Function &f = m.add(name, batch_);
+    ir::Builder b(m, f);
     const ir::V x = operand(b, 0), w = operand(b, 1);
     a_.type = {result_, dims_[2]};
-    epilogue(*m, b, b.contract(x, w, a_));
-    return m;
+    epilogue(m, b, b.contract(x, w, a_));
+    return f;
   }
 
  private:
