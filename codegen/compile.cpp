@@ -207,6 +207,21 @@ void cutFinely(Kernel &k) {
   }
 }
 
+// Points of all kernels in all rounds: what a replay of the plan visits.
+double pointsOf(const Program &p, const Plan &plan) {
+  std::vector<double> rounds;
+  for (const PlannedLoop &l : plan.loops)
+    rounds.push_back(double(l.length) * (l.parent < 0 ? 1 : rounds[size_t(l.parent)]));
+  double points = 0;
+  for (const Step &s : plan.steps) {
+    const Kernel &k = p.launches[size_t(s.kernel)].kernel;
+    double of = s.loop < 0 ? 1 : rounds[size_t(s.loop)];
+    for (const Axis &a : k.axes) of *= double(a.extent.at(std::max<int64_t>(k.batch, 1)));
+    points += of;
+  }
+  return points;
+}
+
 CompiledFunction lower(const ir::Module &m, const ir::Function &f,
                        const PersistentLayout &persistent, const Target &target,
                        const CodegenOptions &o, Timer &timer) {
@@ -225,9 +240,13 @@ CompiledFunction lower(const ir::Module &m, const ir::Function &f,
   timer("plan " + f.name);
   if (!o.check) return c;
   checkKernels(c.program);
-  // The replay keeps a record per element: twelve times the memory of the program.
-  constexpr int64_t kReplayed = 64 << 20;
-  if (persistent.bytes + c.plan.transientBytes > kReplayed) return c;
+  // The replay keeps a record per element: twelve times the memory of the program. And it visits what
+  // the program visits, for minutes if that is a product in each of many rounds.
+  constexpr int64_t kReplayedBytes = 64 << 20;
+  constexpr double kReplayedPoints = 1e9;
+  if (persistent.bytes + c.plan.transientBytes > kReplayedBytes ||
+      pointsOf(c.program, c.plan) > kReplayedPoints)
+    return c;
   for (int64_t n : {c.program.batch, int64_t(1)}) {
     std::string hazard = checkHazards(c.program, c.plan, n);
     NNC_CHECK(hazard.empty(), f.name + ": " + hazard);
