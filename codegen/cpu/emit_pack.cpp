@@ -40,7 +40,8 @@ void Emitter::preparePacking() {
 }
 
 // Neighbouring axes of k that both operands walk in even steps become one: a row of a filter and its
-// channels are one run of the copied picture. The order of the sum is the same.
+// channels are one run of the copied picture. The order of the sum is the same; a dot product's lanes must
+// meet the same terms.
 bool Emitter::joinSums() {
   auto &ks = k.contract.k;
   const ExprId operands[2] = {k.contract.a, k.contract.b};
@@ -59,6 +60,7 @@ bool Emitter::joinSums() {
     const AxisId outer = ks[i], inner = ks[i + 1];
     const Axis &x = k.axes[size_t(outer)], &y = k.axes[size_t(inner)];
     if (x.bounded || y.bounded || !x.extent.isConst() || !y.extent.isConst()) continue;
+    if (k.schedule.family == Family::Dot && y.extent.b % kLanesDot != 0) continue;
     bool even = true;
     for (ExprId e : operands) {
       const auto co = coefOf(e, outer), ci = coefOf(e, inner);
