@@ -86,15 +86,43 @@ bool readSchedule(const json &e, TunedSchedule &t) {
   return true;
 }
 
+// Whether columns may run along this axis: one of the columns' operand, or one that all three share and
+// that the blocks of a sum do not begin by, as a vector has one end.
+bool mayBeColumns(const Kernel &k, AxisId col) {
+  const ContractInfo &c = k.contract;
+  if (contains(c.n, col)) return true;
+  return contains(c.batch, col) && std::none_of(c.k.begin(), c.k.end(), [&](AxisId i) {
+           const Axis &a = k.axes[size_t(i)];
+           return a.bounded && dependsOn(k, a.base, col);
+         });
+}
+
+bool validOuter(const Kernel &k, const Target &t) {
+  const Schedule &s = k.schedule;
+  if (s.mr * s.nv + s.nv + 1 > t.vectorRegisters) return false;
+  if (!mayBeColumns(k, s.col)) return false;
+  if (s.nv > 1 && tileColumns(k, t) / s.nv * (s.nv - 1) >= extentAt(k, s.col)) return false;
+  if (s.packA == Pack::none && s.packB == Pack::none) return true;
+  return contains(k.contract.n, s.col) && s.packB != Pack::tile &&
+         (s.packA == Pack::none || packShape(k, false, s.packA).possible) &&
+         (s.packB == Pack::none || packShape(k, true, s.packB).possible);
+}
+
+bool validDot(const Kernel &k, const Target &t) {
+  const Schedule &s = k.schedule;
+  if (s.nv != 1 && s.nv != 2 && s.nv != 4 && s.nv != 8) return false; // whose sums are folded together
+  if (dotRegisters(k, t, s.mr, s.nv) > t.vectorRegisters) return false;
+  if (s.col < 0 ? s.nv != 1 : !contains(k.contract.n, s.col) || s.nv > extentAt(k, s.col)) return false;
+  return s.kAxis < 0 && s.packA == Pack::none && s.packB == Pack::none;
+}
+
 // Whether the emitter takes this schedule for the kernel, whose operands are exchanged already.
 bool valid(const Kernel &k, const Target &t) {
   const Schedule &s = k.schedule;
   const ContractInfo &c = k.contract;
-  const int64_t lanes = t.vectorBytes / ir::dtypeBytes(c.type);
-  if (s.mr < 1 || s.nv < 1 || s.mr * s.nv + s.nv + 1 > t.vectorRegisters) return false;
+  if (s.mr < 1 || s.nv < 1) return false;
   if (s.row < 0 ? s.mr != 1 : !contains(c.m, s.row) || s.mr > extentAt(k, s.row)) return false;
-  if (s.col < 0 || !contains(c.n, s.col)) return false;
-  if (s.nv > 1 && int64_t(s.nv - 1) * lanes >= extentAt(k, s.col)) return false;
+  if (!(s.family == Family::Dot ? validDot(k, t) : validOuter(k, t))) return false;
   if (s.kAxis >= 0 && (!contains(c.k, s.kAxis) || s.kBlock < 1 || s.kBlock > extentAt(k, s.kAxis)))
     return false;
   std::vector<AxisId> cut;
@@ -103,13 +131,11 @@ bool valid(const Kernel &k, const Target &t) {
     if (!contains(c.batch, i.axis) && !contains(c.m, i.axis) && !contains(c.n, i.axis))
       return false;
     if (contains(cut, i.axis) || i.block < 1) return false;
-    if (i.axis == s.col && i.block % (s.nv * lanes) != 0) return false;
+    if (i.axis == s.col && i.block % tileColumns(k, t) != 0) return false;
     if (dependsOnN(k, i.axis) && std::exchange(rows, true)) return false;
     cut.push_back(i.axis);
   }
-  if (s.packB == Pack::tile) return false;
-  return (s.packA == Pack::none || packShape(k, false, s.packA).possible) &&
-         (s.packB == Pack::none || packShape(k, true, s.packB).possible);
+  return true;
 }
 
 std::string makeFolders(const std::string &path) {
@@ -141,6 +167,8 @@ bool readFile(const std::string &path, std::string &text, std::string &error) {
 
 bool applyTuned(Kernel &k, const Target &t, const TunedSchedule &s) {
   if (k.cls != KernelClass::Contract) return false;
+  const Family family = contractFamily(k, t); // it decides bits: that of the model stays
+  if (family == Family::Amx) return false;
   const Schedule before = k.schedule;
   auto exchange = [&] {
     if (!s.swap) return;
@@ -149,7 +177,7 @@ bool applyTuned(Kernel &k, const Target &t, const TunedSchedule &s) {
   };
   exchange();
   k.schedule = s.schedule;
-  k.schedule.family = Family::Outer;
+  k.schedule.family = family;
   k.schedule.lanes = t.vectorBytes / 4;
   if (valid(k, t)) {
     k.schedule.scratchBytes = contractScratch(k);
@@ -166,9 +194,7 @@ bool TuneCache::schedule(Kernel &k, const Target &t) {
   if (entries_.empty()) return false;
   const std::string key = keyOf(targetText(t), kernelText(k));
   const auto it = entries_.find(key);
-  // The family decides bits: that of the model stays.
-  if (it == entries_.end() || contractChoices(k, t)[0].family != Family::Outer) return false;
-  if (!applyTuned(k, t, it->second.tuned)) return false;
+  if (it == entries_.end() || !applyTuned(k, t, it->second.tuned)) return false;
   used_.insert(key);
   return true;
 }

@@ -10,7 +10,8 @@
 // Method. The identity of a kernel is its canonical text without a schedule, with the target. What
 // is kept for it is a schedule, and every schedule gives the same bits (the family, which would
 // not, stays as it is), so a cache changes times and nothing else. A binary names the entries that
-// it was made with by their hash.
+// it was made with by their hash. Contractions on tile registers have one schedule only and are not
+// measured.
 #pragma once
 #include "codegen/codegen.h"
 #include <map>
@@ -63,7 +64,8 @@ struct TuneReport {
   double before = 0, after = 0; // seconds of all launches of those measured, on one thread
 };
 // Measures the contractions of a module for about `seconds` and puts the fastest schedules into the
-// cache. The target must be one that this machine can run. `progress` gets a line per kernel.
+// cache: for the target and for the others of the options, as far as this machine can run them.
+// `progress` gets a line per kernel.
 TuneReport tune(const ir::Module &m, const CodegenOptions &o, TuneCache &cache, double seconds,
                 const std::function<void(const std::string &)> &progress);
 

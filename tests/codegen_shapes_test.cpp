@@ -280,6 +280,19 @@ class Shapes {
           list.push_back(packed);
         }
     }
+    for (int i = 0; i < (dot ? thorough_ ? 6 : 1 : 0); ++i) {
+      ContractChoice c = contractChoices(kernel, t)[0];
+      auto most = [&](AxisId a) {
+        return a < 0 ? 1 : kernel.axes[size_t(a)].extent.at(std::max<int64_t>(kernel.batch, 1));
+      };
+      do {
+        c.mr = int(pick(r, 1, 8)), c.nv = 1 << pick(r, 0, 3);
+      } while (c.mr > most(c.row) || c.nv > most(c.col) ||
+               dotRegisters(kernel, t, c.mr, c.nv) > t.vectorRegisters);
+      Kernel k = kernel;
+      applyChoice(k, t, c);
+      list.push_back(k);
+    }
     for (int i = 0; i < (dot ? 0 : thorough_ ? 12 : 2); ++i) {
       Kernel k = kernel;
       randomSchedule(k, t, r);

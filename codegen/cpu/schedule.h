@@ -59,6 +59,14 @@ std::optional<ContractPlan> planAmx(const Kernel &k, const Target &t);
 // All ways that give the same bits, each with the tile that the model prefers, the best first. The
 // first is what schedule() takes. For a kernel that is not scheduled yet.
 std::vector<ContractChoice> contractChoices(const Kernel &k, const Target &t);
+// Columns that a tile of the kernel's schedule covers.
+int64_t tileColumns(const Kernel &k, const Target &t);
+// Vector registers that a tile of dot products takes: its sums, one side of the operands, one of the
+// other.
+int dotRegisters(const Kernel &k, const Target &t, int rows, int columns);
+// The family that schedule() takes for an unscheduled contraction. Each sums in its own order, so it
+// decides bits.
+Family contractFamily(const Kernel &k, const Target &t);
 // Schedules an unscheduled kernel this way; other tiles of the same choice are as valid if they fit
 // the registers.
 void applyChoice(Kernel &k, const Target &t, const ContractChoice &c);

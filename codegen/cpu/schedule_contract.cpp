@@ -713,6 +713,23 @@ std::vector<ContractChoice> contractChoices(const Kernel &kernel, const Target &
   return all;
 }
 
+int64_t tileColumns(const Kernel &k, const Target &t) {
+  const Schedule &s = k.schedule;
+  return s.family == Family::Dot ? s.nv : int64_t(s.nv) * (t.vectorBytes / ir::dtypeBytes(k.contract.type));
+}
+
+int dotRegisters(const Kernel &k, const Target &t, int rows, int columns) {
+  const int each = std::max(1, int(kLanesDot * ir::dtypeBytes(k.contract.type) / t.vectorBytes));
+  return each * (rows * columns + std::min(rows, columns) + 1);
+}
+
+Family contractFamily(const Kernel &kernel, const Target &t) {
+  Kernel k = kernel;
+  k.schedule = {};
+  scheduleContract(k, t);
+  return k.schedule.family;
+}
+
 void applyChoice(Kernel &k, const Target &t, const ContractChoice &c) {
   k.schedule = {};
   k.schedule.lanes = t.vectorBytes / 4;

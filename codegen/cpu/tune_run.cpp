@@ -214,6 +214,27 @@ std::vector<Candidate> tilesAround(const Kernel &k, const Target &t, const Candi
   return list;
 }
 
+// All tiles of a dot product that the registers hold.
+std::vector<Candidate> dotTiles(const Kernel &k, const Target &t, const Candidate &model) {
+  std::vector<Candidate> list;
+  ContractChoice c = contractChoices(k, t)[0];
+  for (const int columns : {1, 2, 4, 8})
+    for (const int rows : {1, 2, 3, 4, 6, 8}) {
+      const Schedule &s = model.tuned.schedule;
+      if (s.col < 0 ? columns > 1 : columns > extentAt(k, s.col)) continue;
+      if (s.row < 0 ? rows > 1 : rows > extentAt(k, s.row)) continue;
+      if (dotRegisters(k, t, rows, columns) > t.vectorRegisters) continue;
+      c.mr = rows, c.nv = columns;
+      addChoice(list, k, t, c);
+    }
+  return list;
+}
+
+std::vector<Candidate> otherTiles(const Kernel &k, const Target &t, const Candidate &best) {
+  const bool dot = best.tuned.schedule.family == Family::Dot;
+  return dot ? dotTiles(k, t, best) : tilesAround(k, t, best);
+}
+
 // Items twice as large and half as large, as long as there are enough for many threads.
 std::vector<Candidate> itemsAround(const Kernel &k, const Target &t, const Candidate &best) {
   std::vector<Candidate> list;
@@ -223,8 +244,9 @@ std::vector<Candidate> itemsAround(const Kernel &k, const Target &t, const Candi
       Candidate c{k, best.tuned, INFINITY};
       ItemAxis &item = c.tuned.schedule.items[i];
       const Schedule &s = c.tuned.schedule;
-      const int64_t lanes = t.vectorBytes / ir::dtypeBytes(k.contract.type);
-      const int64_t unit = item.axis == s.row ? s.mr : item.axis == s.col ? s.nv * lanes : 1;
+      const int64_t unit = item.axis == s.row   ? s.mr
+                           : item.axis == s.col ? tileColumns(best.kernel, t)
+                                                : 1;
       item.block = larger ? item.block * 2 : ceilDiv(ceilDiv(item.block, 2), unit) * unit;
       if (item.block == best.tuned.schedule.items[i].block || !applyTuned(c.kernel, t, c.tuned))
         continue;
@@ -243,16 +265,13 @@ const Candidate &fastest(const std::vector<Candidate> &list) {
 
 std::string tileText(const Candidate &c) {
   const std::string text = print(c.kernel, true);
-  const size_t from = text.find("outer"), to = text.find("; lanes", from);
-  return from == std::string::npos ? "" : text.substr(from, to - from);
+  const size_t from = std::min(text.find("outer"), text.find("dot "));
+  return from == std::string::npos ? "" : text.substr(from, text.find("; lanes", from) - from);
 }
 
-} // namespace
-
-TuneReport tune(const ir::Module &m, const CodegenOptions &options, TuneCache &cache,
-                double seconds, const std::function<void(const std::string &)> &progress) {
-  llvm::InitializeNativeTarget();
-  llvm::InitializeNativeTargetAsmPrinter();
+// Those for one target.
+void tuneFor(const ir::Module &m, const CodegenOptions &options, TuneCache &cache, double seconds,
+             const std::function<void(const std::string &)> &progress, TuneReport &report) {
   const Target &t = options.target;
 
   // The contractions as they come to be scheduled.
@@ -266,20 +285,18 @@ TuneReport tune(const ir::Module &m, const CodegenOptions &options, TuneCache &c
   };
   CodegenOptions o = options;
   o.tuning = &empty;
-  o.others.clear();
   compile(m, o, Emit::Memory);
 
-  TuneReport report;
   std::vector<Distinct *> order;
   double left = 0;
   for (auto &[text, d] : found) {
     const ContractChoice first = contractChoices(d.kernel, t)[0];
-    if (first.family == Family::Dot || !std::isfinite(first.total())) continue;
+    if (contractFamily(d.kernel, t) == Family::Amx || !std::isfinite(first.total())) continue;
     d.weight = first.total() * d.launches;
     left += std::sqrt(d.weight);
     order.push_back(&d);
   }
-  report.kernels = int(order.size());
+  report.kernels += int(order.size());
   std::stable_sort(order.begin(), order.end(),
                    [](const Distinct *x, const Distinct *y) { return x->weight > y->weight; });
 
@@ -296,7 +313,7 @@ TuneReport tune(const ir::Module &m, const CodegenOptions &options, TuneCache &c
     measure(list, data, t, share / 3);
     const Candidate model = list[0];
     Candidate best = fastest(list);
-    for (auto around : {tilesAround, itemsAround}) {
+    for (auto around : {otherTiles, itemsAround}) {
       std::vector<Candidate> more = around(d.kernel, t, best);
       more.push_back(best), more.push_back(model); // again: beside these
       measure(more, data, t, share / 3);
@@ -321,6 +338,24 @@ TuneReport tune(const ir::Module &m, const CodegenOptions &options, TuneCache &c
       line += std::string(text) + "  " + tileText(best);
     }
     progress(line + "  \"" + d.kernel.name + "\"");
+  }
+}
+
+} // namespace
+
+TuneReport tune(const ir::Module &m, const CodegenOptions &options, TuneCache &cache,
+                double seconds, const std::function<void(const std::string &)> &progress) {
+  llvm::InitializeNativeTarget();
+  llvm::InitializeNativeTargetAsmPrinter();
+  std::vector<Target> targets = {options.target};
+  for (const Target &t : options.others)
+    if (runsHere(t)) targets.push_back(t);
+  CodegenOptions o = options;
+  o.others.clear();
+  TuneReport report;
+  for (const Target &t : targets) {
+    o.target = t;
+    tuneFor(m, o, cache, seconds / double(targets.size()), progress, report);
   }
   return report;
 }
