@@ -201,7 +201,8 @@ void runCase(const ir::Meta &c, bool compiled) {
                       [&](const Weight &o) { return o.name == w.name; }));
   }
   p.start();
-  const double unit = compiled ? 2e-4 : 1e-9, floor = compiled ? 2e-6 : 1e-12;
+  // In f32 a normalisation of a dozen values is off by some units, and the next ones make more of it.
+  const double unit = compiled ? 3e-4 : 1e-9, floor = compiled ? 2e-6 : 1e-12;
   if (!c.find("outputs")->asList()->empty()) {
     const auto y = p.run("predict", *c.find("rows")->asInt(), inputsOf(*c.find("inputs")));
     const ir::Meta::List &wanted = *c.find("outputs")->asList();
