@@ -120,6 +120,21 @@ Kernel largeUpdate(bool nested) {
   return b.k;
 }
 
+// y[m, n] = sum over i < ks of x[m, i] * w[i, n].
+Kernel longSum(int64_t ms, int64_t ns, int64_t ks) {
+  KernelBuild b;
+  auto x = b.arg(DType::f32, {ms, ks}), w = b.arg(DType::f32, {ks, ns});
+  auto y = b.arg(DType::f32, {ms, ns}, true, false);
+  auto m = b.axis("m", ms), n = b.axis("n", ns), i = b.axis("i", ks);
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.m = {m}, b.k.contract.n = {n}, b.k.contract.k = {i};
+  b.k.contract.a = b.load(x, b.at(m, ks) + b.at(i));
+  b.k.contract.b = b.load(w, b.at(i, ns) + b.at(n));
+  b.stage(b.acc());
+  b.to(y, b.at(m, ns) + b.at(n));
+  return b.k;
+}
+
 // --- one kernel by many schedules ----------------------------------------------------------------
 
 // A kernel on certain data: what its arguments hold before and after.
@@ -329,6 +344,34 @@ TEST_CASE("contractions of random shapes by random schedules", "[codegen][shapes
 TEST_CASE("updates of large weights fetch them ahead", "[codegen][shapes]") {
   Shapes shapes(false, 8);
   for (uint64_t seed = 0; seed < 3; ++seed) shapes.add(largeUpdate(seed == 0), seed);
+  shapes.flush();
+}
+
+TEST_CASE("long sums are made at once if a panel of columns fits, in blocks if not",
+          "[codegen][shapes]") {
+  std::string error;
+  const std::optional<Target> t = resolveTarget("x86-64-v4", error);
+  REQUIRE(t);
+  auto chosen = [&](int64_t ms, int64_t ns, int64_t ks) {
+    Kernel k = longSum(ms, ns, ks);
+    scheduleContract(k, *t);
+    INFO(print(k, true));
+    CHECK(verify(k) == "");
+    CHECK(k.schedule.packB == Pack::block);
+    return k.schedule;
+  };
+  for (int64_t ks :
+       {1024, 2048, 3072}) { // the sums of an item would go to the second cache and back
+    const Schedule s = chosen(512, 2048, ks);
+    CHECK(s.kAxis < 0);
+    CHECK(s.packA == Pack::none);
+    CHECK(s.scratchBytes <= 1200 << 10); // the panels stay in the second cache
+  }
+  CHECK(chosen(512, 2048, 20000).kAxis >= 0);
+
+  Shapes shapes(false, 8);
+  for (uint64_t seed = 1; seed < 4; ++seed)
+    shapes.add(longSum(19, 70, seed == 1 ? 1100 : seed == 2 ? 1024 : 5000), seed);
   shapes.flush();
 }
 

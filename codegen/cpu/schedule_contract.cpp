@@ -78,6 +78,7 @@ constexpr double kRowsForTheirOwnCopy = 64;
 constexpr double kPackedItem = 40000;        // cycles that make an item with copies worthwhile
 constexpr double kMostPackedItems = 32;
 constexpr double kFewItems = 8; // enough for even shares
+constexpr double kSumTraffic = 24; // cycles to keep a vector of sums between blocks of k
 constexpr double kAlike = 1.03; // cycles of tiles that are about as fast as the best
 
 struct ContractScheduler {
@@ -225,7 +226,7 @@ struct ContractScheduler {
       if (!packedA) {
         if (a.guards) wait += (a.guards == 2 ? 1.0 : 0.35) * c.mr;
         if (a.tiledBytes % 4096 == 0 && a.tiledBytes > 0 && c.mr > 1)
-          wait += (c.mr > 8 ? 0.4 : 0.1) * c.mr; // one set of the cache
+          wait += (c.mr > 8 ? 0.4 : c.mr > kWays / 2 ? 0.1 : 0.03) * c.mr; // one set of the cache
         else if (a.tiledBytes >= 4096 && a.tiledBytes * c.mr > 1 << 18)
           wait += 0.1 * c.mr;
         // Pictures that every tile reads again come from the second cache.
@@ -522,15 +523,19 @@ struct ContractScheduler {
     for (auto [axis, unit] : rows) rowBlocks *= double(ceilDiv(extentAt(k, axis), unit));
     const int64_t panel = int64_t(s.nv) * lanes;
     const int64_t panels = s.col < 0 ? 1 : ceilDiv(extentAt(k, s.col), panel);
-    const double terms = s.kAxis >= 0 && !a.guards ? double(kSumBlock) : ksteps;
+    const double blocks = sumBlocks();
+    const double terms = s.kAxis >= 0 && !a.guards ? std::min(ksteps, blockTerms()) : ksteps;
     const double m = product(k, k.contract.m), n = product(k, k.contract.n);
     const double around = product(k, k.contract.batch) * ksteps;
     // Operands that are read where they lie come from the second cache again, large ones from the
     // third.
     const bool large = m * around * bytes > double(kColumnBlock);
-    const double rowCost = s.packA != Pack::none ? a.copyCost * (a.guards ? 0.3 : 1)
-                           : large               ? 0.35
-                                                 : 0.06;
+    // A tile's copy that leaves the first cache costs more.
+    const bool far = s.packA == Pack::tile && s.mr * terms * bytes > kNear;
+    const double rowCost = s.packA != Pack::none
+                               ? a.copyCost * (a.guards ? 0.3 : 1) + (far ? 0.4 : 0)
+                           : large ? 0.15
+                                   : 0.06;
     const double colCost = s.packB == Pack::none ? 0.03 : b.copyCost;
     // A copy of columns without blocks of k serves the items with other rows that follow.
     const bool keeps = s.kAxis < 0 && items == 1;
@@ -551,7 +556,8 @@ struct ContractScheduler {
         const double total = items * double(cols * by);
         const double cost =
             c.cycles * unevenness(total) * waste + around * m * rowCost * double(cols) +
-            around * n * colCost * (keeps ? std::min(double(by), 2.0) : double(by)) + 500 * total;
+            around * n * colCost * (keeps ? std::min(double(by), 2.0) : double(by)) + 500 * total +
+            (blocks - 1) * product(k, k.contract.batch) * m * n / lanes * kSumTraffic;
         if (cost < least) least = cost, bestCols = cols, bestRows = by;
       }
     }
@@ -595,6 +601,27 @@ struct ContractScheduler {
         if (size() == before) break; // this axis is not what makes it large
       }
     }
+  }
+
+  // Terms of a block of k, and how many blocks there are.
+  double blockTerms() const {
+    const Schedule &s = k.schedule;
+    if (s.kAxis < 0) return ksteps;
+    double terms = double(s.kBlock);
+    for (size_t i = k.contract.k.size(); k.contract.k[--i] != s.kAxis;)
+      terms *= double(extentAt(k, k.contract.k[i]));
+    return terms;
+  }
+  double sumBlocks() const { return std::ceil(ksteps / blockTerms()); }
+
+  // Sums as a whole keep nothing between blocks. Then a panel of columns is as long as the sum and
+  // must leave room in the second cache; rows that lie side by side would touch a line for each
+  // term.
+  bool canSumAtOnce(const Operand &a) const {
+    const Schedule &s = k.schedule;
+    const double panel = double(s.nv) * lanes * ksteps * bytes;
+    const bool lines = s.packA == Pack::none && a.motion == 1;
+    return s.packB == Pack::block && !a.guards && !lines && panel <= double(kColumnBlock);
   }
 
   // Blocks of k of about kSumBlock terms: the last axes as a whole, a block of the one before.
@@ -649,13 +676,15 @@ struct ContractScheduler {
     const Schedule start = s;
     Schedule best;
     double least = INFINITY;
-    for (const Candidate &tile : tiles) {
-      s = start;
-      s.mr = tile.mr, s.nv = tile.nv;
-      chooseBlocks();
-      const double cost = choosePackedItems(tile, a, b);
-      if (cost < least || &tile == &tiles[0]) least = cost, best = s;
-    }
+    for (const Candidate &tile : tiles)
+      for (bool atOnce : {false, true}) {
+        s = start;
+        s.mr = tile.mr, s.nv = tile.nv;
+        if (!atOnce) chooseBlocks();
+        if (atOnce && !canSumAtOnce(a)) continue;
+        const double cost = choosePackedItems(tile, a, b);
+        if (cost < least || (&tile == &tiles[0] && !atOnce)) least = cost, best = s;
+      }
     s = best;
     s.scratchBytes = contractScratch(k);
   }
