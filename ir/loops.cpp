@@ -12,8 +12,10 @@
 //          contractions, and the pointwise nodes behind them. The loop takes slices of the results.
 //   sink   The dual. A carry that only adds up contractions or sums, w.d += x[t]^T z.d[t] of every
 //          gradient, becomes one contraction behind the loop, with time among the labels that
-//          are summed; its operands are stacked. A contraction with an invariant that only
-//          stacked results need moves behind the loop, too, with what follows it.
+//          are summed; its operands are stacked. In mixed precision each is cast to f32 before it
+//          is added: then all rounds are summed in f32, and nothing is rounded on the way. A
+//          contraction with an invariant that only stacked results need moves behind the loop,
+//          too, with what follows it.
 // Both drop carries, results and operands that nobody needs. A value of all rounds has time as its
 // first dimension. Draws stay where they are: their numbers are those of the round. The order of
 // sums changes, so bits may; what is computed does not.
@@ -71,21 +73,24 @@ class Batcher {
     b_.loc = n.loc;
     const bool same = std::all_of(n.operands.begin(), n.operands.end(),
                                   [&](ValueId v) { return of[size_t(v.i)].axis < 0; });
-    const ValueId first = same ? again(n) : n.op == Op::contract_ ? contract(n, false) : batch(n);
+    const ValueId first = same ? again(n) : n.op == Op::contract_ ? contract(n, false, body_.type(n.firstResult).dtype)
+                               : batch(n);
     for (int k = 0; k < n.resultCount; ++k) {
       of[size_t(n.result(k).i)] = {{first.i + k}, same ? -1 : 0};
       named({first.i + k}, body_.values[size_t(n.result(k).i)].name);
     }
   }
-  // The sum of all rounds' values of a contraction or a sum.
-  ValueId total(const Node &n) {
+  // The sum of all rounds' values of a contraction or a sum, in the type that it is summed in.
+  ValueId total(const Node &n, DType dtype) {
     b_.loc = n.loc;
     ValueId sum;
     if (n.op == Op::contract_) {
-      sum = contract(n, true);
+      sum = contract(n, true, dtype);
     } else {
       auto dims = std::get<ReduceAttr>(n.attr).dims;
-      sum = b_.sum(lead(n.operands[0]), withFirst(shifted(std::move(dims)), int64_t(0)));
+      sum = lead(n.operands[0]);
+      sum = b_.cast(sum, dtype);
+      sum = b_.sum(sum, withFirst(shifted(std::move(dims)), int64_t(0)));
     }
     named(sum, body_.values[size_t(n.firstResult.i)].name);
     return sum;
@@ -130,8 +135,9 @@ class Batcher {
     return b_.transpose(o.id, perm);
   }
 
-  ValueId contract(const Node &n, bool sum) {
+  ValueId contract(const Node &n, bool sum, DType dtype) {
     ContractAttr a = std::get<ContractAttr>(n.attr);
+    a.type.dtype = dtype;
     std::string name = "t";
     while (std::count(a.labels.begin(), a.labels.end(), name)) name += "t";
     LabelForm time;
@@ -290,6 +296,7 @@ class Rewriter {
   std::vector<bool> alike_;            // by node: of every round alike, wanted outside
   struct Sum {
     size_t node;
+    DType dtype;   // of the sum
     ValueId first; // what it is added to
     int result;
   };
@@ -463,14 +470,23 @@ class Rewriter {
     for (const ValueId x : n->operands) termsOf(x, terms);
   }
 
-  // A product or sum of this round, that need not be known in the loop.
-  bool isLateTerm(ValueId v) const {
+  // A product or sum of this round, perhaps cast to f32, that need not be known in the loop; null if
+  // it is something else.
+  const Node *lateTerm(ValueId v) const {
     const Node *n = def(v);
-    if (!n || inner_[size_t(v.i)] != 1 || !isFloat(body_.type(v).dtype)) return false;
+    if (!n || inner_[size_t(v.i)] != 1 || !isFloat(body_.type(v).dtype)) return nullptr;
+    if (n->op == Op::cast_ && body_.type(v).dtype == DType::f32) {
+      const ValueId x = n->operands[0];
+      const DType from = body_.type(x).dtype;
+      if ((from != DType::bf16 && from != DType::f16) || inner_[size_t(x.i)] != 1) return nullptr;
+      if (n = def(x); !n) return nullptr;
+    }
+    auto found = [&](bool late) { return late ? n : nullptr; };
     if (n->op == Op::contract_)
-      return std::none_of(n->operands.begin(), n->operands.end(), [&](ValueId x) { return isAlike(x); });
+      return found(std::none_of(n->operands.begin(), n->operands.end(),
+                                [&](ValueId x) { return isAlike(x); }));
     const auto *sum = std::get_if<ReduceAttr>(&n->attr);
-    return sum && sum->kind == ReduceKind::sum && !isAlike(n->operands[0]);
+    return found(sum && sum->kind == ReduceKind::sum && !isAlike(n->operands[0]));
   }
 
   bool sinkSums() {
@@ -483,16 +499,16 @@ class Rewriter {
       if (self == terms.end() || terms.size() < 2) continue;
       terms.erase(self);
       std::erase_if(terms, [&](ValueId v) {
-        const bool sunk = isLateTerm(v);
+        const bool sunk = lateTerm(v) != nullptr;
         if (sunk) late.push_back(v);
         return sunk;
       });
       if (late.empty()) continue;
       any = true;
       for (const ValueId v : late) {
-        const NodeId id = body_.values[size_t(v.i)].def;
-        sums_.push_back({size_t(id.i), c.first, c.result});
-        for (const ValueId x : def(v)->operands) need(x);
+        const Node &term = *lateTerm(v);
+        sums_.push_back({size_t(&term - body_.nodes.data()), body_.type(v).dtype, c.first, c.result});
+        for (const ValueId x : term.operands) need(x);
       }
       c.terms = terms;
       if (terms.empty()) c.next = c.param, c.terms.clear(); // pruned: what remains never changes
@@ -556,7 +572,7 @@ class Rewriter {
     for (const Sum &s : sums_) {
       ValueId &now = c_.map[size_t(node_.result(s.result).i)];
       const V before = b_.value(now.valid() ? now : s.first);
-      now = before + b_.value(outside_.total(body_.nodes[s.node]));
+      now = before + b_.value(outside_.total(body_.nodes[s.node], s.dtype));
     }
     for (const auto &s : results_) replace(s.result, outside_.stacked(s.value, s.axis));
   }

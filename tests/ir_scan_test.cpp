@@ -202,3 +202,44 @@ TEST_CASE("a matrix that rounds read across is turned before the loop, and nothi
         CHECK((a->forms[1][0] == a->forms[0][1]) == (rounds == 8)); // the sum runs down the columns
   }
 }
+
+TEST_CASE("gradients that a round casts to f32 before it adds them are summed behind the loop") {
+  // c' = c + f32(x^T y); d' = d + f32(sum x): one product and one sum of all rounds, in f32
+  Module m;
+  const Type bf{DType::bf16, {n, 3}};
+  Function &body = m.add("body", 4);
+  Builder s(m, body);
+  V c = s.param("c", {DType::f32, {3, 3}}), d = s.param("d", {DType::f32, {3}}), h = s.param("h", bf),
+    x = s.param("x", bf);
+  V next = tanh(h * x);
+  s.result("", c + s.cast(s.contract(x, next, "n i", "n o", "i o"), DType::f32));
+  s.result("", d + s.cast(s.sum(next, {0}), DType::f32));
+  s.result("", next);
+  Function &f = m.add("f", 4);
+  Builder b(m, f);
+  V xs = b.param("xs", {DType::bf16, {n, 5, 3}}), h0 = b.param("h0", bf);
+  auto y = b.scan({"body", 3, {1}, {}, 5, false},
+                  {b.constant(0, {DType::f32, {3, 3}}), b.constant(0, {DType::f32, {3}}), h0, xs});
+  b.result("c", y[0]);
+  b.result("d", y[1]);
+  Random r(5);
+  const std::vector<Tensor> inputs{randomTensor(r, {DType::bf16, {n, 5, 3}}, 4), randomTensor(r, bf, 4)};
+  Interpreter before(m, Precision::f64);
+  const auto want = before.run("f", inputs);
+  runOptimize(m, {});
+  REQUIRE(verify(m) == "");
+  Interpreter after(m, Precision::f64);
+  const auto got = after.run("f", inputs);
+  for (size_t k = 0; k < want.size(); ++k)
+    for (size_t i = 0; i < want[k].data.size(); ++i)
+      REQUIRE(near(got[k].data[i], want[k].data[i], 1e-12));
+  const Function &left = *m.find(onlyScan(*m.find("f"), 0).body);
+  for (const Node &node : left.nodes) CHECK((node.op != Op::contract_ && node.op != Op::reduce_));
+  int products = 0;
+  for (const Node &node : m.find("f")->nodes)
+    if (node.op == Op::contract_) {
+      ++products;
+      CHECK(m.find("f")->type(node.result()).dtype == DType::f32); // rounded nowhere
+    }
+  CHECK(products == 1);
+}
