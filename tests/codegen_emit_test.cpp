@@ -74,6 +74,24 @@ TEST_CASE("conversions between all element types", "[codegen][emit]") {
   check(b.k, {1}, d);
 }
 
+TEST_CASE("values are rounded to bf16 alike on every target", "[codegen][emit]") {
+  KernelBuild b(41);
+  auto x = b.arg(DType::f32, {Dim::batch(), 19}), y = b.arg(DType::bf16, {Dim::batch(), 19}, true, false),
+       z = b.arg(DType::f32, {Dim::batch(), 19}, true, false);
+  auto i = b.axis("i", Dim::batch()), j = b.axis("j", 19);
+  b.k.parallel = {i, j};
+  const ExprId v = b.op(SOp::mul, {b.load(x, b.at(i, 19) + b.at(j)), b.num(1.1)});
+  b.stage(v); // stored, and rounded on the way to something else
+  b.to(y, b.at(i, 19) + b.at(j));
+  b.stage(b.op(SOp::add, {b.op(SOp::convert, {b.op(SOp::convert, {v}, DType::bf16)}), b.num(1)}));
+  b.to(z, b.at(i, 19) + b.at(j));
+  Data data;
+  for (bool special : {false, true}) {
+    data.special = special;
+    check(b.k, {41, 3}, data);
+  }
+}
+
 TEST_CASE("random draws are Philox's words", "[codegen][emit]") {
   const int64_t columns = GENERATE(5, 40);
   KernelBuild b(6);

@@ -12,6 +12,7 @@
 // a lane guard becomes the mask of the load.
 #include "codegen/cpu/emitter.h"
 #include <algorithm>
+#include <llvm/IR/IntrinsicsX86.h>
 
 namespace nnc::cg {
 
@@ -307,8 +308,8 @@ static bool isRounded(llvm::Value *v, int depth = 6) {
   return false;
 }
 
-// From a value's form to memory's. bf16 rounds to nearest even in integers, so that every target
-// agrees.
+// From a value's form to memory's. bf16 rounds to nearest even, by an instruction or in integers with
+// the same bits: a NaN keeps its upper half and becomes quiet.
 llvm::Value *Emitter::narrow(llvm::Value *v, DType t) {
   const bool lanes = v->getType()->isVectorTy();
   auto like = [&](llvm::Type *s) -> llvm::Type * {
@@ -321,10 +322,15 @@ llvm::Value *Emitter::narrow(llvm::Value *v, DType t) {
   llvm::Type *it = like(b.getInt32Ty());
   llvm::Value *bits = b.CreateBitCast(v, it);
   if (isRounded(v)) return b.CreateTrunc(b.CreateLShr(bits, 16), like(b.getInt16Ty()));
+  if (target_.avx512Bf16 && lanes && width_ == 16)
+    return b.CreateBitCast(
+        b.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_cvtneps2bf16_512, {}, {v}),
+        like(b.getInt16Ty()));
   llvm::Value *odd = b.CreateAnd(b.CreateLShr(bits, 16), llvm::ConstantInt::get(it, 1));
   llvm::Value *up = b.CreateAdd(bits, b.CreateAdd(odd, llvm::ConstantInt::get(it, 0x7fff)));
   llvm::Value *rounded = b.CreateLShr(up, 16);
-  rounded = b.CreateSelect(b.CreateFCmpUNO(v, v), llvm::ConstantInt::get(it, 0x7fc0), rounded);
+  llvm::Value *quiet = b.CreateOr(b.CreateLShr(bits, 16), llvm::ConstantInt::get(it, 0x40));
+  rounded = b.CreateSelect(b.CreateFCmpUNO(v, v), quiet, rounded);
   return b.CreateTrunc(rounded, like(b.getInt16Ty()));
 }
 
