@@ -27,12 +27,43 @@ bool isWhole(const Kernel &k, AxisId a) {
   return x.extent.isConst() && !x.bounded && itemSteps(k, a) == extentAt(k, a);
 }
 
+// The access of an operand in the layout of columnTiles: its flat index is
+// 16 K (n / 16) + 32 (k / 2) + 2 (n % 16) + k % 2; of 16 columns 32 (k / 2) + 2 n + k % 2.
+bool inColumnTiles(const Kernel &k, const Access &at, AxisId col, AxisId term) {
+  const Index &x = at.flat;
+  const bool single = extentAt(k, col) <= kAmxCols;
+  if (!at.guards.empty() || x.terms.size() != (single ? 3 : 4) || x.c0 != 0 || x.cn != 0)
+    return false;
+  auto has = [&](Atom::Kind kind, AxisId axis, int64_t by, int64_t coef) {
+    return std::any_of(x.terms.begin(), x.terms.end(), [&](const Term &t) {
+      const Atom &a = k.atoms[size_t(t.atom)];
+      if (a.kind != kind || t.coef != coef) return false;
+      if (kind == Atom::Axis) return a.axis == axis;
+      if (a.by != by || a.inner.terms.size() != 1) return false;
+      const Atom &inner = k.atoms[size_t(a.inner.terms[0].atom)];
+      return inner.kind == Atom::Axis && inner.axis == axis && a.inner.terms[0].coef == 1 &&
+             a.inner.c0 == 0 && a.inner.cn == 0;
+    });
+  };
+  const int64_t terms = extentAt(k, term);
+  return terms % kAmxTerms == 0 && has(Atom::Div, term, 2, 2 * kAmxCols) &&
+         has(Atom::Mod, term, 2, 1) &&
+         (single ? has(Atom::Axis, col, 1, 2)
+                 : has(Atom::Div, col, kAmxCols, kAmxCols * terms) &&
+                       has(Atom::Mod, col, kAmxCols, 2));
+}
+
 bool onlyAxes(const Kernel &k, const Index &x) {
   return std::all_of(x.terms.begin(), x.terms.end(),
                      [&](const Term &t) { return k.atoms[size_t(t.atom)].kind == Atom::Axis; });
 }
 
 } // namespace
+
+Layout columnTiles(const Dims &dims, int32_t terms, int32_t columns) {
+  const int64_t panels = (dims[size_t(columns)].b + kAmxCols - 1) / kAmxCols;
+  return {{{columns, panels}, {terms, dims[size_t(terms)].b / 2}, {columns, kAmxCols}, {terms, 2}}};
+}
 
 std::optional<int64_t> jointStride(const Kernel &k, const Index &x, std::vector<AxisId> axes) {
   std::erase_if(axes, [&](AxisId a) { return extentAt(k, a) == 1; });
@@ -74,6 +105,12 @@ AmxOperand amxOperand(const Kernel &k, bool columns) {
   const std::vector<AxisId> free = columns ? std::vector<AxisId>{s.col} : c.m;
   const std::vector<AxisId> terms = amxTerms(k);
   if (free.empty() || s.col < 0) return o;
+  if (columns && terms.size() == 1 && inColumnTiles(k, at, s.col, terms[0])) {
+    o.possible = o.matrix = true;
+    o.inPlace = s.kAxis < 0 || s.kBlock % kAmxTerms == 0;
+    o.pitch = extentAt(k, terms[0]); // elements per column
+    return o;
+  }
   const auto along = strideAlong(k, at.flat, terms.back()),
              across = strideAlong(k, at.flat, free.back());
   // Something must be contiguous; a single step counts as that.
@@ -136,7 +173,7 @@ AmxScratch amxScratch(const Kernel &k) {
                       b.alongTerms ? x.columns * x.linePitch : x.tiles * kAmxTerms * x.columnPitch);
   x.matrix = take(matrix);
   if (!a.inPlace) x.rowCopy = take(x.rows * x.linePitch);
-  x.columnCopy = take(x.columns * x.tiles * kAmxTerms * 2);
+  if (!b.inPlace) x.columnCopy = take(x.columns * x.tiles * kAmxTerms * 2);
   if (s.kAxis >= 0) {
     x.sumPitch = spreadPitch(x.columns * 4);
     x.sums = take(copies * x.rows * x.sumPitch);

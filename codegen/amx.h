@@ -14,7 +14,9 @@
 // the forms above, rows as [row][terms], columns as tiles of 32 x 16 that follow each other by
 // terms; zeros fill up the terms. An operand that is a matrix in memory is read where it lies (rows
 // along the terms need no copy at all, others are turned on the way); any other is gathered into a
-// matrix first.
+// matrix first. What a loop multiplies by in every round is brought into the form of the columns
+// once, before the loop (fuse_scan.cpp): its memory has the layout `columnTiles`, and the tiles are
+// loaded from it.
 //
 // The order of the sum. The terms of an element, in order, block of k by block of k, are dealt 32
 // at a time (zeros behind the last of a block). Of each 32 the even ones are summed with fma from
@@ -22,6 +24,7 @@
 // of it rounds to nearest even; subnormals are zero.
 #pragma once
 #include "codegen/kernel.h"
+#include "codegen/layout.h"
 
 namespace nnc::cg {
 
@@ -31,7 +34,7 @@ struct AmxOperand {
   bool possible = false;
   bool alongTerms = false; // it is contiguous along the innermost k, else along a free axis
   bool matrix = false;     // it lies in memory as rows of equal distance, without guards
-  bool inPlace = false;    // rows that the tiles read where they lie
+  bool inPlace = false;    // the tiles read it where it lies
   int64_t pitch = 0;       // of the matrix, in elements
 };
 
@@ -43,6 +46,11 @@ std::vector<AxisId> amxTerms(const Kernel &k);
 
 // The distance between steps of all the axes as one; none if they are not evenly spaced.
 std::optional<int64_t> jointStride(const Kernel &k, const Index &x, std::vector<AxisId> axes);
+
+// A matrix in the form of the columns; `terms` and `columns` are its dimensions. Terms are whole
+// tiles; columns are filled up with what is never read.
+//   w[k, n]:  [n / 16][k / 2][n % 16][k % 2]
+Layout columnTiles(const Dims &dims, int32_t terms, int32_t columns);
 
 // The operand of the rows (k.contract.a) or of the columns, as the schedule says.
 AmxOperand amxOperand(const Kernel &k, bool columns);

@@ -117,6 +117,7 @@ private:
   void bodyResults();
   void addScan(const ir::Node &node, int id);
   BufferId firstValue(ir::ValueId v, int id);
+  BufferId turnedOnce(ir::ValueId v, const Layout &layout, int id);
   std::map<std::string, BufferId> sites_;
   Acyclic groupOrder_; // edges from what must run before
   std::map<int, std::vector<int>> chains_; // groups by region, oldest first
@@ -168,6 +169,9 @@ private:
 
 Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o,
                   const Frame *frame = nullptr);
+// The layout in which every round of the loop wants operand i; row-major unless it is an invariant.
+Layout operandLayout(const ir::Module &m, const ir::Function &f, const ir::Node &scan, size_t i,
+                     const FuseOptions &o);
 // A value and the number of the body's result that it is stored for, in place.
 std::map<int32_t, size_t> stackedValues(const ir::Function &f, const Frame &frame);
 // Can the kernels that make the value store it in any layout, and in several places?

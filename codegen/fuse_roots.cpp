@@ -162,7 +162,9 @@ void noteParts(const ir::Function &f, const Frame &frame, Roots &r) {
 }
 
 struct Chooser {
+  const ir::Module &m;
   const ir::Function &f;
+  const FuseOptions &options;
   Roots r;
 
   void makeRoot(ValueId v) {
@@ -211,7 +213,8 @@ struct Chooser {
         if (chains.member[x.i] < 0) makeOperand(x);
     if (auto *scan = std::get_if<ir::ScanAttr>(&n.attr))
       for (size_t i = 0; i < n.operands.size(); ++i)
-        makeLoopOperand(n.operands[i], int64_t(i) < scan->carries);
+        if (operandLayout(m, f, n, i, options).isRowMajor()) // else computed into a copy
+          makeLoopOperand(n.operands[i], int64_t(i) < scan->carries);
     for (int k = 0; k < n.resultCount; ++k) {
       ValueId v = n.result(k);
       r.cost[v.i] = cost;
@@ -242,8 +245,8 @@ bool affineOperand(const ir::Function &f, const Roots &r, ValueId v) {
                                        [&](const Guard &g) { return affine(g.index); });
 }
 
-Roots chooseRoots(const ir::Module &, const ir::Function &f, const FuseOptions &o, const Frame *frame) {
-  Chooser c{f, {}};
+Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o, const Frame *frame) {
+  Chooser c{m, f, o, {}};
   size_t count = f.values.size();
   c.r.root.assign(count, 0);
   c.r.uses.assign(count, 0);

@@ -10,7 +10,14 @@
 // address alone, so all iterations run the same code. A value that is both carried and stacked is stored twice
 // by the kernel that makes it. Carries are to the body what weights are to a step: values that come in and are
 // replaced, in place where that is legal; else two memories take turns (plan_loop.cpp).
+//
+// An invariant of bf16 that the rounds multiply by, h u of a recurrent layer, is what tile registers take
+// their columns from. They want it in a form of its own (amx.h), and to bring 128 x 512 numbers into it costs
+// several times as much as a product with 32 rows. So a kernel before the loop stores it in that form, straight
+// from what it is made of (the master weight in f32, the other side of a transpose), and rounds read tiles.
+#include "codegen/amx.h"
 #include "codegen/fuse.h"
+#include <algorithm>
 
 namespace nnc::cg {
 
@@ -100,6 +107,65 @@ void Fuser::bodyResults() {
   }
 }
 
+// --- the form of what rounds multiply by -----------------------------------------------------------
+
+namespace {
+
+constexpr int64_t kSplitTerms = 2048; // longer sums may be cut into chunks (fuse_contract.cpp)
+
+// The dimension of the contraction's operand `side`, a matrix, that is summed, the other one being columns of
+// a product of two matrices; -1 if it is something else.
+int32_t summedDim(const Node &n, size_t side) {
+  if (n.op != Op::contract_ || n.operands[0] == n.operands[1]) return -1;
+  const auto &a = std::get<ir::ContractAttr>(n.attr);
+  std::vector<int> in[3];
+  for (size_t t = 0; t < 3; ++t) {
+    in[t].assign(a.labels.size(), 0);
+    for (const ir::LabelForm &form : a.forms[t]) {
+      if (!form.isSimple()) return -1;
+      ++in[t][size_t(form.terms[0].label)];
+    }
+  }
+  int summed = -1, count = 0;
+  for (size_t l = 0; l < a.labels.size(); ++l) {
+    if (in[0][l] > 1 || in[1][l] > 1 || in[2][l] > 1) return -1;
+    if (in[2][l]) {
+      if (in[0][l] && in[1][l]) return -1;
+      continue;
+    }
+    summed = int(l), ++count;
+  }
+  if (count != 1 || !in[0][size_t(summed)] || !in[1][size_t(summed)]) return -1;
+  return a.forms[side][0].terms[0].label == summed ? 0 : 1;
+}
+
+} // namespace
+
+Layout operandLayout(const ir::Module &m, const ir::Function &f, const Node &scan, size_t i,
+                     const FuseOptions &o) {
+  const auto &a = std::get<ir::ScanAttr>(scan.attr);
+  const ir::Type &type = f.type(scan.operands[i]);
+  if (!o.tiles || i < size_t(a.carries) + a.xAxes.size() || a.length < 2) return {};
+  if (type.dtype != DType::bf16 || type.dims.size() != 2) return {};
+  if (!type.dims[0].isConst() || !type.dims[1].isConst()) return {};
+  const ir::Function &body = *m.find(a.body);
+  const ValueId p = body.params[i].value;
+  int32_t terms = -1;
+  for (const ir::Result &r : body.results)
+    if (r.value == p) return {};
+  for (const Node &n : body.nodes)
+    for (size_t side = 0; side < n.operands.size(); ++side) {
+      if (n.operands[side] != p) continue;
+      const int32_t dim = summedDim(n, side);
+      if (dim < 0 || (terms >= 0 && dim != terms)) return {};
+      terms = dim;
+    }
+  if (terms < 0) return {};
+  const int64_t summed = type.dims[size_t(terms)].b, columns = type.dims[size_t(1 - terms)].b;
+  if (summed % kAmxTerms != 0 || summed >= kSplitTerms || columns < kAmxCols) return {};
+  return columnTiles(type.dims, terms, 1 - terms);
+}
+
 // --- the enclosing program's side ----------------------------------------------------------------
 
 // Memory with a carry's first value that the loop `id` may write over: the value's own where nobody else reads
@@ -140,6 +206,47 @@ BufferId Fuser::firstValue(ValueId v, int id) {
   return to;
 }
 
+// A copy of an invariant in the layout of columnTiles, for loop `id`. Its kernel runs through the places in
+// the order in which they lie: for panels of columns and pairs of terms, 16 columns of two terms side by side.
+BufferId Fuser::turnedOnce(ValueId v, const Layout &layout, int id) {
+  Buffer b;
+  b.name = nameOf(v) + ".tiles";
+  b.type = f.type(v);
+  b.layout = layout;
+  b.value = v;
+  program.buffers.push_back(b);
+  const BufferId to = BufferId(program.buffers.size()) - 1;
+  Node reader{Op::stop_gradient_, {v}, {}, 0, {}, groups[id].kernel().loc, false};
+  const int copy = newGroup(reader);
+  Group &g = groups[copy];
+  waitFor(copy, rootDeps(reader));
+  g.open = false;
+  Kernel &k = g.kernel();
+  k.name = b.name;
+  const Digit &panels = layout.digits[0], &pairs = layout.digits[1];
+  const int64_t width = layout.digits[2].size * layout.digits[3].size;
+  const AxisId panel = k.axis("", panels.size), pair = k.axis("", pairs.size), lane = k.axis("", width);
+  k.parallel = {panel, pair, lane};
+  std::vector<Index> at(2);
+  at[size_t(panels.dim)] = k.axisIndex(panel) * layout.digits[2].size + divIndex(k, k.axisIndex(lane), 2);
+  at[size_t(pairs.dim)] = k.axisIndex(pair) * 2 + modIndex(k, k.axisIndex(lane), 2);
+  std::vector<Guard> guards;
+  addGuard(k, guards, at[size_t(panels.dim)], b.type.dims[size_t(panels.dim)]);
+  Reader r(f, facts, k, this, &g, copy);
+  Stage s;
+  s.body = r.read(v, at, guards);
+  NNC_CHECK(s.body >= 0, "an operand of a loop cannot be read");
+  s.type = ir::widened(b.type.dtype);
+  s.name = b.name;
+  Store st;
+  st.access.arg = argFor(g.launch, to, true);
+  st.access.flat = (k.axisIndex(panel) * pairs.size + k.axisIndex(pair)) * width + k.axisIndex(lane);
+  s.stores.push_back(st);
+  k.stages.push_back(std::move(s));
+  waitFor(id, {copy});
+  return to;
+}
+
 void Fuser::addScan(const Node &node, int id) {
   const auto &a = std::get<ir::ScanAttr>(node.attr);
   const ir::Function &body = *m.find(a.body);
@@ -162,7 +269,10 @@ void Fuser::addScan(const Node &node, int id) {
   for (size_t i = 0; i < node.operands.size(); ++i) {
     ValueId v = node.operands[i];
     size_t x = i - frame.carries;
-    BufferId b = i < frame.carries ? firstValue(v, id) : buffer(v);
+    const Layout layout = operandLayout(m, f, node, i, options);
+    BufferId b = i < frame.carries       ? firstValue(v, id)
+                 : layout.isRowMajor() ? buffer(v)
+                                       : turnedOnce(v, layout, id);
     argFor(launch, b, false);
     if (i >= frame.carries && x < a.xAxes.size())
       frame.params.push_back(sliceOf(b, a.xAxes[x]));

@@ -67,6 +67,7 @@ struct FuseOptions {
   // Chained products of at least as many rows and columns have no memory between them; less is a test's.
   int64_t leastChain = 8;
   const Layouts *layouts = nullptr; // of the persistent values; null: row-major
+  bool tiles = true;                // invariants of loops in the form of tile registers (amx.h), if there are any
 };
 // The function must be free of grad and call. Throws std::runtime_error with a message for the user
 // where a shape is outside what kernels can express (none known for what elaboration makes).

@@ -197,6 +197,36 @@ TEST_CASE("chunks of a split sum on tiles, and code without passes", "[codegen][
   checkTiles(b.k, {100, 41}, {}, 0);
 }
 
+TEST_CASE("columns that lie in the form of tiles are read where they lie", "[codegen][amx]") {
+  // y[m, n] = sum k: x[m, k] w[k, n], w as [n / 16][k / 2][n % 16][k % 2]
+  struct Size {
+    int64_t n, k;
+  };
+  const Size s = GENERATE(Size{16, 32}, Size{100, 96}, Size{47, 64}, Size{64, 6144}, Size{600, 512});
+  const bool partial = GENERATE(false, true);
+  const Dims dims = {s.k, s.n};
+  const cg::Layout layout = cg::columnTiles(dims, 0, 1);
+  CHECK(cg::placesOf(layout, dims, 1) == (s.n + 15) / 16 * 16 * s.k);
+  KernelBuild b(50);
+  const Dim rows = partial ? Dim::batch() : Dim(40);
+  auto x = b.arg(DType::bf16, {rows, s.k}), w = b.arg(DType::bf16, {cg::placesOf(layout, dims, 1)});
+  auto y = b.arg(DType::bf16, {rows, s.n}, true, false);
+  auto r = b.axis("r", rows), o = b.axis("o", s.n), i = b.axis("i", s.k);
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.m = {r}, b.k.contract.n = {o}, b.k.contract.k = {i};
+  b.k.contract.a = b.load(x, b.at(r, s.k) + b.at(i));
+  b.k.contract.b = b.load(w, cg::placeOf(b.k, layout, dims, {b.at(i), b.at(o)}, 50));
+  b.stage(b.acc());
+  b.to(y, b.at(r, s.n) + b.at(o));
+  std::string error;
+  const Target t = *resolveTarget("sapphirerapids", error);
+  Kernel k = b.k;
+  schedule(k, t);
+  CHECK(k.schedule.family == Family::Amx);
+  CHECK(cg::amxOperand(k, true).inPlace);
+  checkTiles(b.k, partial ? std::vector<int64_t>{50, 33, 1} : std::vector<int64_t>{50});
+}
+
 TEST_CASE("f32 that the program rounds to bf16 goes to tiles", "[codegen][amx]") {
   KernelBuild b(1);
   auto x = b.arg(DType::f32, {40, 50}), w = b.arg(DType::f32, {50, 30});
@@ -329,4 +359,60 @@ TEST_CASE("bits of a model on tiles do not depend on threads", "[codegen][amx]")
     CHECK((losses(*m, "native", threads, &many) == want));
     CHECK((many == one));
   }
+}
+
+namespace {
+
+// A recurrent cell in mixed precision, there and back: h' = tanh(h u + x), its gradient in f32, and
+// a weight that is not to be brought into the form of tiles, because a round reads it twice.
+std::string recurrent(int units, bool twice) {
+  const std::string h = "bf16[n," + std::to_string(units) + "]";
+  const std::string u = "[" + std::to_string(units) + "," + std::to_string(units) + "]";
+  return "nnc-ir 1\n"
+         "func @body batch 32 (%h: " + h + ", %x: " + h + ", %u: bf16" + u + ") {\n"
+         "  %z = contract %h, %u {x \"m, k\", w \"k, n\", y \"m, n\"} : " + h + "\n" +
+         (twice ? "  %b = contract %z, %u {x \"m, n\", w \"k, n\", y \"m, k\"} : " + h + "\n"
+                : "  %b = add %z, %x : " + h + "\n") +
+         "  %next = tanh %b : " + h + "\n"
+         "  return %next, %next\n}\n"
+         "func @f batch 32 (%h0: " + h + ", %xs: bf16[5,n," + std::to_string(units) + "], %w: f32" + u + ") {\n"
+         "  %u = cast %w : bf16" + u + "\n"
+         "  %h, %ys = scan %h0, %xs, %u {body=\"body\", carries=1, xs=[0], ys=[0], length=5, reverse=false} : " +
+         h + ", bf16[5,n," + std::to_string(units) + "]\n"
+         "  %y = cast %ys : f32[5,n," + std::to_string(units) + "]\n"
+         "  %loss = reduce %y {kind=sum, dims=[0,1,2]} : f32[]\n"
+         "  %w.d = grad %loss, %w : f32" + u + "\n"
+         "  return \"loss\" = %loss, \"y\" = %y, \"w.d\" = %w.d\n}\n";
+}
+
+int tiledBuffers(const CompiledModel &c) {
+  int count = 0;
+  for (const auto &f : c.compiled().functions())
+    for (const auto &b : f.program.buffers) count += b.outer < 0 && b.layout.digits.size() == 4;
+  return count;
+}
+
+} // namespace
+
+TEST_CASE("what rounds multiply by is brought into the form of tiles once", "[codegen][amx]") {
+  for (bool twice : {false, true})
+    for (int units : {64, 80, 96}) {
+      INFO(units << " units, " << twice);
+      const auto m = moduleOf(recurrent(units, twice));
+      cg::CodegenOptions o = optionsFor("native");
+      o.check = true;
+      CompiledModel tiled(*m, o);
+      o.fuse.tiles = false;
+      CompiledModel plain(*m, o);
+      CHECK(tiledBuffers(plain) == 0);
+      const bool whole = units % cg::kAmxTerms == 0;
+      if (tileTarget()) CHECK(tiledBuffers(tiled) == (whole ? twice ? 0 : 2 : 0));
+      const auto inputs = randomInputs(*m->find("f"), 32, 7);
+      const auto want = plain.run("f", inputs);
+      for (int threads : {1, 3}) {
+        tiled.options.threads = threads;
+        const auto got = tiled.run("f", inputs);
+        for (size_t i = 0; i < want.size(); ++i) CHECK((got[i].data == want[i].data));
+      }
+    }
 }

@@ -61,6 +61,8 @@ class AmxEmitter {
   V tiles_ = nullptr;      // of 32 terms in the block at hand
   V rowBase_ = nullptr;    // where the rows' lines begin
   int64_t rowPitch_ = 0;   // .. and their distance in bytes
+  V colBase_ = nullptr;    // where the tiles of the columns begin
+  int64_t colPitch_ = 0;   // .. and the bytes from column to column
   bool inLine_ = false;    // the stages see rows at one distance
 
   Joint joint(const std::vector<AxisId> &axes);
@@ -450,6 +452,11 @@ void AmxEmitter::packColumns() {
   cols_ = joint({s.col});
   const AmxOperand &o = colsOperand_;
   Matrix m;
+  if (o.inPlace) {
+    colBase_ = inMemory(k.contract.b, o, cols_).base, colPitch_ = o.pitch * 2;
+    return;
+  }
+  colBase_ = scratch(shape_.columnCopy), colPitch_ = shape_.tiles * kAmxTerms * 2;
   if (o.matrix) {
     m = inMemory(k.contract.b, o, cols_);
   } else {
@@ -457,7 +464,7 @@ void AmxEmitter::packColumns() {
          true};
     gather(k.contract.b, cols_, m);
   }
-  turn(m, cols_, false, scratch(shape_.columnCopy));
+  turn(m, cols_, false, colBase_);
 }
 
 void AmxEmitter::packRows() {
@@ -553,7 +560,7 @@ void AmxEmitter::tile(V row, const Emitter::Tile &t, V first) {
   }
   V col = b.CreateSub(t.colBase, cols_.ranges[0].lo);
   V a = bytes(rowBase_, times(base, rowPitch_));
-  V c = bytes(scratch(shape_.columnCopy), times(col, shape_.tiles * 64));
+  V c = bytes(colBase_, times(col, colPitch_));
   V sums = scratch(shape_.sums);
   if (s.kAxis >= 0) sums = bytes(bytes(sumsOfCopy(), times(row, shape_.sumPitch)), times(col, 4));
   std::vector<V> start;
@@ -585,7 +592,8 @@ void AmxEmitter::tile(V row, const Emitter::Tile &t, V first) {
     as.push_back(
         load(bytes(bytes(a, e.i64(r * kAmxRows * rowPitch_)), times(i, 64)), e.i64(rowPitch_)));
   for (int v = 0; v < across; ++v)
-    bs.push_back(load(bytes(bytes(c, e.i64(v * shape_.tiles * 1024)), times(i, 1024)), e.i64(64)));
+    bs.push_back(
+        load(bytes(bytes(c, e.i64(v * kAmxCols * colPitch_)), times(i, 1024)), e.i64(64)));
   std::vector<V> sum;
   for (int r = 0; r < down; ++r)
     for (int v = 0; v < across; ++v)
