@@ -734,8 +734,9 @@ std::vector<ContractChoice> contractChoices(const Kernel &kernel, const Target &
   const ContractScheduler s(k, t);
   std::vector<ContractChoice> all;
   const ContractChoice first = s.choose();
-  if (first.family == Family::Dot || first.cycles == INFINITY) return {first};
+  if (first.family == Family::Dot) return {first};
   s.forEachOuter([&](const ContractChoice &c) { all.push_back(c); });
+  if (all.empty()) return {first}; // no axis for columns
   std::stable_sort(all.begin(), all.end(), [](const ContractChoice &x, const ContractChoice &y) {
     return x.total() < y.total();
   });
