@@ -9,6 +9,9 @@
 //     32 steps of 24 fma, each: fetch the panel's 48 columns 8 steps further on
 //   w, m, v = ..                    reads what is near by now
 //
+// On tile registers products take so little time that most of it is the epilogue: while it works on
+// a row of one tile, it fetches that row of the next one.
+//
 // Method. The innermost loop over k runs in as many shares as the tile has rows; before share s the
 // lines that row s of the epilogue touches are fetched. Only large tensors are fetched, and only
 // where an address is a sum of axes. A fetch changes no bit and may lie outside a tensor: it never
@@ -43,7 +46,7 @@ bool Emitter::isFar(int arg) const {
 // The accesses of the epilogue that differ from row to row and run along the columns.
 void Emitter::findAhead() {
   const AxisId row = k.schedule.row, col = k.schedule.col;
-  if (k.cls != KernelClass::Contract || k.schedule.family != Family::Outer || row < 0 || col < 0)
+  if (k.cls != KernelClass::Contract || k.schedule.family == Family::Dot || row < 0 || col < 0)
     return;
   auto note = [&](const Access &a, bool write) {
     if (!a.guards.empty() || !onlyAxes(k, a.flat) || !isFar(a.arg)) return;
@@ -93,13 +96,21 @@ bool Emitter::fetchesAhead(const Tile &t, AxisId innermost) const {
 // The lines that a row of the tile touches in the epilogue.
 void Emitter::fetchRow(const Tile &t, llvm::Value *row) {
   bind(k.schedule.row, b.CreateAdd(t.rowBase, row), 0);
-  for (const Ahead &a : ahead_)
+  fetchLines(t, 0);
+  unbind(k.schedule.row);
+}
+
+// .. that the row at hand touches, so many vectors to the right of the tile.
+void Emitter::fetchLines(const Tile &t, int beyond) {
+  for (const Ahead &a : ahead_) {
+    const int64_t vector = width_ * ir::dtypeBytes(k.args[size_t(a.access.arg)].dtype);
     for (int v = 0; v < t.vectors; ++v) {
-      bind(k.schedule.col, t.colBase, int64_t(v) * width_);
+      if (v * vector % kLineBytes != 0) continue;
+      bind(k.schedule.col, t.colBase, int64_t(beyond + v) * width_);
       fetch(address(a.access.arg, index(a.access.flat)), a.write, 2);
       unbind(k.schedule.col);
     }
-  unbind(k.schedule.row);
+  }
 }
 
 // The steps of the innermost axis in shares, with what each fetches.

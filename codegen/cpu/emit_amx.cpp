@@ -622,6 +622,7 @@ void AmxEmitter::epilogue(V sums, V number, V from, V to, const Emitter::Tile &t
   llvm::Type *vector = e.type(k.contract.type, true);
   e.forRange(from, to, 1, [&](V r) {
     bindRow(b.CreateAdd(number, r));
+    e.fetchLines(t, s.nv);
     for (int v = 0; v < t.vectors; ++v) {
       V at = bytes(bytes(sums, times(r, shape_.sumPitch)), e.i64(int64_t(v) * 64));
       e.acc_ = {b.CreateAlignedLoad(vector, at, llvm::Align(4)), true};

@@ -264,6 +264,7 @@ class Emitter {
   void fetch(llvm::Value *address, bool write, int level);
   void fetchPanel(const Tile &t);
   void fetchRow(const Tile &t, llvm::Value *row);
+  void fetchLines(const Tile &t, int beyond);
   bool fetchesAhead(const Tile &t, AxisId innermost) const;
   void inShares(const Tile &t, AxisId innermost, const Body &step);
 

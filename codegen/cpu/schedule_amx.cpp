@@ -21,9 +21,13 @@ namespace {
 
 constexpr double kProduct = 22;          // cycles of a product of tiles, loads included
 constexpr double kTileLoad = 12;         // .. of a load where loads are what takes the time
+// .. per element: turned by squares, paired, copied by lines, and per line.
+constexpr double kTurned = 0.5, kPaired = 0.2, kLine = 0.06, kLineStart = 4;
+constexpr int64_t kNear = 2 << 20; // bytes of an operand that the second cache holds
+constexpr double kFarByte = 0.15;  // cycles per byte of others
 constexpr int64_t kColumnCopy = 1 << 20; // bytes of the copy of an item's columns
 constexpr int64_t kRowCopy = 256 << 10;  // .. of a copy of rows
-constexpr int64_t kTermsInMemory = 3072; // terms of a block of k where nothing is gathered
+constexpr int64_t kTermsInMemory = 2048; // terms of a block of k where nothing is gathered
 constexpr int64_t kTermsGathered = 1024; // .. where something is
 constexpr double kItem = 40000;          // cycles that make an item worthwhile
 constexpr double kMost = 32;             // items
@@ -31,6 +35,8 @@ constexpr double kMost = 32;             // items
 struct Way {
   Kernel kernel; // with the schedule
   double cycles = INFINITY;
+  double reading = 0; // .. and what memory adds, which the schedules of vectors do not count
+  double total() const { return cycles + reading; }
 };
 
 class AmxScheduler {
@@ -42,7 +48,7 @@ class AmxScheduler {
     for (bool swap : {false, true})
       for (AxisId col : swap ? given_.contract.m : given_.contract.n) {
         Way p = plan(swap, col);
-        if (p.cycles < best.cycles) best = std::move(p);
+        if (p.total() < best.total()) best = std::move(p);
       }
     return best;
   }
@@ -90,15 +96,20 @@ class AmxScheduler {
   static double copyCost(const Kernel &k, bool columns) {
     const AmxOperand o = amxOperand(k, columns);
     if (o.inPlace) return 0;
-    const double run =
-        std::min(16.0, runOf(k, o, columns ? std::vector{k.schedule.col} : k.contract.m));
+    const double run = runOf(k, o, columns ? std::vector{k.schedule.col} : k.contract.m);
     const bool turns = o.alongTerms == columns;
-    double cost = turns ? 0.15 : columns ? 0.08 : 0; // pairs are cheaper than lines
-    if (!columns && o.alongTerms)
-      cost += 4 / run;
-    else if (!o.matrix)
-      cost += 4 / run;
+    double cost = turns ? kTurned : columns ? kPaired : 0;
+    if ((!columns && o.alongTerms) || !o.matrix) cost += kLine + kLineStart / run;
     return cost;
+  }
+
+  // .. of reading it, if the second cache does not hold it.
+  static double readCost(const Kernel &k, bool columns) {
+    const Access &at = k.exprs[size_t(operandLoad(k, columns ? k.contract.b : k.contract.a))].access;
+    const KernelArg &arg = k.args[size_t(at.arg)];
+    const int64_t bytes = ir::dtypeBytes(arg.dtype);
+    const int64_t all = ir::elementCount(arg.dims, std::max<int64_t>(k.batch, 1)) * bytes;
+    return all > kNear ? kFarByte * double(bytes) : 0;
   }
 
   Way plan(bool swap, AxisId col) const {
@@ -147,7 +158,7 @@ class AmxScheduler {
     cycles += around * std::ceil(rows / s.mr) * std::ceil(cols / 16 / s.nv) * 60;
     if (s.kAxis >= 0) // sums between blocks
       cycles += around * rows * std::ceil(cols / 16) * 4 * std::ceil(terms / double(blockTerms(k)));
-    p.cycles = cycles + chooseItems(k, cycles, around, rows, cols, terms);
+    p.cycles = cycles + chooseItems(k, cycles, around, rows, cols, terms, p.reading);
     chooseCopies(k);
     s.scratchBytes = contractScratch(k);
     return p;
@@ -203,9 +214,9 @@ class AmxScheduler {
     return (1 + std::ceil(items / 2) * 2 / items + std::ceil(items / 4) * 4 / items) / 3;
   }
 
-  // Items, and what the copies cost with them.
+  // Items, and what the copies cost with them, and reading what they copy.
   static double chooseItems(Kernel &k, double cycles, double around, double rows, double cols,
-                            double terms) {
+                            double terms, double &reading) {
     Schedule &s = k.schedule;
     double items = 1;
     bool batch = false;
@@ -217,6 +228,7 @@ class AmxScheduler {
       items *= double(ceilDiv(count, ceilDiv(count, n)));
     };
     const double most = std::clamp(cycles / kItem, 1.0, kMost);
+    const double readRows = readCost(k, false), readCols = readCost(k, true);
     for (AxisId axis : k.contract.batch) cut(axis, 1, int64_t(most / items));
     for (AxisId axis : k.contract.n)
       if (axis != s.col) cut(axis, 1, int64_t(most / items));
@@ -238,8 +250,11 @@ class AmxScheduler {
         const double total = items * double(c * r);
         const double copy =
             around * terms * (rows * rowCost * double(c) + cols * colCost * double(r));
-        const double cost = (cycles + copy) * unevenness(total) * waste + 500 * total;
-        if (cost < least) least = cost, bestCols = c, bestRows = r, copies = copy;
+        const double read =
+            around * terms * (rows * readRows * double(c) + cols * readCols * double(r));
+        const double cost = (cycles + copy + read) * unevenness(total) * waste + 500 * total;
+        if (cost < least)
+          least = cost, bestCols = c, bestRows = r, copies = copy, reading = read;
       }
     }
     cut(s.col, panel, bestCols);
