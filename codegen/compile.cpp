@@ -202,6 +202,8 @@ void cutFinely(Kernel &k) {
         summed.insert(summed.end(), k.stages[i].reduce.begin(), k.stages[i].reduce.end());
     for (AxisId a : k.chain.outer)
       if (std::find(summed.begin(), summed.end(), a) == summed.end()) return void(s.items = {{a, 1}});
+  } else if (const Stage *sums = sumsBeside(k)) {
+    s.items = {{sums->reduce[0], sums->chunk}};
   } else if (k.cls == KernelClass::Contract && s.row >= 0) {
     s.items = {{s.row, s.mr}};
   }

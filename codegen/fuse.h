@@ -105,7 +105,9 @@ public:
   int64_t count(const Dims &d) const { return ir::elementCount(d, std::max<int64_t>(f.batch, 1)); }
 
   // The kernel that adds up partial results (fuse_split.cpp).
-  void addCombine(const ir::Node &node, int partialGroup, BufferId partial, int64_t splits, Combine combine);
+  // With `chunk`: those of chunks of so many steps of `whole`, of which the last may not exist.
+  void addCombine(const ir::Node &node, int partialGroup, BufferId partial, int64_t splits, Combine combine,
+                  int64_t chunk = 0, Dim whole = 0);
 
 private:
   void makeBuffers();
@@ -159,6 +161,8 @@ private:
   };
   std::vector<Partial> partials_;
   bool splitReduce(const ir::Node &node);
+  bool sumBeside(const ir::Node &node, const Partial &part, int64_t splits, const std::set<int> &deps);
+  bool sumBeside(const ir::Node &node, const Partial &part, int64_t splits, int group);
   Partial *siblingOf(const ir::Node &node, const Partial &like, const std::set<int> &deps);
   bool sharesReads(const ir::Node &node, const Group &g) const;
   void eachRead(const ir::Node &node, const std::function<void(ir::ValueId)> &visit) const;

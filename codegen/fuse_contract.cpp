@@ -231,7 +231,8 @@ static void orderSums(Kernel &k) {
 }
 
 // One phase of a strided result: labels, axes and indices of y for the chosen residues.
-static void addPhase(Lowering &l, const std::vector<Phase> &phases) {
+// A single phase, which has all of the result, is a product like any other: others may join it.
+static void addPhase(Lowering &l, const std::vector<Phase> &phases, bool single) {
   l.begin();
   const ContractAttr &a = l.a;
   for (size_t d = 0; d < a.forms[2].size(); ++d) {
@@ -276,6 +277,15 @@ static void addPhase(Lowering &l, const std::vector<Phase> &phases) {
     (t == 0 ? l.k().contract.a : l.k().contract.b) = l.operand(t);
   orderSums(l.k());
   l.storeAcc();
+  if (!single) return;
+  l.g.dims = l.ydims();
+  for (size_t d = 0; d < a.forms[2].size(); ++d) {
+    const LabelForm &f = a.forms[2][d];
+    const int label = phases[d].pivot >= 0 ? phases[d].pivot : f.terms.empty() ? -1 : f.terms[0].label;
+    l.g.dimAxes.push_back(label < 0 ? -1 : l.labels[size_t(label)].axes[0]);
+  }
+  l.g.accValue = l.node.firstResult.i;
+  l.g.open = true;
 }
 
 static void addZeros(Lowering &l, const std::vector<Phase> &phases) {
@@ -311,6 +321,7 @@ static void lowerPhases(Fuser &fuser, const Node &node, int id) {
     if (composite[d]) strides[d] = solve(f, a, batch, 0).stride;
   }
   g.open = false;
+  const int64_t all = std::accumulate(strides.begin(), strides.end(), int64_t(1), std::multiplies<>());
   bool first = true;
   for (bool more = true; more;) {
     std::vector<Phase> phases(rank);
@@ -326,7 +337,7 @@ static void lowerPhases(Fuser &fuser, const Node &node, int id) {
       Launch &launch = first ? g.launch : g.extra.back();
       Lowering l{fuser, node, a, g, id, launch, {}, {}};
       if (empty) addZeros(l, phases);
-      else addPhase(l, phases);
+      else addPhase(l, phases, all == 1);
       first = false;
     }
     more = false;

@@ -18,6 +18,8 @@ namespace nnc::cg {
 using ir::Node;
 using ir::ValueId;
 
+constexpr int64_t kEnoughChunks = 8; // for threads to share
+
 // Much to sum and few results: chunks of the longest reduced axis in a kernel of their own, then the chunks
 // in order. false: not worth it.
 bool Fuser::splitReduce(const Node &node) {
@@ -34,6 +36,12 @@ bool Fuser::splitReduce(const Node &node) {
   int64_t longest = *std::max_element(attr.dims.begin(), attr.dims.end(), [&](int64_t p, int64_t q) {
     return dims[p].at(batch) < dims[q].at(batch);
   });
+  // The outermost one, if it will do: pictures are as a whole in one chunk.
+  for (int64_t d : attr.dims) {
+    if (dims[d].at(batch) == 1) continue;
+    if (dims[d].at(batch) >= std::min({want, terms / 1024, kEnoughChunks})) longest = d;
+    break;
+  }
   int64_t extent = dims[longest].at(batch);
   int64_t splits = std::min({want, terms / 1024, extent});
   int64_t chunk = (extent + splits - 1) / splits;
@@ -43,6 +51,7 @@ bool Fuser::splitReduce(const Node &node) {
   Partial part;
   part.dims = dims, part.reduced = attr.dims, part.longest = longest, part.chunk = chunk;
   const std::set<int> deps = rootDeps(node);
+  if (sumBeside(node, part, splits, deps)) return true;
   const Partial *sibling = options.fuse ? siblingOf(node, part, deps) : nullptr;
   if (sibling)
     part = *sibling;
@@ -103,6 +112,85 @@ bool Fuser::splitReduce(const Node &node) {
   return true;
 }
 
+// The sum of what a product stores, or of what its tiles can compute from that, is made of the tiles while they
+// are in registers: no pass over the memory of the result.
+//   y = conv(x, w);   sum over n, h, w of y - s,  of (y - s)^2
+bool Fuser::sumBeside(const Node &node, const Partial &part, int64_t splits, const std::set<int> &deps) {
+  if (!options.fuse || frame || combineOf(node) != Combine::sum || splits < kEnoughChunks) return false;
+  for (auto it = deps.rbegin(); it != deps.rend(); ++it)
+    if (!closesCircle(*it, deps) && sumBeside(node, part, splits, *it)) {
+      std::set<int> others = deps;
+      others.erase(*it);
+      waitFor(*it, others);
+      return true;
+    }
+  return false;
+}
+
+// .. beside the product of one kernel.
+bool Fuser::sumBeside(const Node &node, const Partial &part, int64_t splits, int id) {
+  constexpr int64_t kLeastColumns = 8, kMostSums = 4;
+  Group &g = groups[id];
+  Kernel &k = g.kernel();
+  if (!g.open || k.cls != KernelClass::Contract || g.dims != part.dims) return false;
+  // Vectors run along the last dimension, which stays.
+  const size_t last = part.dims.size() - 1;
+  if (contains(part.reduced, int64_t(last)) || count({part.dims[last]}) < kLeastColumns) return false;
+  for (ExprId e : {k.contract.a, k.contract.b}) { // tile registers have other orders of rows
+    while (k.exprs[e].op == SOp::convert) e = k.exprs[e].args[0];
+    if (k.exprs[e].op == SOp::load && k.args[k.exprs[e].access.arg].dtype == DType::bf16) return false;
+  }
+  Stage st;
+  std::vector<Index> at, out;
+  Buffer partial;
+  const DType t = ir::widened(f.type(node.operands[0]).dtype);
+  partial.name = nameOf(node.result()) + ".partial";
+  partial.type = {t, {Dim(splits)}};
+  for (size_t i = 0; i < part.dims.size(); ++i) {
+    if (g.dimAxes[i] < 0) return false;
+    at.push_back(k.axisIndex(g.dimAxes[i]));
+    if (contains(part.reduced, int64_t(i))) {
+      if (count({part.dims[i]}) == 1) continue;
+      st.reduce.push_back(g.dimAxes[i]);
+      if (st.reduce.size() == 1 && int64_t(i) != part.longest) return false;
+    } else {
+      out.push_back(at.back());
+      partial.type.dims.push_back(part.dims[i]);
+    }
+  }
+  out.insert(out.begin(), divIndex(k, k.axisIndex(g.dimAxes[size_t(part.longest)]), part.chunk));
+  if (const Stage *sums = sumsBeside(k)) {
+    if (sums->reduce != st.reduce || sums->chunk != part.chunk) return false;
+    if (std::count_if(k.stages.begin(), k.stages.end(), [](auto &s) { return s.chunk; }) >= kMostSums) return false;
+  }
+  // The axes in the order of the sum.
+  ContractInfo &c = k.contract;
+  auto place = [&](AxisId a) { return std::find(g.dimAxes.begin(), g.dimAxes.end(), a) - g.dimAxes.begin(); };
+  for (auto *list : {&c.batch, &c.m, &c.n})
+    std::stable_sort(list->begin(), list->end(), [&](AxisId x, AxisId y) { return place(x) < place(y); });
+  std::vector<AxisId> nest;
+  for (const auto *list : {&c.batch, &c.m, &c.n})
+    for (AxisId a : *list)
+      if (std::find(st.reduce.begin(), st.reduce.end(), a) != st.reduce.end()) nest.push_back(a);
+  if (nest != st.reduce) return false;
+  Reader r(f, facts, k, this, &g, id);
+  st.body = r.read(node.operands[0], at);
+  if (st.body < 0) return false;
+  st.type = t;
+  st.combine = Combine::sum;
+  st.chunk = part.chunk;
+  st.name = partial.name;
+  program.buffers.push_back(partial);
+  const BufferId pb = BufferId(program.buffers.size()) - 1;
+  Store store;
+  store.access.arg = argFor(g.launch, pb, true);
+  store.access.flat = flatten(k, partial.type.dims, out, f.batch);
+  st.stores.push_back(store);
+  k.stages.push_back(st);
+  addCombine(node, id, pb, splits, Combine::sum, part.chunk, part.dims[size_t(part.longest)]);
+  return true;
+}
+
 // Does the node read much of what the kernel reads already?
 bool Fuser::sharesReads(const Node &node, const Group &g) const {
   const int64_t much = count(f.type(node.operands[0]).dims) / 2;
@@ -134,7 +222,8 @@ Fuser::Partial *Fuser::siblingOf(const Node &node, const Partial &like, const st
 }
 
 // result = the parts combined in order; a group of its own, which further values may join.
-void Fuser::addCombine(const Node &node, int partialGroup, BufferId partial, int64_t splits, Combine combine) {
+void Fuser::addCombine(const Node &node, int partialGroup, BufferId partial, int64_t splits, Combine combine,
+                       int64_t chunk, Dim whole) {
   ValueId v = node.result();
   int id = newGroup(node);
   Group &g = groups[id];
@@ -155,6 +244,7 @@ void Fuser::addCombine(const Node &node, int partialGroup, BufferId partial, int
   e.type = program.buffers[partial].type.dtype;
   e.access.arg = argFor(g.launch, partial, false);
   e.access.flat = flatten(k, program.buffers[partial].type.dims, from, f.batch);
+  if (chunk && !whole.isConst()) addGuard(k, e.access.guards, k.axisIndex(s) * chunk, whole);
   Stage stage;
   stage.reduce = {s};
   stage.combine = combine;

@@ -76,6 +76,7 @@ bool samePlace(const Access &x, const Access &y) {
 // The end of the block that `stage` is in: its bodies are evaluated before it stores anything.
 size_t blockEnd(const Kernel &k, size_t stage) {
   size_t end = stage + 1;
+  if (k.cls == KernelClass::Contract) return k.stages.size();
   if (!k.stages[stage].reduce.empty()) return end;
   while (end < k.stages.size() && k.stages[end].reduce.empty() &&
          k.stages[end].loop == k.stages[stage].loop)

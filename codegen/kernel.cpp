@@ -311,6 +311,20 @@ std::optional<int64_t> strideAlong(const Kernel &k, const Index &x, AxisId axis)
   return stride;
 }
 
+const Stage *sumsBeside(const Kernel &k) {
+  if (k.cls != KernelClass::Contract) return nullptr;
+  for (const Stage &s : k.stages)
+    if (!s.reduce.empty()) return &s;
+  return nullptr;
+}
+
+int64_t itemUnit(const Kernel &k, AxisId a) {
+  const Stage *sums = sumsBeside(k);
+  if (!sums || std::find(sums->reduce.begin(), sums->reduce.end(), a) == sums->reduce.end()) return 1;
+  const bool whole = a != sums->reduce[0] || sums->chunk >= k.axes[a].extent.at(std::max<int64_t>(k.batch, 1));
+  return whole ? 0 : sums->chunk;
+}
+
 int64_t itemCount(const Kernel &k, int64_t n) {
   int64_t items = 1;
   for (const ItemAxis &a : k.schedule.items) {

@@ -180,6 +180,7 @@ struct Stage {
   Combine combine = Combine::none;
   ReduceOrder order;
   bool exclusive = false;
+  int64_t chunk = 0; // of a sum beside a contraction, see ContractInfo
   ExprId body = -1;
   DType type = DType::f32; // of the value
   std::vector<Store> stores;
@@ -194,6 +195,10 @@ enum class KernelClass : uint8_t { Loops, Contract, ScatterAdd, Sort, Chain };
 // (lanes as ReduceOrder along the innermost k for the dot family; amx.h has the order of the family
 // amx). Then the stages, each elementwise over (batch, m, n): `loop` and `reduce` empty, `acc` stands for the element. `a` and `b` are the operand
 // expressions: a load, perhaps under convert; guards yield zero.
+//   A stage with `reduce`, some of (batch, m, n) in their order, sums its body over them, the first in chunks of
+// `chunk` steps: its one store has the index first / chunk instead of that axis. The sum lives in the store's place:
+// the first element of a chunk replaces it, the others are added, in the order of the axes, lanes 1. All such
+// stages of a kernel have the same axes and chunks. An item has whole chunks, and all of the other axes.
 struct ContractInfo {
   std::vector<AxisId> batch, m, n, k;
   ExprId a = -1, b = -1;
@@ -348,6 +353,11 @@ bool dependsOn(const Kernel &k, ExprId e, AxisId axis);
 Index recombine(Kernel &k, Index x);
 // d index / d axis if that is a constant.
 std::optional<int64_t> strideAlong(const Kernel &k, const Index &x, AxisId axis);
+
+// The sums beside a contraction: the first of the stages, null if there is none.
+const Stage *sumsBeside(const Kernel &k);
+// Of how many steps of an axis the items of a contraction must have a multiple; 0: of all of them.
+int64_t itemUnit(const Kernel &k, AxisId a);
 
 // Items at batch size n, from the schedule; and the same as const + ceil(perN*n/div) for the step table
 // (only one item axis may depend on n; others are constant: items = product).

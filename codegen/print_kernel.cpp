@@ -217,9 +217,11 @@ struct Printer {
     if (pretty && !s.name.empty()) o << " \"" << s.name << "\"";
     if (!s.loop.empty()) o << " for " << axes(s.loop);
     o << " = ";
-    if (s.combine != Combine::none)
-      o << combineName(s.combine) << " " << axes(s.reduce) << (s.exclusive ? " exclusive" : "") << " lanes "
-        << s.order.lanes << ": ";
+    if (s.combine != Combine::none) {
+      o << combineName(s.combine) << " " << axes(s.reduce);
+      if (s.chunk) o << ", " << axis(s.reduce[0]) << " by " << s.chunk;
+      o << (s.exclusive ? " exclusive" : "") << " lanes " << s.order.lanes << ": ";
+    }
     o << "e" << s.body << " : " << ir::dtypeName(s.type) << "\n";
     for (const Store &t : s.stores)
       o << "    store " << access(t.access) << (t.slot ? " slot 1" : "") << "\n";
@@ -344,6 +346,27 @@ std::string verifyStep(const Kernel &k, size_t i) {
   return "";
 }
 
+// A sum beside a contraction.
+std::string verifySum(const Kernel &k, const Stage &s) {
+  const Stage &first = *sumsBeside(k);
+  if (k.cls != KernelClass::Contract) return "chunks of a sum that is beside no contraction";
+  if (s.combine != Combine::sum || s.reduce != first.reduce || s.chunk != first.chunk || s.chunk < 1)
+    return "sums beside a contraction have the same axes and chunks";
+  if (s.stores.size() != 1 || !s.stores[0].access.guards.empty() || s.order.lanes != 1)
+    return "a sum beside a contraction has one place";
+  for (AxisId a : s.reduce) {
+    const int64_t extent = k.axes[a].extent.at(std::max<int64_t>(k.batch, 1));
+    if (extent == 1 || (a == s.reduce[0] && s.chunk < extent)) continue;
+    if (dependsOn(k, s.stores[0].access.flat, a)) return "a sum stored along what it adds up";
+  }
+  for (const ItemAxis &item : k.schedule.items) {
+    const int64_t unit = itemUnit(k, item.axis);
+    if (unit == 0 ? item.block < k.axes[item.axis].extent.at(std::max<int64_t>(k.batch, 1)) : item.block % unit != 0)
+      return "items cut a sum beside a contraction";
+  }
+  return "";
+}
+
 std::string verifyStage(const Kernel &k, size_t i) {
   const Stage &s = k.stages[i];
   std::string at = "s" + std::to_string(i) + ": ";
@@ -354,8 +377,10 @@ std::string verifyStage(const Kernel &k, size_t i) {
   if ((s.combine == Combine::none) != s.reduce.empty()) return bad(at + "reduction without axes");
   if (s.combine == Combine::cumsum && s.reduce.size() != 1) return bad(at + "running sum needs one axis");
   if ((k.cls == KernelClass::Contract || k.cls == KernelClass::ScatterAdd) &&
-      (!s.loop.empty() || !s.reduce.empty()))
+      (!s.loop.empty() || (!s.reduce.empty() && s.chunk == 0)))
     return bad(at + "epilogue with loops");
+  if (s.chunk != 0)
+    if (auto e = verifySum(k, s); !e.empty()) return bad(at + e);
   for (const Store &t : s.stores)
     if (t.access.arg < 0 || size_t(t.access.arg) >= k.args.size() || !k.args[t.access.arg].written)
       return bad(at + "store to an argument that is not written");

@@ -132,10 +132,12 @@ bool valid(const Kernel &k, const Target &t) {
       return false;
     if (contains(cut, i.axis) || i.block < 1) return false;
     if (i.axis == s.col && i.block % tileColumns(k, t) != 0) return false;
+    const int64_t unit = itemUnit(k, i.axis);
+    if (unit == 0 || i.block % unit != 0) return false;
     if (dependsOnN(k, i.axis) && std::exchange(rows, true)) return false;
     cut.push_back(i.axis);
   }
-  return true;
+  return keepsSums(k);
 }
 
 std::string makeFolders(const std::string &path) {

@@ -252,6 +252,10 @@ Simpler simplifyReduce(const View &v) {
     return v.make(Op::reshape_, {v.x()}, ReshapeAttr{v.type});
   if (a.kind != ReduceKind::sum) return {};
   if (v.isZero(0)) return v.splat(0);
+  if (const Node *minus = v.inner(Op::neg_)) { // so that it is the sum that others take
+    const ValueId sum = v.make(Op::reduce_, {minus->operands[0]}, v.node.attr);
+    return v.make(Op::neg_, {sum}, {});
+  }
   return factorOfSum(v);
 }
 

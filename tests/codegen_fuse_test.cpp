@@ -137,6 +137,29 @@ TEST_CASE("sums over the same chunks that read the same memory are one kernel") 
   CHECK(kernels == 3);
 }
 
+TEST_CASE("sums of what a product makes are made of its tiles") {
+  auto m = loadModule("sums");
+  const cg::Program p = cg::fuse(*m, *m->find("train_step"));
+  std::vector<int> sums; // of the products that have any
+  for (const cg::Launch &l : p.launches) {
+    if (l.kernel.cls != cg::KernelClass::Contract) {
+      CHECK((!l.kernel.name.ends_with(".partial") || l.kernel.name.starts_with("error"))); // the loss: a scalar
+      continue;
+    }
+    int count = 0;
+    for (const cg::Stage &s : l.kernel.stages) {
+      count += s.chunk != 0;
+      if (s.chunk) CHECK(s.chunk == 5);
+    }
+    if (count) sums.push_back(count);
+  }
+  CHECK(sums == std::vector<int>{2, 3}); // mean and variance; the derivatives of shift, scale and mean
+  cg::FuseOptions apart;
+  apart.fuse = false;
+  for (const cg::Launch &l : cg::fuse(*m, *m->find("train_step"), apart).launches)
+    CHECK(cg::sumsBeside(l.kernel) == nullptr);
+}
+
 TEST_CASE("views cost no kernel and no memory") {
   auto m = loadModule("cnn");
   auto p = cg::fuse(*m, *m->find("train_step"));

@@ -135,6 +135,39 @@ Kernel longSum(int64_t ms, int64_t ns, int64_t ks) {
   return b.k;
 }
 
+// The kernel with one or two sums of what it makes, over some of the axes of which its rows are made.
+Kernel withSums(Kernel kernel, Random &r) {
+  KernelBuild b;
+  b.k = std::move(kernel);
+  const ContractInfo &c = b.k.contract;
+  const int64_t batch = std::max<int64_t>(b.k.batch, 1);
+  auto extent = [&](AxisId a) { return b.k.axes[size_t(a)].extent.at(batch); };
+  std::vector<AxisId> summed, kept;
+  bool bounded = false;
+  for (const auto *list : {&c.batch, &c.m, &c.n})
+    for (AxisId a : *list) {
+      bounded = bounded || std::any_of(c.k.begin(), c.k.end(), [&](AxisId i) {
+                  return b.k.axes[size_t(i)].bounded && dependsOn(b.k, b.k.axes[size_t(i)].base, a);
+                });
+      (list != &c.n && chance(r, 80) ? summed : kept).push_back(a);
+    }
+  if (summed.empty() || bounded || c.type != DType::f32) return b.k;
+  const int64_t chunk = pick(r, 1, extent(summed[0]));
+  Dims dims{(extent(summed[0]) + chunk - 1) / chunk};
+  Index at = divIndex(b.k, b.at(summed[0]), chunk);
+  for (AxisId a : kept) {
+    at = at * extent(a) + b.at(a);
+    dims.push_back(extent(a));
+  }
+  const ExprId element = b.acc(c.type);
+  for (int sums = chance(r, 60) ? 2 : 1; sums > 0; --sums) {
+    const auto to = b.arg(DType::f32, dims, true, false);
+    b.stage(sums == 2 ? b.op(SOp::mul, {element, element}) : element, Combine::sum, summed).chunk = chunk;
+    b.to(to, at);
+  }
+  return b.k;
+}
+
 // --- one kernel by many schedules ----------------------------------------------------------------
 
 // A kernel on certain data: what its arguments hold before and after.
@@ -212,7 +245,7 @@ class Shapes {
       kernels = contractions(*RandomContraction(r, false).module());
     if (!thorough_ && kernels.size() > 1) // phases of one convolution resemble each other
       kernels = {kernels[size_t(pick(r, 0, int64_t(kernels.size()) - 1))]};
-    for (const Kernel &k : kernels) add(k, seed, r);
+    for (const Kernel &k : kernels) add(chance(r, 30) ? withSums(k, r) : k, seed, r);
   }
   void add(const Kernel &kernel, uint64_t seed) {
     Random r(seed);
@@ -292,7 +325,7 @@ class Shapes {
           Kernel packed = kernel;
           c.packA = a, c.packB = b;
           applyChoice(packed, t, c);
-          list.push_back(packed);
+          if (keepsSums(packed)) list.push_back(packed);
         }
     }
     for (int i = 0; i < (dot ? thorough_ ? 6 : 1 : 0); ++i) {
@@ -311,7 +344,7 @@ class Shapes {
     for (int i = 0; i < (dot ? 0 : thorough_ ? 12 : 2); ++i) {
       Kernel k = kernel;
       randomSchedule(k, t, r);
-      if (k.schedule.scratchBytes < 4 << 20) list.push_back(k);
+      if (k.schedule.scratchBytes < 4 << 20 && keepsSums(k)) list.push_back(k);
     }
     return list;
   }

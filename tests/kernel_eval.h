@@ -380,6 +380,25 @@ class KernelEval {
       sum = next;
     });
   }
+  // All stages of a contraction's element: bodies, then stores; sums go on in their places.
+  void epilogue() {
+    locals_.assign(k.stages.size(), {});
+    std::vector<Num> values;
+    for (size_t i = 0; i < k.stages.size(); ++i) {
+      values.push_back(eval(k.stages[i].body));
+      locals_[i] = {values[i]};
+    }
+    for (size_t i = 0; i < k.stages.size(); ++i) {
+      const Stage &s = k.stages[i];
+      Num v = values[i];
+      if (s.chunk) {
+        bool first = at_[size_t(s.reduce[0])] % s.chunk == 0;
+        for (size_t a = 1; a < s.reduce.size(); ++a) first = first && at_[size_t(s.reduce[a])] == 0;
+        v = combine(Combine::sum, s.type, first ? Num{} : load(s.stores[0].access), v);
+      }
+      for (const Store &st : s.stores) store(st.access, v);
+    }
+  }
   void contract() {
     const ContractInfo &c = k.contract;
     std::vector<AxisId> outer = c.batch;
@@ -389,7 +408,7 @@ class KernelEval {
     over(outer, 0, [&] {
       if (k.schedule.family == Family::Amx) {
         acc_ = {tileSum(), 0};
-        return stages();
+        return epilogue();
       }
       std::vector<Num> acc(lanes);
       over(c.k, 0, [&] {
@@ -397,7 +416,7 @@ class KernelEval {
         a = multiplyAdd(c.type, eval(c.a), eval(c.b), a);
       });
       acc_ = fold(Combine::sum, c.type, acc);
-      stages();
+      epilogue();
     });
   }
   // 32 terms at a time, from block to block of k: see codegen/amx.h.

@@ -306,7 +306,9 @@ inline void randomSchedule(cg::Kernel &k, const cg::Target &t, Random &r) {
   }
   bool rows = false; // one item axis at most may depend on n
   auto cut = [&](AxisId a) {
-    const int64_t unit = a == s.row ? s.mr : a == s.col ? s.nv * lanes : 1;
+    const int64_t tile = a == s.row ? s.mr : a == s.col ? s.nv * lanes : 1, chunk = itemUnit(k, a);
+    if (chunk == 0) return;
+    const int64_t unit = (tile + chunk - 1) / chunk * chunk;
     const int64_t block = unit * size(r, (extent(a) + unit - 1) / unit);
     if (block >= extent(a) || !chance(r, 40)) return;
     if (!k.axes[size_t(a)].extent.isConst() && std::exchange(rows, true)) return;

@@ -18,6 +18,7 @@
 // gets two inner loops: one without guards, taken where they hold for all rows, and one that reads
 // zeros through a selected address.
 #include "codegen/cpu/emitter.h"
+#include "codegen/cpu/schedule.h"
 #include <algorithm>
 
 namespace nnc::cg {
@@ -46,7 +47,7 @@ llvm::Value *Emitter::shiftedBase(AxisId a, llvm::Value *at, int64_t size) {
   if (a < 0) return at;
   const Dim e = k.axes[size_t(a)].extent;
   const int64_t most = e.at(std::max<int64_t>(k.batch, 1)); // memory has rows for the largest batch
-  if (most % size == 0) return at;
+  if (most % size == 0 && itemSteps(k, a) % size == 0) return at;
   NNC_CHECK(most >= size, "a tile is larger than its axis");
   return b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, at, i64(most - size));
 }
@@ -234,23 +235,85 @@ void Emitter::emitEpilogueRows(Tile &t, llvm::Value *buffer) {
   if (k.schedule.row >= 0)
     stop = b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, stop, b.CreateSub(t.rowEnd, t.rowBase));
   if (t.row == t.rowBase) first = i64(0);
+  // Sums over the rows of the tile stay in registers meanwhile.
+  const bool holds = holdsSums(t);
+  if (holds) {
+    heldSums_.assign(k.stages.size(), std::vector<llvm::AllocaInst *>(size_t(t.vectors)));
+    for (int v = 0; v < t.vectors; ++v)
+      atVectorOf(t, first, v, [&] {
+        for (size_t i = 0; i < k.stages.size(); ++i)
+          if (const Stage &s = k.stages[i]; s.chunk) {
+            auto *held = heldSums_[i][size_t(v)] = slot(type(s.type, width_ > 1), "sum");
+            b.CreateStore(sumSoFar(s), held);
+          }
+      });
+  }
   forRange(first, stop, 1, [&](llvm::Value *r) {
     for (int v = 0; v < t.vectors; ++v) epilogueAt(t, buffer, r, v);
   });
+  if (!holds) return;
+  for (int v = 0; v < t.vectors; ++v)
+    atVectorOf(t, first, v, [&] {
+      for (size_t i = 0; i < k.stages.size(); ++i)
+        if (const Stage &s = k.stages[i]; s.chunk) {
+          auto *held = heldSums_[i][size_t(v)];
+          store(s.stores[0].access, {b.CreateLoad(held->getAllocatedType(), held), width_ > 1});
+        }
+    });
+  heldSums_.clear();
+}
+
+// Do the sums beside the contraction have one place for all rows of a tile?
+bool Emitter::holdsSums(const Tile &t) {
+  const Stage *sums = sumsBeside(k);
+  const AxisId row = k.schedule.row;
+  return sums && t.rows > 1 && contains(sums->reduce, row) && itemUnit(k, row) == 0;
+}
+
+// What the elements before the one at hand sum up to.
+llvm::Value *Emitter::sumSoFar(const Stage &s) {
+  llvm::Value *first = nullptr;
+  for (AxisId a : s.reduce) {
+    if (k.axes[size_t(a)].extent == Dim(1)) continue;
+    llvm::Value *i = addConst(axis_[size_t(a)].base, axis_[size_t(a)].plus);
+    if (a == s.reduce[0] && itemUnit(k, a)) i = b.CreateURem(i, i64(s.chunk));
+    first = both(first, b.CreateICmpEQ(i, i64(0)));
+  }
+  if (!first) first = b.getTrue();
+  llvm::Value *old = spread(load(s.stores[0].access));
+  return b.CreateSelect(first, llvm::Constant::getNullValue(old->getType()), old);
+}
+
+// One more element of a sum beside the contraction.
+void Emitter::addUp(size_t stage, const Val &v) {
+  const Stage &s = k.stages[stage];
+  llvm::Value *x = spread(v);
+  if (heldSums_.empty())
+    return store(s.stores[0].access, {combine(Combine::sum, s.type, sumSoFar(s), x), width_ > 1});
+  auto *held = heldSums_[stage][heldVector_];
+  b.CreateStore(combine(Combine::sum, s.type, b.CreateLoad(held->getAllocatedType(), held), x), held);
 }
 
 void Emitter::epilogueAt(Tile &t, llvm::Value *buffer, llvm::Value *r, int v) {
-  const AxisId row = k.schedule.row, col = k.schedule.col;
   llvm::Type *at = type(k.contract.type, width_ > 1);
   llvm::Value *place = b.CreateAdd(b.CreateMul(r, i64(t.vectors)), i64(v));
   acc_ = {b.CreateLoad(at, b.CreateGEP(at, buffer, place)), width_ > 1};
+  heldVector_ = size_t(v);
+  atVectorOf(t, r, v, [&] {
+    locals_.assign(k.stages.size(), {});
+    elementwise(0, k.stages.size());
+  });
+}
+
+// Vector v of row `r` of a tile.
+void Emitter::atVectorOf(const Tile &t, llvm::Value *r, int v, const Body &body) {
+  const AxisId row = k.schedule.row, col = k.schedule.col;
   if (row >= 0) bind(row, b.CreateAdd(t.rowBase, r, "", false, true), 0);
   if (col >= 0) bind(col, t.colBase, int64_t(v) * width_);
   laneAxis_ = col;
   mask_ = v + 1 == t.vectors ? t.lastMask : nullptr;
   scopes_.emplace_back();
-  locals_.assign(k.stages.size(), {});
-  elementwise(0, k.stages.size());
+  body();
   scopes_.pop_back();
   mask_ = nullptr;
   laneAxis_ = -1;

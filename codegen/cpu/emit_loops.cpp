@@ -385,6 +385,7 @@ void Emitter::elementwise(size_t first, size_t last) {
 
 void Emitter::finishStage(size_t i, const Values &results) {
   const Stage &s = k.stages[i];
+  if (s.chunk) return addUp(i, results[0]);
   for (const Store &st : s.stores) store(st.access, results[size_t(st.slot)]);
   if (s.loop.empty()) locals_[i] = results;
 }

@@ -209,6 +209,12 @@ class Emitter {
   void emitEpilogue(Tile &t);
   void emitEpilogueRows(Tile &t, llvm::Value *buffer);
   void epilogueAt(Tile &t, llvm::Value *buffer, llvm::Value *r, int v);
+  void atVectorOf(const Tile &t, llvm::Value *row, int v, const Body &body);
+  bool holdsSums(const Tile &t);
+  llvm::Value *sumSoFar(const Stage &s);
+  void addUp(size_t stage, const Val &v);
+  std::vector<std::vector<llvm::AllocaInst *>> heldSums_; // by stage and vector of a row; empty: in memory
+  size_t heldVector_ = 0;
   void emitDotPanels();
   void emitDotTile(Tile &t);
   void emitDotEpilogue(Tile &t);

@@ -67,6 +67,8 @@ int dotRegisters(const Kernel &k, const Target &t, int rows, int columns);
 // The family that schedule() takes for an unscheduled contraction. Each sums in its own order, so it
 // decides bits.
 Family contractFamily(const Kernel &k, const Target &t);
+// Does the schedule of a contraction visit the elements of a sum beside it in the order of the sum?
+bool keepsSums(const Kernel &k);
 // Schedules an unscheduled kernel this way; other tiles of the same choice are as valid if they fit
 // the registers.
 void applyChoice(Kernel &k, const Target &t, const ContractChoice &c);

@@ -279,6 +279,7 @@ class AmxScheduler {
 } // namespace
 
 std::optional<ContractPlan> planAmx(const Kernel &k, const Target &t) {
+  if (sumsBeside(k)) return {};
   if (!t.amx || k.contract.type != DType::f32 || !isBf16(k, k.contract.a) ||
       !isBf16(k, k.contract.b))
     return std::nullopt;

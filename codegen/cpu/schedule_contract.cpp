@@ -81,6 +81,36 @@ constexpr double kFewItems = 8; // enough for even shares
 constexpr double kSumTraffic = 24; // cycles to keep a vector of sums between blocks of k
 constexpr double kAlike = 1.03; // cycles of tiles that are about as fast as the best
 
+// keepsSums() for an operand of rows and a choice that is not applied yet.
+bool keepsOrder(const Kernel &k, ExprId rowsOperand, const std::vector<AxisId> &m,
+                const std::vector<AxisId> &n, const Schedule &s) {
+  const Stage *sums = sumsBeside(k);
+  if (!sums) return true;
+  if (contains(sums->reduce, s.col)) return false; // its lanes
+  // The loops around the tiles, as they are emitted.
+  const ExprId load = operandLoad(k, rowsOperand);
+  auto shared = [&](AxisId a) {
+    if (s.packA != Pack::block || load < 0) return false;
+    const std::vector<Guard> &guards = k.exprs[size_t(load)].access.guards;
+    return std::any_of(guards.begin(), guards.end(), [&](const Guard &g) {
+      return g.index.terms.size() > 1 && dependsOn(k, g.index, a);
+    });
+  };
+  const bool packs = s.packA != Pack::none || s.packB != Pack::none;
+  std::vector<AxisId> nest = k.contract.batch, rows, inner;
+  for (AxisId a : m) (shared(a) ? inner : rows).push_back(a);
+  rows.insert(rows.end(), inner.begin(), inner.end());
+  if (packs) nest.insert(nest.end(), n.begin(), n.end());
+  nest.insert(nest.end(), rows.begin(), rows.end());
+  if (!packs) nest.insert(nest.end(), n.begin(), n.end());
+  std::erase(nest, s.row);
+  if (s.row >= 0) nest.push_back(s.row);
+  auto others = [&](AxisId a) { return !contains(sums->reduce, a) || extentAt(k, a) == 1; };
+  std::vector<AxisId> order = sums->reduce;
+  std::erase_if(order, others), std::erase_if(nest, others);
+  return order == nest;
+}
+
 struct ContractScheduler {
   Kernel &k;
   const Target &t;
@@ -317,6 +347,13 @@ struct ContractScheduler {
     return best;
   }
 
+  bool inOrder(const Candidate &c) const {
+    Schedule s;
+    s.row = c.row, s.col = c.col, s.packA = c.packA, s.packB = c.packB;
+    const ContractInfo &info = k.contract;
+    return c.swap ? keepsOrder(k, info.b, info.n, info.m, s) : keepsOrder(k, info.a, info.m, info.n, s);
+  }
+
   // The ways to pack the operands for a row and a column axis, each with its best tile.
   template <class F> void eachPacking(const Candidate &c, const F &f) const {
     const ExprId rowsOperand = c.swap ? k.contract.b : k.contract.a,
@@ -336,6 +373,7 @@ struct ContractScheduler {
       for (Pack pb : forB) {
         Candidate one = c;
         one.packA = pa, one.packB = pb;
+        if (!inOrder(one)) continue;
         one = bestTile(one, a, b);
         if (one.cycles < INFINITY) f(one);
       }
@@ -412,6 +450,7 @@ struct ContractScheduler {
     for (AxisId a : k.contract.m) c.swap = c.swap || (extentAt(k, a) > 1 && storesContiguous(k, a));
     c.col = largest(c.swap ? k.contract.m : k.contract.n, true);
     c.row = largest(c.swap ? k.contract.n : k.contract.m, false);
+    if (!inOrder(c)) c.row = -1;
     const int64_t cols = c.col < 0 ? 1 : extentAt(k, c.col),
                   rows = c.row < 0 ? 1 : extentAt(k, c.row);
     // Registers of one accumulator of kLanesDot lanes.
@@ -462,6 +501,8 @@ struct ContractScheduler {
     const int64_t panel = c.family == Family::Dot ? c.nv : int64_t(c.nv) * lanes;
     if (c.col >= 0) cuts.push_back({c.col, panel});
     if (c.row >= 0) cuts.push_back({c.row, c.mr});
+    for (Cut &cut : cuts) // whole chunks of sums
+      if (const int64_t unit = itemUnit(k, cut.axis); unit > 1) cut.unit = ceilDiv(cut.unit, unit) * unit;
     double tiles = 1;
     for (const Cut &cut : cuts) tiles *= double(ceilDiv(extentAt(k, cut.axis), cut.unit));
     const double items = std::max(1.0, std::min(double(kMostItems), c.cycles / kItemCost));
@@ -471,7 +512,8 @@ struct ContractScheduler {
     for (size_t i = cuts.size(); i-- > 0;) {
       const Cut &cut = cuts[i];
       const int64_t count = ceilDiv(extentAt(k, cut.axis), cut.unit);
-      const int64_t take = std::clamp<int64_t>(std::llround(left), 1, count);
+      const bool whole = itemUnit(k, cut.axis) == 0;
+      const int64_t take = whole ? count : std::clamp<int64_t>(std::llround(left), 1, count);
       left /= double(take);
       if (take == count) continue;
       if (dependsOnN(k, cut.axis)) {
@@ -497,6 +539,9 @@ struct ContractScheduler {
     double items = 1; // so far
     bool batch = false;
     auto cut = [&](AxisId axis, int64_t unit, int64_t parts) {
+      const int64_t chunk = itemUnit(k, axis);
+      if (chunk == 0) return;
+      unit = ceilDiv(unit, chunk) * chunk;
       const int64_t count = ceilDiv(extentAt(k, axis), unit), n = std::min(count, parts);
       if (n < 2 || (dependsOnN(k, axis) && batch)) return;
       batch = batch || dependsOnN(k, axis);
@@ -511,13 +556,15 @@ struct ContractScheduler {
     std::vector<std::pair<AxisId, int64_t>> rows; // axes of rows that can be cut, and their units
     std::vector<AxisId> parts;                    // .. into parts of pictures, which overlap
     for (AxisId axis : k.contract.m) {
-      if (axis == s.row || extentAt(k, axis) == 1) continue;
+      if (axis == s.row || extentAt(k, axis) == 1 || itemUnit(k, axis) == 0) continue;
       if (loopsAroundRows(k, axis, s.packA))
-        rows.push_back({axis, 1});
+        rows.push_back({axis, itemUnit(k, axis)});
       else
         parts.push_back(axis);
     }
-    if (s.row >= 0 && !(s.packA == Pack::block && a.guards)) rows.push_back({s.row, s.mr});
+    const int64_t chunk = s.row < 0 ? 0 : itemUnit(k, s.row);
+    if (chunk != 0 && !(s.packA == Pack::block && a.guards))
+      rows.push_back({s.row, ceilDiv(s.mr, chunk) * chunk});
 
     double rowBlocks = 1; // that rows can be cut into
     for (auto [axis, unit] : rows) rowBlocks *= double(ceilDiv(extentAt(k, axis), unit));
@@ -583,7 +630,9 @@ struct ContractScheduler {
     if (s.row >= 0) axes.push_back(s.row);
     if (s.col >= 0) axes.push_back(s.col);
     for (AxisId a : axes) {
-      const int64_t unit = a == s.row ? s.mr : a == s.col ? int64_t(s.nv) * lanes : 1;
+      const int64_t tile = a == s.row ? s.mr : a == s.col ? int64_t(s.nv) * lanes : 1,
+                    chunk = itemUnit(k, a), unit = chunk == 0 ? 1 : ceilDiv(tile, chunk) * chunk;
+      if (chunk == 0) continue;
       while (size() > kRowBlock && itemSteps(k, a) > unit) {
         const int64_t block = ceilDiv(ceilDiv(itemSteps(k, a), 2), unit) * unit;
         if (block >= itemSteps(k, a)) break;
@@ -718,6 +767,8 @@ struct ContractScheduler {
 };
 
 } // namespace
+
+bool keepsSums(const Kernel &k) { return keepsOrder(k, k.contract.a, k.contract.m, k.contract.n, k.schedule); }
 
 void scheduleContract(Kernel &k, const Target &t) {
   ContractScheduler s(k, t);
