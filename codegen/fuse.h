@@ -180,6 +180,8 @@ Layout operandLayout(const ir::Module &m, const ir::Function &f, const ir::Node 
 std::map<int32_t, size_t> stackedValues(const ir::Function &f, const Frame &frame);
 // Can the kernels that make the value store it in any layout, and in several places?
 bool storesAnywhere(const ir::Function &f, ir::ValueId v);
+// Is the product made by one kernel, whose epilogue others can join? (Not one with several phases.)
+bool takesEpilogue(const ir::Function &f, const ir::Node &contract);
 // Is the operand an affine read of one buffer, so that a contraction can load it directly?
 bool affineOperand(const ir::Function &f, const Roots &r, ir::ValueId v);
 // Computed where it is read unless something speaks for memory.

@@ -213,6 +213,14 @@ int64_t splitsFor(const Kernel &k, int64_t batch) {
 
 } // namespace
 
+bool takesEpilogue(const ir::Function &f, const Node &contract) {
+  const auto &a = std::get<ContractAttr>(contract.attr);
+  if (!compositeResult(a)) return true;
+  return std::all_of(a.forms[2].begin(), a.forms[2].end(), [&](const LabelForm &form) {
+    return form.isSimple() || form.terms.empty() || solve(form, a, std::max<int64_t>(f.batch, 1), 0).stride == 1;
+  });
+}
+
 // The sum over a window in the order in which the picture lies: rows, columns, channels.
 static void orderSums(Kernel &k) {
   ContractInfo &c = k.contract;

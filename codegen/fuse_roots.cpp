@@ -7,7 +7,10 @@
 // Method. One pass in program order. Roots are: results of reductions, contractions, scatters, sorts;
 // results of the function; operands of contractions that are no affine read of a buffer; values whose
 // recomputation in all consumers would cost more than storing and loading; values that are computed once
-// and then repeated by a broadcast (a per-step rate, a row's normaliser).
+// and then repeated by a broadcast (a per-step rate, a row's normaliser); values that several read and that
+// are made of a product which nobody else reads:
+//   dy = select(mask, 0, product + skip);   sum dy;   sum dy * x;   dx = f(dy, x)
+// Its kernel stores dy instead of the product, and nobody reads mask and skip again.
 #include "codegen/fuse.h"
 #include <algorithm>
 
@@ -166,6 +169,17 @@ struct Chooser {
   const ir::Function &f;
   const FuseOptions &options;
   Roots r;
+  std::vector<char> ofProduct; // by ValueId: a product, or made of one that only it reads
+
+  // Would memory for the value take the place of that of a product?
+  bool replacesProduct(const Node &n) const {
+    if (!ir::isPointwise(n.op) && n.op != Op::select_ && n.op != Op::cast_) return false;
+    const ir::Type &type = f.type(n.result());
+    return std::any_of(n.operands.begin(), n.operands.end(), [&](ValueId x) {
+      return ofProduct[x.i] && r.uses[x.i] == 1 && f.type(x).dims == type.dims &&
+             ir::dtypeBytes(type.dtype) <= ir::dtypeBytes(f.type(x).dtype);
+    });
+  }
 
   void makeRoot(ValueId v) {
     if (r.root[v.i] || isSplat(f, v)) return;
@@ -219,6 +233,11 @@ struct Chooser {
       ValueId v = n.result(k);
       r.cost[v.i] = cost;
       if (chains.member[v.i] >= 0 || chains.inlined[v.i]) continue;
+      if (!ofProduct.empty()) {
+        const bool replaces = replacesProduct(n);
+        ofProduct[v.i] = n.op == Op::contract_ ? takesEpilogue(f, n) : replaces && r.uses[v.i] == 1;
+        if (replaces && r.uses[v.i] > 1) makeRoot(v);
+      }
       if (!isInline(f, n)) makeRoot(v);
       // Recomputing in every consumer against one store and the loads.
       else if (cost * (r.uses[v.i] - 1) > 24 && !isView(f, n)) makeRoot(v);
@@ -246,7 +265,7 @@ bool affineOperand(const ir::Function &f, const Roots &r, ValueId v) {
 }
 
 Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o, const Frame *frame) {
-  Chooser c{m, f, o, {}};
+  Chooser c{m, f, o, {}, {}};
   size_t count = f.values.size();
   c.r.root.assign(count, 0);
   c.r.uses.assign(count, 0);
@@ -263,6 +282,7 @@ Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions 
   c.r.chains = findChains(f, o.fuse ? o.leastChain : INT64_MAX);
   if (o.fuse)
     for (const Node &n : f.nodes) noteRectifier(f, c.r, n);
+  if (o.fuse && !frame) c.ofProduct.assign(count, 0);
   for (const Node &n : f.nodes) {
     c.visit(n);
     if (!o.fuse && !isView(f, n) && n.op != Op::constant_)

@@ -160,6 +160,21 @@ TEST_CASE("sums of what a product makes are made of its tiles") {
     CHECK(cg::sumsBeside(l.kernel) == nullptr);
 }
 
+TEST_CASE("what several read of a product is stored in its place") {
+  auto m = loadModule("sums");
+  const cg::Program p = cg::fuse(*m, *m->find("train_step"));
+  bool found = false; // the data gradient, of which the mask and three sums are made
+  for (const cg::Launch &l : p.launches) {
+    const cg::Stage *sums = cg::sumsBeside(l.kernel);
+    if (!sums || l.kernel.stages.size() != 4) continue;
+    found = true;
+    const cg::Stage &first = l.kernel.stages[0];
+    REQUIRE(first.stores.size() == 1);
+    CHECK(l.kernel.exprs[size_t(first.body)].op == cg::SOp::select);
+  }
+  CHECK(found);
+}
+
 TEST_CASE("views cost no kernel and no memory") {
   auto m = loadModule("cnn");
   auto p = cg::fuse(*m, *m->find("train_step"));
