@@ -118,13 +118,15 @@ AmxOperand amxOperand(const Kernel &k, bool columns) {
              byFree = across && *across == 1;
   o.possible = byTerms || byFree;
   o.alongTerms = byTerms && !(columns && byFree);
-  if (k.args[size_t(at.arg)].dtype != DType::bf16 || !at.guards.empty() || !onlyAxes(k, at.flat))
+  o.wide = k.args[size_t(at.arg)].dtype == DType::f32;
+  if ((k.args[size_t(at.arg)].dtype != DType::bf16 && !o.wide) || !at.guards.empty() ||
+      !onlyAxes(k, at.flat))
     return o;
   const auto stepTerms = jointStride(k, at.flat, terms), stepFree = jointStride(k, at.flat, free);
   if (!stepTerms || !stepFree || *stepTerms < 0 || *stepFree < 0) return o;
   o.matrix = o.alongTerms ? *stepTerms == 1 : *stepFree == 1;
   o.pitch = o.alongTerms ? *stepFree : *stepTerms;
-  if (columns || !o.matrix || !o.alongTerms) return o;
+  if (columns || !o.matrix || !o.alongTerms || o.wide) return o;
   // Read in place: whole tiles, on lines of the cache, of one axis, of which there are enough.
   int64_t count = 1;
   bool fixed = true;

@@ -14,7 +14,8 @@
 // the forms above, rows as [row][terms], columns as tiles of 32 x 16 that follow each other by
 // terms; zeros fill up the terms. An operand that is a matrix in memory is read where it lies (rows
 // along the terms need no copy at all, others are turned on the way); any other is gathered into a
-// matrix first. What a loop multiplies by in every round is brought into the form of the columns
+// matrix first. A matrix of f32 that the program rounds, a master weight, is rounded on the way.
+// What a loop multiplies by in every round is brought into the form of the columns
 // once, before the loop (fuse_scan.cpp): its memory has the layout `columnTiles`, and the tiles are
 // loaded from it.
 //
@@ -35,6 +36,7 @@ struct AmxOperand {
   bool alongTerms = false; // it is contiguous along the innermost k, else along a free axis
   bool matrix = false;     // it lies in memory as rows of equal distance, without guards
   bool inPlace = false;    // the tiles read it where it lies
+  bool wide = false;       // a matrix of f32, rounded as it is turned or paired
   int64_t pitch = 0;       // of the matrix, in elements
 };
 

@@ -187,10 +187,19 @@ struct Chooser {
     r.cost[v.i] = 0.5;
   }
 
+  // A weight in f32 that products of bf16 round as they bring it into the form of tiles: no copy of it in
+  // bf16 is written and read again.
+  bool roundsWeight(ValueId x) const {
+    const Node *n = f.def(x);
+    if (!options.tiles || !n || n->op != Op::cast_ || f.type(x).dtype != DType::bf16 || r.root[x.i]) return false;
+    const ValueId w = n->operands[0];
+    return !f.def(w) && f.type(w).dtype == DType::f32 && f.type(w).dims.size() == 2 && affineOperand(f, r, w);
+  }
+
   // Memory for what a product reads: before a reshape rather than after it, so that the value can be the
   // epilogue of its producer and the reshape stays free. Splats, too: a product needs addresses.
   void makeOperand(ValueId x) {
-    if (affineOperand(f, r, x)) return;
+    if (affineOperand(f, r, x) || roundsWeight(x)) return;
     ValueId inner = x;
     for (const Node *d = f.def(inner); d && !r.root[inner.i] && d->op == Op::reshape_; d = f.def(inner))
       inner = d->operands[0];

@@ -228,20 +228,27 @@ TEST_CASE("columns that lie in the form of tiles are read where they lie", "[cod
 }
 
 TEST_CASE("f32 that the program rounds to bf16 goes to tiles", "[codegen][amx]") {
+  const bool aAcross = GENERATE(false, true), bAcross = GENERATE(false, true);
+  const int64_t m = GENERATE(32, 40), n = GENERATE(30, 64), terms = GENERATE(50, 64, 75);
   KernelBuild b(1);
-  auto x = b.arg(DType::f32, {40, 50}), w = b.arg(DType::f32, {50, 30});
-  auto y = b.arg(DType::f32, {40, 30}, true, false);
-  auto r = b.axis("r", 40), o = b.axis("o", 30), i = b.axis("i", 50);
+  auto x = b.arg(DType::f32, aAcross ? Dims{terms, m} : Dims{m, terms}),
+       w = b.arg(DType::f32, bAcross ? Dims{n, terms} : Dims{terms, n});
+  auto y = b.arg(DType::f32, {m, n}, true, false);
+  auto r = b.axis("r", m), o = b.axis("o", n), i = b.axis("i", terms);
   auto rounded = [&](ExprId e) {
     return b.op(SOp::convert, {b.op(SOp::convert, {e}, DType::bf16)});
   };
   b.k.cls = KernelClass::Contract;
   b.k.contract.m = {r}, b.k.contract.n = {o}, b.k.contract.k = {i};
-  b.k.contract.a = rounded(b.load(x, b.at(r, 50) + b.at(i)));
-  b.k.contract.b = rounded(b.load(w, b.at(i, 30) + b.at(o)));
+  b.k.contract.a =
+      rounded(b.load(x, aAcross ? b.at(i, m) + b.at(r) : b.at(r, terms) + b.at(i)));
+  b.k.contract.b =
+      rounded(b.load(w, bAcross ? b.at(o, terms) + b.at(i) : b.at(i, n) + b.at(o)));
   b.stage(b.acc());
-  b.to(y, b.at(r, 30) + b.at(o));
-  checkTiles(b.k);
+  b.to(y, b.at(r, n) + b.at(o));
+  Data data;
+  data.special = GENERATE(false, true);
+  checkTiles(b.k, {1}, data);
 }
 
 TEST_CASE("only values of bf16 go to tiles, and only where they pay", "[codegen][amx]") {
@@ -415,4 +422,34 @@ TEST_CASE("what rounds multiply by is brought into the form of tiles once", "[co
         for (size_t i = 0; i < want.size(); ++i) CHECK((got[i].data == want[i].data));
       }
     }
+}
+
+TEST_CASE("products round master weights themselves", "[codegen][amx]") {
+  // z = x w, x.d = z.d w': both read w in f32; nothing else stores it in bf16.
+  const std::string text =
+      "nnc-ir 1\n"
+      "persistent \"w\" : f32[96,160] {\"kind\": \"param\"}\n"
+      "func @f batch 64 (%x: bf16[n,96], %w: f32[96,160] = \"w\") {\n"
+      "  %u = cast %w : bf16[96,160]\n"
+      "  %z = contract %x, %u {x \"m, k\", w \"k, n\", y \"m, n\"} : bf16[n,160]\n"
+      "  %r = tanh %z : bf16[n,160]\n"
+      "  %y = contract %r, %u {x \"m, n\", w \"k, n\", y \"m, k\"} : bf16[n,96]\n"
+      "  return \"y\" = %y\n}\n";
+  const auto m = moduleOf(text);
+  cg::CodegenOptions o = optionsFor("native");
+  o.check = true;
+  CompiledModel rounds(*m, o);
+  o.fuse.tiles = false;
+  CompiledModel copies(*m, o);
+  auto launches = [](const CompiledModel &c) { return c.compiled().functions()[0].program.launches.size(); };
+  if (tileTarget()) {
+    CHECK(tileKernels(rounds) == 2);
+    CHECK(launches(rounds) + 1 == launches(copies));
+  }
+  const ir::Tensor w = randomInputs(*m->find("f"), 64, 3)[0];
+  ir::Tensor weight{DType::f32, {96, 160}, {}};
+  for (size_t i = 0; i < 96 * 160; ++i) weight.data.push_back(w.data[(i * 7 + i / 96) % w.data.size()] * 1.01);
+  const auto inputs = randomInputs(*m->find("f"), 64, 9);
+  rounds.setPersistent("w", weight), copies.setPersistent("w", weight);
+  CHECK((rounds.run("f", inputs)[0].data == copies.run("f", inputs)[0].data));
 }

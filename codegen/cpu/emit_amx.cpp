@@ -43,12 +43,13 @@ class AmxEmitter {
   const AmxOperand rowsOperand_, colsOperand_;
   const std::vector<AxisId> terms_;
 
-  // A matrix in memory: lines of 16-bit elements, `pitch` bytes apart. `full`: there is room for
+  // A matrix in memory: lines of bf16 or f32, `pitch` bytes apart. `full`: there is room for
   // whole tiles, and the terms are filled up with zeros.
   struct Matrix {
     V base = nullptr;
     int64_t pitch = 0;
     bool alongTerms = false, full = false;
+    bool wide = false; // of f32
   };
   // Several axes as one: its steps now.
   struct Joint {
@@ -216,7 +217,8 @@ AmxEmitter::Matrix AmxEmitter::inMemory(ExprId operand, const AmxOperand &o, con
   };
   bindAll(free), bindAll(ks_);
   e.scopes_.emplace_back();
-  Matrix m{e.address(at.arg, e.index(at.flat)), o.pitch * 2, o.alongTerms, false};
+  Matrix m{e.address(at.arg, e.index(at.flat)), o.pitch * (o.wide ? 4 : 2), o.alongTerms, false,
+           o.wide};
   e.scopes_.pop_back();
   unbindAll(free), unbindAll(ks_);
   return m;
@@ -389,15 +391,33 @@ std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, V free, V free
     if (!mask) return b.CreateAlignedLoad(t, at, llvm::Align(2));
     return b.CreateMaskedLoad(t, at, llvm::Align(2), mask, llvm::Constant::getNullValue(t));
   };
+  // 32 values of f32, rounded: 16 from each address.
+  auto rounded = [&](V low, V high, V lowMask, V highMask) {
+    llvm::Type *t = llvm::FixedVectorType::get(b.getFloatTy(), 16);
+    auto part = [&](V at, V mask) -> V {
+      if (!mask) return b.CreateAlignedLoad(t, at, llvm::Align(4));
+      return b.CreateMaskedLoad(t, at, llvm::Align(4), mask, llvm::Constant::getNullValue(t));
+    };
+    V first = part(low, lowMask);
+    return b.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_cvtne2ps2bf16_512, {},
+                             {part(high, highMask), first});
+  };
+  const int64_t bytesEach = from.wide ? 4 : 2;
   const bool someFree = !from.full && !multipleOf(freeCount, 16);
   if (from.alongTerms) {
-    V mask = lastTerms ? firstOf(32, b.CreateSub(ks_.count, term)) : nullptr;
+    V left = b.CreateSub(ks_.count, term), mask = nullptr, highMask = nullptr;
+    if (lastTerms) {
+      mask = firstOf(from.wide ? 16 : 32, left);
+      if (from.wide) highMask = firstOf(16, e.addConst(left, -16));
+    }
     V last = e.addConst(freeCount, -1);
     for (int i = 0; i < 16; ++i) {
       V line = e.addConst(free, i);
       if (someFree) line = least(line, last);
-      V at = bytes(bytes(from.base, times(line, from.pitch)), times(term, 2));
-      lines.push_back(b.CreateBitCast(read(at, 32, mask), pairs()));
+      V at = bytes(bytes(from.base, times(line, from.pitch)), times(term, bytesEach));
+      V values = from.wide ? V(rounded(at, bytes(at, e.i64(64)), mask, highMask))
+                           : read(at, 32, mask);
+      lines.push_back(b.CreateBitCast(values, pairs()));
     }
     return lines;
   }
@@ -407,9 +427,17 @@ std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, V free, V free
   std::vector<V> words;
   for (int i = 0; i < 32; ++i) {
     V line = e.addConst(term, i);
-    V at = bytes(bytes(from.base, times(line, from.pitch)), times(free, 2));
+    V at = bytes(bytes(from.base, times(line, from.pitch)), times(free, bytesEach));
     if (lastTerms) at = b.CreateSelect(b.CreateICmpSLT(line, ks_.count), at, e.zeros());
-    words.push_back(read(at, 16, mask));
+    words.push_back(from.wide ? at : read(at, 16, mask));
+  }
+  if (from.wide) {
+    for (int i = 0; i < 16; ++i) {
+      V both = rounded(words[size_t(2 * i)], words[size_t(2 * i + 1)], mask, mask);
+      both = b.CreateBitCast(both, this->words(32));
+      lines.push_back(b.CreateBitCast(b.CreateShuffleVector(both, both, side), pairs()));
+    }
+    return lines;
   }
   for (int i = 0; i < 16; ++i)
     lines.push_back(b.CreateBitCast(

@@ -22,7 +22,7 @@ namespace {
 constexpr double kProduct = 22;          // cycles of a product of tiles, loads included
 constexpr double kTileLoad = 12;         // .. of a load where loads are what takes the time
 // .. per element: turned by squares, paired, copied by lines, and per line.
-constexpr double kTurned = 0.5, kPaired = 0.2, kLine = 0.06, kLineStart = 4;
+constexpr double kTurned = 0.5, kPaired = 0.2, kLine = 0.06, kLineStart = 4, kRounded = 0.1;
 constexpr int64_t kNear = 2 << 20; // bytes of an operand that the second cache holds
 constexpr double kFarByte = 0.15;  // cycles per byte of others
 constexpr int64_t kColumnCopy = 1 << 20; // bytes of the copy of an item's columns
@@ -99,6 +99,7 @@ class AmxScheduler {
     const double run = runOf(k, o, columns ? std::vector{k.schedule.col} : k.contract.m);
     const bool turns = o.alongTerms == columns;
     double cost = turns ? kTurned : columns ? kPaired : 0;
+    if (o.wide) cost += kRounded;
     if ((!columns && o.alongTerms) || !o.matrix) cost += kLine + kLineStart / run;
     return cost;
   }
