@@ -107,6 +107,8 @@ bool mayShare(const Launch &l, int32_t old, int32_t written) {
       if (t.access.arg != written) continue;
       // A running sum that is stored before the step's element is added reads it after the store.
       if (k.stages[s].combine == Combine::cumsum && k.stages[s].exclusive) return false;
+      // A sum beside a contraction lives in its place while other elements are read.
+      if (k.stages[s].chunk != 0 && readsOld) return false;
       if (!readsComeFirst(k, old, s, t.access)) return false;
       if (rows && tokensReadElsewhere(k, {old, t.access.flat, t.access.guards})) return false;
     }

@@ -113,6 +113,13 @@ void Emitter::fetchLines(const Tile &t, int beyond) {
   }
 }
 
+// Short sums are not worth shares: a row of the epilogue fetches that of the next tile. Where the rows end,
+// memory goes on with those of the next picture.
+void Emitter::fetchNext(const Tile &t, llvm::Value *row) {
+  if (ahead_.empty() || t.partial || k.contract.k.empty() || fetchesAhead(t, k.contract.k.back())) return;
+  fetchRow(t, b.CreateAdd(row, i64(t.rows)));
+}
+
 // The steps of the innermost axis in shares, with what each fetches.
 void Emitter::inShares(const Tile &t, AxisId innermost, const Body &step) {
   const Range whole = range_[size_t(innermost)], r = extentOf(innermost);

@@ -249,6 +249,7 @@ void Emitter::emitEpilogueRows(Tile &t, llvm::Value *buffer) {
       });
   }
   forRange(first, stop, 1, [&](llvm::Value *r) {
+    fetchNext(t, r);
     for (int v = 0; v < t.vectors; ++v) epilogueAt(t, buffer, r, v);
   });
   if (!holds) return;

@@ -271,6 +271,7 @@ class Emitter {
   void fetchPanel(const Tile &t);
   void fetchRow(const Tile &t, llvm::Value *row);
   void fetchLines(const Tile &t, int beyond);
+  void fetchNext(const Tile &t, llvm::Value *row);
   bool fetchesAhead(const Tile &t, AxisId innermost) const;
   void inShares(const Tile &t, AxisId innermost, const Body &step);
 
