@@ -120,16 +120,17 @@ Kernel largeUpdate(bool nested) {
   return b.k;
 }
 
-// y[m, n] = sum over i < ks of x[m, i] * w[i, n].
-Kernel longSum(int64_t ms, int64_t ns, int64_t ks) {
+// y[m, n] = sum over i < ks of x[m, i] * w[i, n], whose rows are `pitch` elements apart.
+Kernel longSum(int64_t ms, int64_t ns, int64_t ks, int64_t pitch = 0) {
+  if (pitch == 0) pitch = ns;
   KernelBuild b;
-  auto x = b.arg(DType::f32, {ms, ks}), w = b.arg(DType::f32, {ks, ns});
+  auto x = b.arg(DType::f32, {ms, ks}), w = b.arg(DType::f32, {ks, pitch});
   auto y = b.arg(DType::f32, {ms, ns}, true, false);
   auto m = b.axis("m", ms), n = b.axis("n", ns), i = b.axis("i", ks);
   b.k.cls = KernelClass::Contract;
   b.k.contract.m = {m}, b.k.contract.n = {n}, b.k.contract.k = {i};
   b.k.contract.a = b.load(x, b.at(m, ks) + b.at(i));
-  b.k.contract.b = b.load(w, b.at(i, ns) + b.at(n));
+  b.k.contract.b = b.load(w, b.at(i, pitch) + b.at(n));
   b.stage(b.acc());
   b.to(y, b.at(m, ns) + b.at(n));
   return b.k;
@@ -411,6 +412,34 @@ TEST_CASE("long sums are made at once if a panel of columns fits, in blocks if n
   Shapes shapes(false, 8);
   for (uint64_t seed = 1; seed < 4; ++seed)
     shapes.add(longSum(19, 70, seed == 1 ? 1100 : seed == 2 ? 1024 : 5000), seed);
+  shapes.flush();
+}
+
+TEST_CASE("padded weights that are near are read where they lie, fetched ahead",
+          "[codegen][shapes]") {
+  std::string error;
+  const std::optional<Target> t = resolveTarget("x86-64-v4", error);
+  REQUIRE(t);
+  auto chosen = [&](const Kernel &kernel) {
+    Kernel k = kernel;
+    scheduleContract(k, *t);
+    INFO(print(k, true));
+    CHECK(verify(k) == "");
+    return k.schedule;
+  };
+  auto fetched = [&](const Kernel &k) { return fetchedColumns(k, k.contract.b, k.contract.n[0]); };
+  const Kernel near = longSum(128, 512, 512, 528), far = longSum(128, 512, 2000, 528),
+               crowded = longSum(128, 512, 512);
+  CHECK(chosen(near).packB == Pack::none);
+  CHECK(fetched(near) == 4 * 528);
+  CHECK(chosen(far).packB == Pack::block); // the second cache is too small for the lines between
+  CHECK(chosen(crowded).packB == Pack::block); // rows a power of two apart
+  CHECK(fetched(longSum(128, 70, 512)) == 0);  // short rows: the processor fetches them itself
+  CHECK(fetched(longSum(128, 512, 32, 528)) == 0);
+
+  Shapes shapes(false, 8);
+  for (uint64_t seed = 1; seed < 4; ++seed)
+    shapes.add(longSum(17, seed == 1 ? 300 : 271, seed == 3 ? 65 : 130, 301), seed);
   shapes.flush();
 }
 

@@ -2,7 +2,8 @@
 //
 // Problem. When a tile's sums are ready, its epilogue waits for the weights and moments that it
 // updates: rows of a few lines each, too short for the processor to foresee. And the panel of
-// columns that a tile reads comes from the second cache faster than the processor asks for it.
+// columns that a tile reads comes from the second cache faster than the processor asks for it; of
+// columns that are read where they lie, rows of some KiB apart, it foresees nothing.
 //
 //   for k by 32:                    8 x 48 tiles of a gradient, 256 terms: 8 shares
 //     fetch w, m, v[row of the share, 48 columns]
@@ -70,19 +71,24 @@ void Emitter::fetch(llvm::Value *address, bool write, int level) {
                     {address, b.getInt32(write), b.getInt32(uint32_t(4 - level)), b.getInt32(1)});
 }
 
-// The panel at hand some steps further on, if it comes from the second cache.
+// The panel at hand some steps further on, if it comes from the second cache. Columns that are read
+// where they lie come from there for the first rows, and again if a panel of them is large.
 void Emitter::fetchPanel(const Tile &t) {
-  const int64_t bytes = ir::dtypeBytes(k.contract.type);
-  if (packedB_.arg < 0 || !packedB_.shape.panel || packedB_.shape.elements * bytes <= kFirstCache)
-    return;
-  const Access &a = k.exprs[size_t(k.contract.b)].access;
-  const int64_t vector = width_ * bytes;
+  int64_t step = 0; // bytes of a step of k
+  if (packedB_.arg < 0)
+    step = fetchedColumns(k, k.contract.b, k.schedule.col);
+  else if (packedB_.shape.panel &&
+           packedB_.shape.elements * ir::dtypeBytes(k.contract.type) > kFirstCache)
+    step = packedB_.shape.panel * ir::dtypeBytes(k.contract.type);
+  if (step == 0) return;
+  const Access &a = k.exprs[size_t(operandLoad(k, k.contract.b))].access;
+  const int64_t vector = width_ * ir::dtypeBytes(k.args[size_t(a.arg)].dtype);
   for (int v = 0; v < t.vectors; ++v) {
     if (v * vector % kLineBytes != 0) continue;
     bind(k.schedule.col, t.colBase, int64_t(v) * width_, t.depth);
     llvm::Value *p = address(a.arg, index(a.flat));
     unbind(k.schedule.col);
-    fetch(b.CreateGEP(b.getInt8Ty(), p, i64(kStepsAhead * packedB_.shape.panel * bytes)), false, 1);
+    fetch(b.CreateGEP(b.getInt8Ty(), p, i64(kStepsAhead * step)), false, 1);
   }
 }
 

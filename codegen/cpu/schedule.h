@@ -69,6 +69,10 @@ int dotRegisters(const Kernel &k, const Target &t, int rows, int columns);
 Family contractFamily(const Kernel &k, const Target &t);
 // Does the schedule of a contraction visit the elements of a sum beside it in the order of the sum?
 bool keepsSums(const Kernel &k);
+// Bytes from vector to vector of columns that are read where they lie, row by row far apart, if the
+// emitter fetches them ahead (emit_ahead.cpp): the processor sees no line follow another. 0: it
+// does not.
+int64_t fetchedColumns(const Kernel &k, ExprId operand, AxisId col);
 // Schedules an unscheduled kernel this way; other tiles of the same choice are as valid if they fit
 // the registers.
 void applyChoice(Kernel &k, const Target &t, const ContractChoice &c);

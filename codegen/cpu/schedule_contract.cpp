@@ -32,7 +32,8 @@ struct Operand {
   int64_t kBytes = 0;     // between steps of the innermost k
   int guards = 0;         // 1: decided before the innermost loop; 2: in it
   bool packable = false;
-  double copyCost = 1; // cycles per element of a copy
+  bool fetched = false; // columns: ahead, where they lie
+  double copyCost = 1;  // cycles per element of a copy
 };
 
 using Candidate = ContractChoice;
@@ -80,6 +81,7 @@ constexpr double kMostPackedItems = 32;
 constexpr double kFewItems = 8; // enough for even shares
 constexpr double kSumTraffic = 24; // cycles to keep a vector of sums between blocks of k
 constexpr double kAlike = 1.03; // cycles of tiles that are about as fast as the best
+constexpr double kNearSpan = 2 << 20; // bytes of lines, and between, that are fetched in time
 
 // keepsSums() for an operand of rows and a choice that is not applied yet.
 bool keepsOrder(const Kernel &k, ExprId rowsOperand, const std::vector<AxisId> &m,
@@ -167,6 +169,8 @@ struct ContractScheduler {
     if (tiled >= 0) o.motion = motion(k, operand, tiled);
     o.tiledBytes = strideBytes(operand, tiled);
     o.kBytes = strideBytes(operand, inner);
+    o.fetched =
+        columns && fetchedColumns(k, operand, tiled) > 0 && ksteps * double(o.kBytes) <= kNearSpan;
     const ExprId load = operandLoad(k, operand);
     if (load >= 0)
       for (const Guard &g : k.exprs[size_t(load)].access.guards)
@@ -248,6 +252,7 @@ struct ContractScheduler {
       double wait = nv * (crowded            ? 5
                           : near             ? 0.2
                           : packedB          ? 0.3
+                          : b.fetched        ? 0.25
                           : b.kBytes >= 4096 ? 3
                           : b.kBytes >= 2048 ? 1.5
                                              : 1) +
@@ -769,6 +774,20 @@ struct ContractScheduler {
 } // namespace
 
 bool keepsSums(const Kernel &k) { return keepsOrder(k, k.contract.a, k.contract.m, k.contract.n, k.schedule); }
+int64_t fetchedColumns(const Kernel &k, ExprId operand, AxisId col) {
+  constexpr int64_t kFarRows = 1024, kLongSum = 64;
+  const ExprId load = operandLoad(k, operand);
+  if (load < 0 || col < 0 || k.contract.k.empty()) return 0;
+  const AxisId inner = k.contract.k.back();
+  const Access &a = k.exprs[size_t(load)].access;
+  if (!a.guards.empty() || a.flat.cn != 0 || extentAt(k, inner) < kLongSum) return 0;
+  for (const Term &t : a.flat.terms)
+    if (k.atoms[size_t(t.atom)].kind != Atom::Axis) return 0;
+  const auto along = strideAlong(k, a.flat, col), down = strideAlong(k, a.flat, inner);
+  if (!along || *along != 1 || !down || *down <= 0) return 0;
+  const int64_t bytes = *down * ir::dtypeBytes(k.args[size_t(a.arg)].dtype);
+  return bytes >= kFarRows ? bytes : 0;
+}
 
 void scheduleContract(Kernel &k, const Target &t) {
   ContractScheduler s(k, t);
