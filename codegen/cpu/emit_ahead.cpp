@@ -72,11 +72,13 @@ void Emitter::fetch(llvm::Value *address, bool write, int level) {
 }
 
 // The panel at hand some steps further on, if it comes from the second cache. Columns that are read
-// where they lie come from there for the first rows, and again if a panel of them is large.
+// where they lie come from there again and again if what a tile reads of them is large.
 void Emitter::fetchPanel(const Tile &t) {
   int64_t step = 0; // bytes of a step of k
+  int64_t read = t.vectors * width_ * ir::dtypeBytes(k.contract.type); // .. by a tile
+  for (AxisId a : k.contract.k) read *= extentAt(k, a);
   if (packedB_.arg < 0)
-    step = fetchedColumns(k, k.contract.b, k.schedule.col);
+    step = read > kFirstCache ? fetchedColumns(k, k.contract.b, k.schedule.col) : 0;
   else if (packedB_.shape.panel &&
            packedB_.shape.elements * ir::dtypeBytes(k.contract.type) > kFirstCache)
     step = packedB_.shape.panel * ir::dtypeBytes(k.contract.type);
