@@ -59,35 +59,25 @@ struct Models : Workplace {
   }
 };
 
-// A product y[n, 70] = x[n, 40] w[40, 70], unscheduled.
-Kernel smallProduct() {
+// A product y[n, 70] = x[n, terms] w, unscheduled; w is [70, terms] if turned, else [terms, 70].
+Kernel product(int64_t terms, bool turned) {
   KernelBuild b(32);
-  auto x = b.arg(DType::f32, {Dim::batch(), 40}), w = b.arg(DType::f32, {40, 70}),
+  auto x = b.arg(DType::f32, {Dim::batch(), terms}),
+       w = b.arg(DType::f32, turned ? Dims{70, terms} : Dims{terms, 70}),
        y = b.arg(DType::f32, {Dim::batch(), 70}, true, false);
-  auto r = b.axis("r", Dim::batch()), o = b.axis("o", 70), i = b.axis("i", 40);
+  auto r = b.axis("r", Dim::batch()), o = b.axis("o", 70), i = b.axis("i", terms);
   b.k.cls = KernelClass::Contract;
   b.k.contract.m = {r}, b.k.contract.n = {o}, b.k.contract.k = {i};
-  b.k.contract.a = b.load(x, b.at(r, 40) + b.at(i));
-  b.k.contract.b = b.load(w, b.at(i, 70) + b.at(o));
+  b.k.contract.a = b.load(x, b.at(r, terms) + b.at(i));
+  b.k.contract.b = b.load(w, turned ? b.at(o, terms) + b.at(i) : b.at(i, 70) + b.at(o));
   b.stage(b.acc());
   b.to(y, b.at(r, 70) + b.at(o));
   return b.k;
 }
 
-// A product y[n, 70] = x[n, 160] w[70, 160], whose operands both run along the sum.
-Kernel dotProduct() {
-  KernelBuild b(32);
-  auto x = b.arg(DType::f32, {Dim::batch(), 160}), w = b.arg(DType::f32, {70, 160}),
-       y = b.arg(DType::f32, {Dim::batch(), 70}, true, false);
-  auto r = b.axis("r", Dim::batch()), o = b.axis("o", 70), i = b.axis("i", 160);
-  b.k.cls = KernelClass::Contract;
-  b.k.contract.m = {r}, b.k.contract.n = {o}, b.k.contract.k = {i};
-  b.k.contract.a = b.load(x, b.at(r, 160) + b.at(i));
-  b.k.contract.b = b.load(w, b.at(o, 160) + b.at(i));
-  b.stage(b.acc());
-  b.to(y, b.at(r, 70) + b.at(o));
-  return b.k;
-}
+Kernel smallProduct() { return product(40, false); }
+// Both operands run along the sum.
+Kernel dotProduct() { return product(160, true); }
 
 Target level() {
   std::string error;
