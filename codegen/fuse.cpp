@@ -178,6 +178,55 @@ static bool isElementwise(const ir::Function &f, const Node &n) {
          n.op == Op::constant_ || n.op == Op::iota_ || n.op == Op::size_ || n.op == Op::random_;
 }
 
+// Values of the node's own shape that lie in memory and that it reads, through everything that is inlined.
+std::set<int32_t> Fuser::wholeReads(const Node &node) const {
+  std::set<int32_t> whole, seen;
+  std::vector<ValueId> work(node.operands.begin(), node.operands.end());
+  while (!work.empty()) {
+    ValueId v = work.back();
+    work.pop_back();
+    if (!seen.insert(v.i).second || f.type(v).dims != f.type(node.result()).dims) continue;
+    if (facts.root[v.i])
+      whole.insert(v.i);
+    else if (const Node *n = f.def(v))
+      work.insert(work.end(), n->operands.begin(), n->operands.end());
+  }
+  return whole;
+}
+
+// A pointwise kernel reads the values; others may join it.
+void Fuser::noteReader(const Node &node, int id) {
+  if (frame || !options.fuse || !isElementwise(f, node) || f.type(node.result()).isScalar()) return;
+  for (int32_t v : wholeReads(node)) {
+    std::vector<int> &list = readers_[v];
+    if (list.empty() || list.back() != id) list.push_back(id);
+  }
+}
+
+// Pointwise kernels over the same axes that a pointwise node does not read from. In a loop every kernel costs in
+// every round: all of them. Elsewhere the last few that read what the node reads, which is then read once, as
+// the moments of an optimizer read a gradient.
+std::vector<int> Fuser::siblingsOf(const Node &node) const {
+  constexpr size_t kAsked = 4;
+  std::vector<int> list;
+  if (!isElementwise(f, node) || f.type(node.result()).isScalar()) return list;
+  if (frame) {
+    for (int g = 0; g < int(groups.size()); ++g)
+      if (groups[g].open && groups[g].kernel().cls == KernelClass::Loops && !groups[g].dims.empty()) list.push_back(g);
+    return list;
+  }
+  for (int32_t v : wholeReads(node)) {
+    auto it = readers_.find(v);
+    if (it == readers_.end()) continue;
+    for (size_t i = it->second.size(), end = i - std::min(i, kAsked); i-- > end;) {
+      const Group &g = groups[it->second[i]];
+      if (g.open && g.kernel().cls == KernelClass::Loops && g.dims == f.type(node.result()).dims)
+        list.push_back(it->second[i]);
+    }
+  }
+  return list;
+}
+
 void Fuser::place(const Node &node) {
   if (placeChain(node)) return;
   if (node.op == Op::reduce_ && splitReduce(node)) return; // by shape alone, whoever could join
@@ -187,21 +236,19 @@ void Fuser::place(const Node &node) {
     std::vector<int> order(deps.rbegin(), deps.rend());
     std::stable_sort(order.begin(), order.end(),
                      [&](int a, int b) { return groups[a].dims.size() > groups[b].dims.size(); });
-    // In a loop every kernel costs in every round: pointwise ones over the same axes are one.
-    if (frame && isElementwise(f, node) && !f.type(node.result()).isScalar())
-      for (int g = 0; g < int(groups.size()); ++g)
-        if (groups[g].open && groups[g].kernel().cls == KernelClass::Loops && !groups[g].dims.empty() &&
-            !deps.count(g))
-          order.push_back(g);
+    for (int g : siblingsOf(node))
+      if (!deps.count(g)) order.push_back(g);
     for (int g : order) {
       if (!mayTake(groups[g], node) || closesCircle(g, deps) || !tryMerge(node, g)) continue;
       for (int k = 0; k < node.resultCount; ++k) groups[g].members.push_back(node.result(k));
       deps.erase(g);
       waitFor(g, deps);
+      noteReader(node, g);
       return;
     }
   }
   int id = newGroup(node);
+  noteReader(node, id);
   waitFor(id, deps);
   for (int k = 0; k < node.resultCount; ++k) {
     groupOf[node.result(k).i] = id;

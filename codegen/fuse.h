@@ -133,6 +133,10 @@ private:
   void waitFor(int group, const std::set<int> &others);
   bool closesCircle(int group, const std::set<int> &deps) const;
   bool mayTake(const Group &g, const ir::Node &node) const;
+  std::map<int32_t, std::vector<int>> readers_; // ValueId -> pointwise groups that read all of it
+  std::set<int32_t> wholeReads(const ir::Node &node) const;
+  void noteReader(const ir::Node &node, int id);
+  std::vector<int> siblingsOf(const ir::Node &node) const;
   void addElementwise(const ir::Node &node, Group &g, int id);
   void addReduce(const ir::Node &node, Group &g, int id);
   void addCumsum(const ir::Node &node, Group &g, int id);

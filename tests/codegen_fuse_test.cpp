@@ -137,6 +137,18 @@ TEST_CASE("sums over the same chunks that read the same memory are one kernel") 
   CHECK(kernels == 3);
 }
 
+TEST_CASE("moments of a gradient in memory and the weight's step are one kernel") {
+  auto m = loadModule("beside");
+  auto p = cg::fuse(*m, *m->find("train_step"));
+  int steps = 0;
+  for (const cg::Launch &l : p.launches)
+    if (l.kernel.parallel.size() == 2 && l.kernel.axes[size_t(l.kernel.parallel[1])].extent.b == 50) {
+      ++steps;
+      CHECK(storesOf(l.kernel) == 3);
+    }
+  CHECK(steps == 1);
+}
+
 TEST_CASE("sums of what a product makes are made of its tiles") {
   auto m = loadModule("sums");
   const cg::Program p = cg::fuse(*m, *m->find("train_step"));
