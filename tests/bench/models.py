@@ -227,7 +227,7 @@ WORKLOADS = {w.name: w for w in [
     Workload("resnet20", "ResNet-20, 32×32, batch 128, momentum", resnet20,
              _pixels(128, 32, 32, 3), "classes", ("sgd", 0.01, 0.9), mixed=True),
     Workload("resnet50", "ResNet-50, 64×64, batch 16, momentum", resnet50,
-             _pixels(16, 64, 64, 3, classes=1000), "classes", ("sgd", 1e-5, 0.9), mixed=True),
+             _pixels(16, 64, 64, 3, classes=1000), "classes", ("sgd", 1e-6, 0.9), mixed=True),
     Workload("lstm", "LSTM 128, 64 steps of 64, batch 32, Adam", lstm, _pixels(32, 64, 64),
              "classes", ("adam", 1e-3), mixed=True),
     Workload("gru", "GRU 512 over 64 characters, batch 64, Adam", gru, _tokens(256, 64, 64),
