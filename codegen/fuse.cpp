@@ -178,19 +178,12 @@ static bool isElementwise(const ir::Function &f, const Node &n) {
          n.op == Op::constant_ || n.op == Op::iota_ || n.op == Op::size_ || n.op == Op::random_;
 }
 
-// Values of the node's own shape that lie in memory and that it reads, through everything that is inlined.
+// Values of the node's own shape that lie in memory and that it reads.
 std::set<int32_t> Fuser::wholeReads(const Node &node) const {
-  std::set<int32_t> whole, seen;
-  std::vector<ValueId> work(node.operands.begin(), node.operands.end());
-  while (!work.empty()) {
-    ValueId v = work.back();
-    work.pop_back();
-    if (!seen.insert(v.i).second || f.type(v).dims != f.type(node.result()).dims) continue;
-    if (facts.root[v.i])
-      whole.insert(v.i);
-    else if (const Node *n = f.def(v))
-      work.insert(work.end(), n->operands.begin(), n->operands.end());
-  }
+  std::set<int32_t> whole;
+  eachRead(node, [&](ValueId v) {
+    if (facts.root[v.i] && f.type(v).dims == f.type(node.result()).dims) whole.insert(v.i);
+  });
   return whole;
 }
 
