@@ -232,14 +232,23 @@ TEST_CASE("formatting takes time as the text is long", "[format]") {
     for (size_t i = 0; i < n; ++i) pipe += " |> Dense(10, activation = relu)";
     CHECK(formatted(pipe));
   }));
+  // As many calls, ever deeper: the indentation alone makes the result longer by the depth.
   CHECK(nnc::test::growsLinearly(45, [](size_t n) { // 200 is as deep as may be
-    std::string deep;
-    for (size_t i = 0; i < n; ++i) deep += "f(a, ";
-    CHECK(formatted("x = " + deep + "1" + std::string(n, ')')));
+    std::string all;
+    for (size_t calls = 0; calls < 3600; calls += n) {
+      std::string deep;
+      for (size_t i = 0; i < n; ++i) deep += "f(a, ";
+      all += "x" + std::to_string(calls) + " = " + deep + "1" + std::string(n, ')') + "\n";
+    }
+    CHECK(formatted(all));
   }));
-  CHECK(nnc::test::growsLinearly(125, [](size_t n) {
-    std::string sum = "x = 1";
-    for (size_t i = 0; i < n; ++i) sum += " + y * 2";
-    CHECK(formatted(sum));
+  CHECK(nnc::test::growsLinearly(125, [](size_t n) { // no expression is higher than 600
+    std::string all;
+    for (size_t line = 0; line < 20; ++line) {
+      all += "x" + std::to_string(line) + " = 1";
+      for (size_t i = 0; i < n; ++i) all += " + y * 2";
+      all += "\n";
+    }
+    CHECK(formatted(all));
   }));
 }
