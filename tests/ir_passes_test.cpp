@@ -1,7 +1,7 @@
 // The passes on small modules written as text: what each does, and what it leaves alone.
 #include "ir/passes.h"
-#include "tests/ir_helpers.h"
 #include "tests/growth.h"
+#include "tests/ir_helpers.h"
 
 using namespace nnc::ir;
 using namespace nnc::ir::test;
@@ -105,6 +105,9 @@ TEST_CASE("rules and structural simplifications") {
         "  return %i\n");
   CHECK(after("  %a = cast %i : f32[n]\n  %b = cast %a : i32[n]\n  return %b\n", kSimplify)
             .find("f32") != std::string::npos);
+  CHECK(after("  %a = concat %x, %y {dim=1} : f32[n,6]\n  %b = cast %a : bf16[n,6]\n  return %b\n",
+              kSimplify) == "  %0 = cast %x : bf16[n,3]\n  %1 = cast %y : bf16[n,3]\n"
+                            "  %b = concat %0, %1 {dim=1} : bf16[n,6]\n  return %b\n");
   CHECK(after("  %0 = constant {value=0}" + type + "  %a = mul %x, %0" + type + "  return %a\n",
               kSimplify)
             .find("mul") != std::string::npos); // NaN * 0
