@@ -1,5 +1,5 @@
-// Functions of tensors in the standard library: values and derivatives against JAX in double precision,
-// from tests/reference/ops.json, made by make_ops.py there.
+// Functions of tensors in the standard library: values and derivatives against JAX in double
+// precision, from tests/reference/ops.json, made by make_ops.py there.
 #include "tests/library_program.h"
 
 using namespace nnc;
@@ -69,4 +69,24 @@ TEST_CASE("what is not finite is found and replaced", "[library]") {
   const auto y = p.run("predict", 3, {{1e4, -1e4, -INFINITY}});
   CHECK(y[0].data == D{1e4, 1, 1});
   CHECK(y[1].data == D{1, 0, 0});
+}
+
+TEST_CASE("activations of bf16 and f16 round once", "[library]") {
+  std::vector<double> x; // of bf16 and f16 both, over several powers of two
+  for (int k = -96; k <= 96; ++k) x.push_back(k / 16.0);
+  for (const char *f :
+       {"elu(z)", "celu(z, 0.7)", "selu(z)", "gelu(z)", "gelu(z, approximate = true)", "silu(z)",
+        "mish(z)", "hard_sigmoid(z)", "hard_silu(z)", "softplus(z)", "log_sigmoid(z)",
+        "softsign(z)", "squareplus(z)", "tanh_shrink(z)", "sparse_plus(z)", "sparse_sigmoid(z)",
+        "glu(stack([z, z], -1))"})
+    for (const char *type : {"bf16", "f16"}) {
+      INFO(f << " of " << type);
+      const std::string t = type;
+      Program p("model M(x: [batch]) {\n  f = fn(z) = " + std::string(f) + "\n  y = cast(x, " + t +
+                    ")\n  once = cast(f(x), " + t + ")\n  check(dtype(f(y)) == " + t +
+                    ", \"the type of the argument\")\n  [cast(f(y), float), cast(once, float)]\n}",
+                ir::Precision::f32);
+      const auto found = p.run("predict", int64_t(x.size()), {x});
+      CHECK(found[0].data == found[1].data);
+    }
 }
