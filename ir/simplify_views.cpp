@@ -3,10 +3,11 @@
 //   reshape(reshape x) = reshape x      transpose(transpose x) = transpose x or x
 //   slice(slice x) = slice x            slice(pad x) = x, slice(concat) = piece
 //   cast(cast x) = cast x, if the inner cast loses nothing
-//   cast(concat(x, y)) = concat(cast x, cast y): each part is converted, and stored, where it is
-//   made concat(concat(x, y), z) = concat(x, y, z) pad x + pad y = pad(concat(y, x)) where the one
-//   begins as the other ends: the parts of a slice's gradient contract(transpose x, w) =
-//   contract(x, w) with the labels in the other order sum(x * broadcast w) = w * sum(x)
+//   cast(concat(x, y)) = concat(cast x, cast y): each part is converted, and stored, where it is made
+//   concat(concat(x, y), z) = concat(x, y, z)
+//   pad x + pad y = pad(concat(y, x)) where the one begins as the other ends: the parts of a slice's gradient
+//   contract(transpose x, w) = contract(x, w) with the labels in the other order
+//   sum(x * broadcast w) = w * sum(x)
 //
 // One function per operation: it sees the node and its operands' definitions and returns the value
 // to use instead. Zeros: a contraction, window or sum of a constant 0 is 0 (the zeros that
@@ -240,8 +241,7 @@ Simpler factorOfSum(const View &v) {
     bool same = true;
     for (const int64_t d : std::get<BroadcastAttr>(factor->attr).dims) {
       same = same && std::find(summed.begin(), summed.end(), d) == summed.end();
-      dims.push_back(d -
-                     std::count_if(summed.begin(), summed.end(), [&](int64_t s) { return s < d; }));
+      dims.push_back(d - std::count_if(summed.begin(), summed.end(), [&](int64_t s) { return s < d; }));
     }
     if (!same) continue;
     const ValueId sum = v.make(Op::reduce_, {product->operands[1 - k]}, v.node.attr);

@@ -23,9 +23,8 @@ Array<char> read_raw(const char *path, const char *what) {
   if (fstat(file, &info) != 0) fail("cannot read `%s` (%s): %s", path, what, strerror(errno));
   if (S_ISDIR(info.st_mode)) fail("cannot read `%s` (%s): it is a directory", path, what);
   Array<char> bytes;
-  bytes.reserve(size_t(info.st_size) +
-                2); // room for the read that finds the end, and the zero byte
-  for (;;) {        // also right for pipes, whose size is unknown
+  bytes.reserve(size_t(info.st_size) + 2); // for the read that finds the end, and the zero byte
+  for (;;) { // also right for pipes, whose size is unknown
     if (bytes.count + 1 >= bytes.capacity) bytes.reserve(bytes.capacity + 65536);
     ssize_t got = read(file, bytes.data + bytes.count, bytes.capacity - 1 - bytes.count);
     if (got < 0 && errno == EINTR) continue;
