@@ -35,8 +35,8 @@ void compare(const std::vector<Tensor> &want, const std::vector<Tensor> &got, do
 }
 
 // Parameters may serve as results only under other names: a compiled function returns buffers.
-void check(uint64_t seed, bool smooth, DType real = DType::f32, bool scans = false) {
-  auto m = ir::test::generated(seed, smooth, real, scans);
+void check(uint64_t seed, bool smooth, DType real = DType::f32, bool scans = false, bool tables = false) {
+  auto m = ir::test::generated(seed, smooth, real, scans, tables);
   runGradient(*m, {});
   runOptimize(*m, {});
   INFO("seed " << seed << "\n" << print(*m));
@@ -87,4 +87,13 @@ TEST_CASE("random loops compile to what they mean") {
 
 TEST_CASE("random smooth loops and their gradients compile to what they mean") {
   for (uint64_t seed = 6000; seed < 6000 + rounds(30); ++seed) check(seed, true, DType::f32, true);
+}
+
+TEST_CASE("random tables compile to what they mean") {
+  for (DType t : {DType::f32, DType::bf16, DType::f16, DType::f64})
+    for (uint64_t seed = 7000; seed < 7000 + rounds(20); ++seed) check(seed, false, t, false, true);
+}
+
+TEST_CASE("random tables and their gradients compile to what they mean") {
+  for (uint64_t seed = 8000; seed < 8000 + rounds(20); ++seed) check(seed, true, DType::f32, false, true);
 }

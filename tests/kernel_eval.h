@@ -492,8 +492,7 @@ class KernelEval {
       over(s.inner, 0, [&] {
         std::vector<Num> sums(static_cast<size_t>(rows));
         over(s.tokens, 0, [&] {
-          const int64_t row = eval(s.index).i;
-          if (row < 0 || row >= rows) return;
+          const int64_t row = std::clamp<int64_t>(eval(s.index).i, 0, rows - 1);
           sums[size_t(row)] = combine(Combine::sum, s.type, sums[size_t(row)], eval(s.update));
         });
         for (int64_t row = 0; row < rows; ++row) {
@@ -525,8 +524,7 @@ class KernelEval {
       over(s.inner, 0, [&] {
         for (int64_t r = 0; r < rows; ++r) put(r, {});
         over(s.tokens, 0, [&] {
-          const int64_t row = eval(s.index).i;
-          if (row < 0 || row >= rows) return;
+          const int64_t row = std::clamp<int64_t>(eval(s.index).i, 0, rows - 1);
           const Num update = eval(s.update);
           out.flat = constIndex((flat(s.outer) * rows + row) * inner + flat(s.inner));
           put(row, combine(Combine::sum, s.type, load(out), update));

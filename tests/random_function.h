@@ -61,9 +61,11 @@ class Generator {
   Generator(Builder &b, Random &r, bool smooth, DType real)
       : Generator(addParams(b, smooth, real), r, smooth, real, 0) {}
   std::vector<V> params, all;
-  bool scans = false; // make some
+  bool scans = false;  // make some
+  bool tables = false; // gather from some, scatter into some
 
   void step() {
+    if (tables && pick(r_, 0, 3) == 0) return table();
     switch (pick(r_, 0, scans ? 11 : 9)) {
     case 10: return scan();
     case 11: return draw();
@@ -206,6 +208,30 @@ class Generator {
     add(b_.cast(x, types[size_t(pick(r_, 0, 3))]));
   }
 
+  // Rows of a tensor by number, or sums of them in the rows of a table. Some numbers are none of a row.
+  void table() {
+    const V x = any();
+    Dims dims = x.type().dims;
+    if (dims.empty() || !isFloat(x.type().dtype)) return;
+    const int64_t axis = pick(r_, 0, int64_t(dims.size()) - 1);
+    const bool gathers = pick(r_, 0, 1) != 0;
+    V number = any();
+    const Dims &numbers = number.type().dims;
+    const Dim tokens = gathers ? Dim(pick(r_, 1, 5)) : dims[size_t(axis)];
+    if (numbers.size() == 1 && numbers[0] == tokens)
+      number = b_.cast(number, DType::i32);
+    else
+      number = b_.iota(0, {DType::i32, {tokens}}) * double(pick(r_, 0, 3));
+    if (gathers && !dims[size_t(axis)].isConst()) return;
+    if (gathers) {
+      number = min(max(number, like(number, 0)), like(number, double(dims[size_t(axis)].b - 1)));
+      add(b_.gather(x, number, axis));
+    } else {
+      dims[size_t(axis)] = Dim(pick(r_, 1, 12));
+      add(tamed(b_.scatterAdd(number, x, axis, {x.type().dtype, dims})));
+    }
+  }
+
   // A loop over what has a dimension of its length, with a random body.
   void scan() {
     if (depth_ == 2) return;
@@ -271,13 +297,13 @@ class Generator {
 };
 
 inline std::unique_ptr<Module> generated(uint64_t seed, bool smooth, DType real = DType::f64,
-                                         bool scans = false) {
+                                         bool scans = false, bool tables = false) {
   auto m = std::make_unique<Module>();
   Random r(seed);
   Function &f = m->add("f", 4);
   Builder b(*m, f);
   Generator g(b, r, smooth, real);
-  g.scans = scans;
+  g.scans = scans, g.tables = tables;
   for (int k = int(pick(r, 5, 60)); k > 0; --k) g.step();
   for (int k = 0; k < 4; ++k) b.result("", g.all[size_t(pick(r, 0, int64_t(g.all.size()) - 1))]);
   if (!smooth) return m;

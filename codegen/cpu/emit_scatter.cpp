@@ -18,7 +18,7 @@
 // the sums of the tokens' rows lie in the thread's scratch, and vectors run along a row. Which place
 // a row has is kept in an array over all rows that nobody clears: place p counts if p is below the
 // number of places given out and the row noted for p is this row (Briggs and Torczon 1993). Indices
-// outside are dropped.
+// are clamped into the table, as those of a gather are.
 #include "codegen/cpu/emitter.h"
 #include "codegen/cpu/schedule.h"
 
@@ -79,6 +79,13 @@ void Emitter::overRow(const std::function<void(llvm::Value *)> &f) {
   forAxes(loops, 0, [&] { forLanes(s.inner.back(), here); });
 }
 
+// The row of the token that the loops are at.
+llvm::Value *Emitter::tokensRow() {
+  llvm::Value *row = b.CreateSExt(expr(k.scatter.index).v, b.getInt64Ty());
+  row = b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, row, i64(0));
+  return b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, row, b.CreateSub(dim(k.scatter.rows), i64(1)));
+}
+
 void Emitter::emitScatter() { k.scatter.arg < 0 ? emitScatterStages() : emitScatterTable(); }
 
 void Emitter::emitScatterTable() {
@@ -110,13 +117,10 @@ void Emitter::emitScatterTable() {
       });
     });
     forAxes(s.tokens, 0, [&] {
-      llvm::Value *row = b.CreateSExt(expr(s.index).v, b.getInt64Ty());
-      ifThen(b.CreateICmpULT(row, dim(s.rows)), [&] {
-        overColumns(row, [&](const IndexVal &x) {
-          llvm::Value *old = width_ > 1 ? loadContiguous(out, x, {}) : loadUniform(out, x, {}).v;
-          if (width_ > 1) old = widen(old, k.args[size_t(s.arg)].dtype);
-          put(x, combine(Combine::sum, s.type, old, spread(expr(s.update))));
-        });
+      overColumns(tokensRow(), [&](const IndexVal &x) {
+        llvm::Value *old = width_ > 1 ? loadContiguous(out, x, {}) : loadUniform(out, x, {}).v;
+        if (width_ > 1) old = widen(old, k.args[size_t(s.arg)].dtype);
+        put(x, combine(Combine::sum, s.type, old, spread(expr(s.update))));
       });
     });
   });
@@ -169,7 +173,7 @@ void Emitter::emitScatterStages() {
   forAxes(s.outer, 0, [&] {
     b.CreateStore(i64(0), count);
     forAxes(s.tokens, 0, [&] {
-      llvm::Value *row = b.CreateSExt(expr(s.index).v, b.getInt64Ty());
+      llvm::Value *row = tokensRow();
       ifThen(b.CreateICmpULT(b.CreateSub(row, own.lo), b.CreateSub(own.hi, own.lo)), [&] {
         auto [old, known] = find(row);
         llvm::Value *given = b.CreateLoad(b.getInt64Ty(), count);

@@ -304,6 +304,7 @@ class Emitter {
   void emitScatter(); // emit_scatter.cpp
   void emitScatterTable();
   void emitScatterStages();
+  llvm::Value *tokensRow();
   void overRow(const std::function<void(llvm::Value *)> &f);
   void emitSort();    // emit_sort.cpp
   struct SortHalf {
