@@ -631,8 +631,8 @@ void Fuser::addScatter(const Node &node, Group &g, int id) {
     list.push_back(k.axis("", d));
     at.push_back(k.axisIndex(list.back()));
   };
-  const bool few = options.fuse && ir::isFloat(a.type.dtype) && ir::widened(a.type.dtype) == a.type.dtype &&
-                   2 * count(tokens) <= count({table[a.axis]}) && count({table[a.axis]}) < INT32_MAX;
+  const bool few = options.fuse && ir::isFloat(a.type.dtype) && 2 * count(tokens) <= count({table[a.axis]}) &&
+                   count({table[a.axis]}) < INT32_MAX;
   for (int64_t i = 0; i < a.axis; ++i) axis(k.scatter.outer, table[i]);
   for (Dim d : tokens) {
     axis(k.scatter.tokens, d);
@@ -690,8 +690,9 @@ void Fuser::sumsInScratch(const Node &node, Group &g) {
 static void sumInPlace(Launch &l) {
   Kernel &k = l.kernel;
   if (k.cls != KernelClass::ScatterAdd || k.stages.size() != 1 || k.stages[0].stores.size() != 1) return;
-  if (k.exprs[k.stages[0].body].op != SOp::acc) return;
-  k.scatter.arg = k.stages[0].stores[0].access.arg;
+  const int arg = k.stages[0].stores[0].access.arg;
+  if (k.exprs[k.stages[0].body].op != SOp::acc || k.args[arg].dtype != k.scatter.type) return;
+  k.scatter.arg = arg;
   k.scatter.row = -1;
   k.stages.clear();
   compact(l);

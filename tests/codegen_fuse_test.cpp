@@ -2,6 +2,7 @@
 #include "codegen/fuse.h"
 #include "tests/compiled_model.h"
 #include "ir/builder.h"
+#include "ir/text.h"
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <random>
@@ -119,6 +120,25 @@ TEST_CASE("an update of a table visits the rows of the step's tokens") {
   o.plan.inPlace = o.plan.reuse = false; // nothing is where it was
   look(o);
   CHECK(how["plain"] == "all");
+}
+
+TEST_CASE("rounded sums of a table's tokens need no table of their own") {
+  ir::TextError error;
+  auto m = ir::parseModule(R"(nnc-ir 1
+persistent "w" : f32[40,5]
+func @f batch 8 (%t: i32[n], %u: bf16[n,5], %w: f32[40,5] = "w") {
+  %s = scatter_add %t, %u {axis=0} : bf16[40,5]
+  %d = cast %s : f32[40,5]
+  %next = sub %w, %d : f32[40,5]
+  return state "w" = %next
+}
+)",
+                           error);
+  REQUIRE(m);
+  auto p = cg::fuse(*m, *m->find("f"));
+  REQUIRE(p.launches.size() == 1);
+  CHECK(p.launches[0].kernel.scatter.arg < 0);
+  CHECK(storesOf(p.launches[0].kernel) == 1);
 }
 
 TEST_CASE("sums over the same chunks that read the same memory are one kernel") {
