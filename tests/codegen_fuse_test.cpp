@@ -141,6 +141,49 @@ func @f batch 8 (%t: i32[n], %u: bf16[n,5], %w: f32[40,5] = "w") {
   CHECK(storesOf(p.launches[0].kernel) == 1);
 }
 
+TEST_CASE("sums of columns take several vectors of a row, whatever is done with the sums") {
+  ir::TextError error;
+  auto m = ir::parseModule(R"(nnc-ir 1
+persistent "w" : f32[512]
+persistent "m" : f32[512]
+persistent "v" : f32[512]
+func @f batch 256 (%x: f32[n,512], %w: f32[512] = "w", %m: f32[512] = "m", %v: f32[512] = "v") {
+  %d = reduce %x {kind=sum, dims=[0]} : f32[512]
+  %old = constant {value=0.9} : f32[512]
+  %new = constant {value=0.1} : f32[512]
+  %eps = constant {value=1e-7} : f32[512]
+  %m.o = mul %m, %old : f32[512]
+  %m.n = mul %d, %new : f32[512]
+  %m.next = add %m.o, %m.n : f32[512]
+  %d.d = mul %d, %d : f32[512]
+  %v.o = mul %v, %old : f32[512]
+  %v.n = mul %d.d, %new : f32[512]
+  %v.next = add %v.o, %v.n : f32[512]
+  %root = sqrt %v.next : f32[512]
+  %safe = add %root, %eps : f32[512]
+  %step = div %m.next, %safe : f32[512]
+  %small = mul %step, %new : f32[512]
+  %decay = mul %w, %eps : f32[512]
+  %sum = add %small, %decay : f32[512]
+  %more = mul %sum, %decay : f32[512]
+  %whole = sub %sum, %more : f32[512]
+  %w.next = sub %w, %whole : f32[512]
+  return state "w" = %w.next, state "m" = %m.next, state "v" = %v.next
+}
+)",
+                           error);
+  REQUIRE(m);
+  cg::CodegenOptions o;
+  std::string message;
+  o.target = *cg::resolveTarget("x86-64-v4", message);
+  auto c = cg::compile(*m, o, cg::Emit::Memory);
+  for (const cg::CompiledFunction &f : c->functions()) {
+    REQUIRE(f.program.launches.size() == 1);
+    CHECK(f.program.launches[0].kernel.exprs.size() > 24);
+    CHECK(f.program.launches[0].kernel.schedule.lanes == 64);
+  }
+}
+
 TEST_CASE("sums over the same chunks that read the same memory are one kernel") {
   auto m = loadModule("beside");
   auto p = cg::fuse(*m, *m->find("train_step"));

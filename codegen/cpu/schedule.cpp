@@ -160,20 +160,22 @@ double itemsWanted(double cost) {
 //   db[c] = sum over r of dy[r,c], 512 columns:   64 lanes: 256 bytes of a row
 int lanesOfColumns(const Kernel &k, AxisId vec, int lanes) {
   constexpr size_t kMostExprs = 24; // values of a step stay in registers
-  if (vec < 0 || k.exprs.size() > kMostExprs) return lanes;
+  if (vec < 0) return lanes;
   bool sums = false;
+  std::set<ExprId> steps; // what is computed per row, not once per column
   for (const Stage &s : k.stages) {
     if (s.combine == Combine::argmax || s.combine == Combine::cumsum || s.order.lanes > 1) return lanes;
     if (s.reduce.empty()) continue;
     std::set<ExprId> used;
     collect(k, s.body, used);
+    steps.insert(used.begin(), used.end());
     for (ExprId e : used) {
       const Index &flat = k.exprs[size_t(e)].access.flat;
       auto along = strideAlong(k, flat, vec), step = strideAlong(k, flat, s.reduce.back());
       sums |= k.exprs[size_t(e)].op == SOp::load && along == 1 && step && std::abs(*step) > lanes;
     }
   }
-  if (!sums) return lanes;
+  if (!sums || steps.size() > kMostExprs) return lanes;
   for (const Expr &e : k.exprs) {
     if (e.op == SOp::random || e.op == SOp::guard || operationCost(e) > 8) return lanes;
     if (e.type != DType::f32 && e.type != DType::boolean && e.type != DType::i32) return lanes;
