@@ -92,6 +92,24 @@ TEST_CASE("values are rounded to bf16 alike on every target", "[codegen][emit]")
   }
 }
 
+TEST_CASE("sums of many columns, of bf16 and rounded to bf16", "[codegen][emit]") {
+  const DType from = GENERATE(DType::f32, DType::bf16);
+  KernelBuild b(41);
+  auto x = b.arg(from, {Dim::batch(), 300}), y = b.arg(DType::bf16, {300}, true, false),
+       z = b.arg(DType::f32, {300}, true, false);
+  auto r = b.axis("r", Dim::batch()), c = b.axis("c", 300);
+  b.k.parallel = {c};
+  b.stage(b.load(x, b.at(r, 300) + b.at(c)), Combine::sum, {r}, 1);
+  b.to(y, b.at(c));
+  b.stage(b.op(SOp::add, {b.op(SOp::convert, {b.op(SOp::convert, {b.local(0)}, DType::bf16)}), b.num(1)}));
+  b.to(z, b.at(c));
+  Data data;
+  for (bool special : {false, true}) {
+    data.special = special;
+    check(b.k, {41, 3}, data);
+  }
+}
+
 TEST_CASE("random draws are Philox's words", "[codegen][emit]") {
   const int64_t columns = GENERATE(5, 40);
   KernelBuild b(6);

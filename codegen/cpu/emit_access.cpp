@@ -12,6 +12,7 @@
 // a lane guard becomes the mask of the load.
 #include "codegen/cpu/emitter.h"
 #include <algorithm>
+#include <llvm/Analysis/VectorUtils.h>
 #include <llvm/IR/IntrinsicsX86.h>
 
 namespace nnc::cg {
@@ -323,10 +324,17 @@ llvm::Value *Emitter::narrow(llvm::Value *v, DType t) {
   llvm::Type *it = like(b.getInt32Ty());
   llvm::Value *bits = b.CreateBitCast(v, it);
   if (isRounded(v)) return b.CreateTrunc(b.CreateLShr(bits, 16), like(b.getInt16Ty()));
-  if (target_.avx512Bf16 && lanes && width_ == 16)
-    return b.CreateBitCast(
-        b.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_cvtneps2bf16_512, {}, {v}),
-        like(b.getInt16Ty()));
+  if (target_.avx512Bf16 && lanes && width_ % 16 == 0) {
+    std::vector<llvm::Value *> parts;
+    for (int at = 0; at < width_; at += 16) {
+      std::vector<int> sixteen;
+      for (int i = 0; i < 16; ++i) sixteen.push_back(at + i);
+      llvm::Value *part = width_ == 16 ? v : b.CreateShuffleVector(v, sixteen);
+      part = b.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_cvtneps2bf16_512, {}, {part});
+      parts.push_back(b.CreateBitCast(part, llvm::FixedVectorType::get(b.getInt16Ty(), 16)));
+    }
+    return llvm::concatenateVectors(b, parts);
+  }
   llvm::Value *odd = b.CreateAnd(b.CreateLShr(bits, 16), llvm::ConstantInt::get(it, 1));
   llvm::Value *up = b.CreateAdd(bits, b.CreateAdd(odd, llvm::ConstantInt::get(it, 0x7fff)));
   llvm::Value *rounded = b.CreateLShr(up, 16);

@@ -178,7 +178,8 @@ int lanesOfColumns(const Kernel &k, AxisId vec, int lanes) {
   if (!sums || steps.size() > kMostExprs) return lanes;
   for (const Expr &e : k.exprs) {
     if (e.op == SOp::random || e.op == SOp::guard || operationCost(e) > 8) return lanes;
-    if (e.type != DType::f32 && e.type != DType::boolean && e.type != DType::i32) return lanes;
+    const DType t = e.type;
+    if (t != DType::f32 && t != DType::bf16 && t != DType::boolean && t != DType::i32) return lanes;
     if (e.op != SOp::load) continue;
     auto stride = strideAlong(k, e.access.flat, vec);
     if (!e.access.guards.empty() || !stride || std::abs(*stride) > 1) return lanes;
