@@ -201,8 +201,10 @@ void runCase(const ir::Meta &c, bool compiled) {
                       [&](const Weight &o) { return o.name == w.name; }));
   }
   p.start();
-  // In f32 a normalisation of a dozen values is off by some units, and the next ones make more of it.
-  const double unit = compiled ? 3e-4 : 1e-9, floor = compiled ? 2e-6 : 1e-12;
+  // In f32 a normalisation of a dozen values is off by some units, and the next ones make more of
+  // it; Residual's second step shows it most.
+  const double f32 = textOf(*c.find("name")) == "Residual" ? 3e-4 : 2e-4;
+  const double unit = compiled ? f32 : 1e-9, floor = compiled ? 2e-6 : 1e-12;
   if (!c.find("outputs")->asList()->empty()) {
     const auto y = p.run("predict", *c.find("rows")->asInt(), inputsOf(*c.find("inputs")));
     const ir::Meta::List &wanted = *c.find("outputs")->asList();
