@@ -20,6 +20,7 @@
 // derivatives are what is left. A gradient whose sum is updated in the same kernel is both.
 #include "codegen/cost.h"
 #include "codegen/math.h"
+#include "codegen/pack.h"
 #include "codegen/planning.h"
 #include "runtime/abi.h"
 #include <algorithm>
@@ -157,7 +158,7 @@ class Counter {
       const Mask tile = masks_.axes(c.batch) | masks_.axes(c.m) | masks_.axes(c.n);
       const Mask all = tile | masks_.axes(c.k);
       sum_ = 2 * points(all);
-      add(c.a, all), add(c.b, all);
+      operand(c.a, all), operand(c.b, all);
       for (const Stage &s : k_.stages) add(s.body, tile);
       break;
     }
@@ -200,7 +201,7 @@ class Counter {
   Masks masks_;
   std::vector<double> steps_;
   int64_t n_ = 1;
-  double sum_ = 0;
+  double sum_ = 0, most_ = INFINITY;
   std::set<ExprId> counted_; // in the block of stages at hand
 
   double points(Mask m) const {
@@ -210,12 +211,20 @@ class Counter {
     return p;
   }
 
+  // What an operand of a product is computed of is computed once for each element, as it is copied.
+  void operand(ExprId e, Mask around) {
+    const ExprId load = operandLoad(k_, e);
+    if (load >= 0) most_ = double(ir::elementCount(k_.args[size_t(k_.exprs[size_t(load)].access.arg)].dims, n_));
+    add(e, around);
+    most_ = INFINITY;
+  }
+
   // An expression and what it is made of, in a loop over the axes `around`.
   void add(ExprId e, Mask around) {
     if (e < 0 || !counted_.insert(e).second) return;
     const Expr &x = k_.exprs[size_t(e)];
     for (ExprId a : x.args) add(a, around);
-    if (int each = operationsOf(x)) sum_ += each * points(masks_.expr(e) & around);
+    if (int each = operationsOf(x)) sum_ += each * std::min(points(masks_.expr(e) & around), most_);
   }
 
   void chain() {

@@ -241,6 +241,8 @@ void addGuard(const Kernel &k, std::vector<Guard> &gs, const Index &x, Dim hi, i
 Index flatten(Kernel &k, const Dims &dims, const std::vector<Index> &at, int64_t batch);
 ExprId constantExpr(Kernel &k, double v, DType t);
 ExprId convertExpr(Kernel &k, ExprId e, DType t);
+// The value where all guards hold, 0 elsewhere.
+ExprId zeroOutside(Kernel &k, const std::vector<Guard> &guards, ExprId e);
 // A computed value of the IR's type t: bf16 and f16 are computed in f32 and rounded to t, every other
 // type is e itself. Loads need none, what they read has been rounded.
 ExprId roundedExpr(Kernel &k, ExprId e, DType t);

@@ -11,6 +11,7 @@
 // u0 + (s/g)*u', g = gcd(s, d), and i = h' + (r - c - d*u0)/s - (d/g)*u' is affine again. Residues that no u
 // reaches are filled with zeros. A skinny result over a long sum is split over k into partial results.
 #include "codegen/fuse.h"
+#include "codegen/pack.h"
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
@@ -170,6 +171,7 @@ struct Lowering {
     Reader r(fuser.f, fuser.facts, k(), &fuser, &g, -1, &launch);
     ExprId e = r.read(v, in, guards);
     NNC_CHECK(e >= 0, "an operand of a contraction cannot be read");
+    if (!guards.empty() && isComputed(k(), e)) e = zeroOutside(k(), guards, e);
     return convertExpr(k(), e, k().contract.type);
   }
 
@@ -228,9 +230,8 @@ static void orderSums(Kernel &k) {
     if (k.axes[axis].extent == Dim(1)) return INT64_MAX; // never the innermost loop
     int64_t most = 0;
     for (ExprId operand : {c.a, c.b}) {
-      ExprId e = operand;
-      while (k.exprs[e].op == SOp::convert) e = k.exprs[e].args[0];
-      if (k.exprs[e].op != SOp::load || k.exprs[e].access.guards.empty()) continue;
+      const ExprId e = operandLoad(k, operand);
+      if (e < 0 || k.exprs[e].access.guards.empty()) continue;
       most = std::max(most, std::abs(strideAlong(k, k.exprs[e].access.flat, axis).value_or(0)));
     }
     return most;

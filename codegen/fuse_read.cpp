@@ -285,6 +285,11 @@ std::vector<ExprId> Reader::siteWords(const std::string &site) {
   return words;
 }
 
+ExprId zeroOutside(Kernel &k, const std::vector<Guard> &guards, ExprId e) {
+  const DType t = k.exprs[e].type;
+  return op(k, SOp::select, t, {guardExpr(k, guards), e, constantExpr(k, 0, t)});
+}
+
 // The operand where all guards hold, `fill` elsewhere.
 ExprId Reader::guarded(ValueId x, const std::vector<Index> &at, const std::vector<Guard> &g,
                        std::vector<Guard> extra, double fill, DType type) {

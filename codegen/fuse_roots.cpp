@@ -11,8 +11,11 @@
 // are made of a product which nobody else reads:
 //   dy = select(mask, 0, product + skip);   sum dy;   sum dy * x;   dx = f(dy, x)
 // Its kernel stores dy instead of the product, and nobody reads mask and skip again.
+//   No memory for the operand of a convolution that is cheap to compute of one picture, in a pass of its own:
+//   the convolution copies its operand and computes it there (computedInCopies).
 #include "codegen/fuse.h"
 #include <algorithm>
+#include <set>
 
 namespace nnc::cg {
 
@@ -170,6 +173,8 @@ struct Chooser {
   const FuseOptions &options;
   Roots r;
   std::vector<char> ofProduct; // by ValueId: a product, or made of one that only it reads
+  std::vector<std::vector<int32_t>> readers; // by ValueId: nodes; empty where nothing is computed in copies
+  std::vector<char> copied;                   // by ValueId: computed in the copies that products make of it
 
   // Would memory for the value take the place of that of a product?
   bool replacesProduct(const Node &n) const {
@@ -196,10 +201,108 @@ struct Chooser {
     return !f.def(w) && f.type(w).dtype == DType::f32 && f.type(w).dims.size() == 2 && affineOperand(f, r, w);
   }
 
+  // Does the product read the value through a window, so that it copies it in any case?
+  bool copiesPictures(const Node &n, ValueId x) const {
+    const auto &a = std::get<ir::ContractAttr>(n.attr);
+    for (size_t t = 0; t < 2; ++t)
+      if (n.operands[t] == x && std::none_of(a.forms[t].begin(), a.forms[t].end(), [&](const ir::LabelForm &form) {
+            return form.terms.size() > 1 && std::all_of(form.terms.begin(), form.terms.end(), [&](const ir::LabelTerm &l) {
+                     return a.extents[size_t(l.label)] != Dim(1);
+                   });
+          }))
+        return false;
+    return n.operands[0] != n.operands[1];
+  }
+
+  // Does `from` depend on `on`? Asked of values a few nodes apart; false also if there are more.
+  bool dependsOn(ValueId from, ValueId on) const {
+    constexpr size_t kAsked = 200;
+    std::set<int32_t> seen;
+    std::vector<ValueId> work{from};
+    while (!work.empty() && seen.size() < kAsked) {
+      const ValueId v = work.back();
+      work.pop_back();
+      if (v == on) return true;
+      const Node *n = v.i > on.i ? f.def(v) : nullptr; // values are in the order of their nodes
+      if (n && seen.insert(v.i).second) work.insert(work.end(), n->operands.begin(), n->operands.end());
+    }
+    return false;
+  }
+
+  // A picture that every product copies which reads it, with the zeros around it, and that is computed there as
+  // it would be in a pass of its own:
+  //   mu, var = sums over x = conv(..);   y = relu((x - mu) * factor + beta);   conv(y, ..)
+  // It costs a few operations for each copy and saves the pass, the memory, and in the backward pass the mask: that
+  // is computed of x, too. Not what its producer could store instead (bias and relu of a product).
+  bool computedInCopies(ValueId x) {
+    constexpr double kMostWork = 24; // as in visit()
+    const Node *n = f.def(x);
+    const DType type = f.type(x).dtype;
+    if (readers.empty() || !n || r.root[x.i] || r.chains.member[x.i] >= 0 || r.chains.inlined[x.i] ||
+        isView(f, *n) || !isInline(f, *n) || !ir::isFloat(type) || ir::widened(type) != type ||
+        size_t(r.uses[x.i]) != readers[size_t(x.i)].size())
+      return false;
+    bool copied = false;
+    for (int32_t i : readers[size_t(x.i)]) {
+      const Node &reader = f.nodes[size_t(i)];
+      const bool product = reader.op == Op::contract_;
+      copied |= product;
+      if (product ? !copiesPictures(reader, x) : !ir::isPointwise(reader.op) && reader.op != Op::select_) return false;
+    }
+    if (!copied) return false;
+    // What it is made of: pointwise, of one value of its shape and what is repeated along it.
+    double work = 0;
+    std::set<int32_t> seen;
+    std::vector<ValueId> list{x}, small;
+    ValueId whole;
+    while (!list.empty()) {
+      const ValueId v = list.back();
+      list.pop_back();
+      if (!seen.insert(v.i).second || isSplat(f, v)) continue;
+      if (r.root[v.i]) {
+        if (f.type(v).dims != f.type(x).dims) small.push_back(v);
+        else if (whole.valid()) return false;
+        else whole = v;
+        continue;
+      }
+      const Node &d = *f.def(v);
+      if (!ir::isPointwise(d.op) && d.op != Op::select_ && d.op != Op::cast_ && d.op != Op::broadcast_ &&
+          d.op != Op::reshape_)
+        return false;
+      work += ownCost(d);
+      list.insert(list.end(), d.operands.begin(), d.operands.end());
+    }
+    if (!whole.valid() || work * double(r.uses[x.i]) > kMostWork) return false;
+    if (f.def(whole) && std::none_of(small.begin(), small.end(), [&](ValueId v) { return dependsOn(v, whole); }))
+      return false;
+    return readsEvenly(x);
+  }
+
+  // Does each access of the value's expression move evenly along its dimensions?
+  bool readsEvenly(ValueId x) const {
+    Kernel k;
+    k.batch = f.batch;
+    std::vector<Index> at;
+    for (Dim d : f.type(x).dims) at.push_back(k.axisIndex(k.axis("", d)));
+    Reader reader(f, r, k, nullptr, nullptr, -1);
+    if (reader.read(x, at) < 0) return false;
+    return std::all_of(k.exprs.begin(), k.exprs.end(), [&](const Expr &e) {
+      const std::vector<Term> &terms = e.access.flat.terms;
+      return e.op != SOp::load ||
+             (e.access.guards.empty() && std::all_of(terms.begin(), terms.end(), [&](const Term &t) {
+                return k.atoms[size_t(t.atom)].kind == Atom::Axis;
+              }));
+    });
+  }
+
   // Memory for what a product reads: before a reshape rather than after it, so that the value can be the
   // epilogue of its producer and the reshape stays free. Splats, too: a product needs addresses.
   void makeOperand(ValueId x) {
-    if (affineOperand(f, r, x) || roundsWeight(x)) return;
+    if (affineOperand(f, r, x) || roundsWeight(x) || copied[x.i]) return;
+    if (computedInCopies(x)) {
+      copied[x.i] = 1;
+      return;
+    }
     ValueId inner = x;
     for (const Node *d = f.def(inner); d && !r.root[inner.i] && d->op == Op::reshape_; d = f.def(inner))
       inner = d->operands[0];
@@ -249,7 +352,7 @@ struct Chooser {
       }
       if (!isInline(f, n)) makeRoot(v);
       // Recomputing in every consumer against one store and the loads.
-      else if (cost * (r.uses[v.i] - 1) > 24 && !isView(f, n)) makeRoot(v);
+      else if (cost * (r.uses[v.i] - 1) > 24 && !isView(f, n) && !computedInCopies(v)) makeRoot(v);
     }
   }
 };
@@ -274,7 +377,7 @@ bool affineOperand(const ir::Function &f, const Roots &r, ValueId v) {
 }
 
 Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o, const Frame *frame) {
-  Chooser c{m, f, o, {}, {}};
+  Chooser c{m, f, o, {}, {}, {}, {}};
   size_t count = f.values.size();
   c.r.root.assign(count, 0);
   c.r.uses.assign(count, 0);
@@ -291,7 +394,13 @@ Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions 
   c.r.chains = findChains(f, o.fuse ? o.leastChain : INT64_MAX);
   if (o.fuse)
     for (const Node &n : f.nodes) noteRectifier(f, c.r, n);
-  if (o.fuse && !frame) c.ofProduct.assign(count, 0);
+  c.copied.assign(count, 0);
+  if (o.fuse && !frame) {
+    c.ofProduct.assign(count, 0);
+    c.readers.resize(count);
+    for (size_t i = 0; i < f.nodes.size(); ++i)
+      for (ValueId x : f.nodes[i].operands) c.readers[size_t(x.i)].push_back(int32_t(i));
+  }
   for (const Node &n : f.nodes) {
     c.visit(n);
     if (!o.fuse && !isView(f, n) && n.op != Op::constant_)

@@ -3,6 +3,7 @@
 #include "codegen/amx.h"
 #include <algorithm>
 #include <map>
+#include <set>
 
 namespace nnc::cg {
 
@@ -69,6 +70,20 @@ bool findDims(const Kernel &k, const Access &access, Pack how, std::vector<PackD
   return true;
 }
 
+// Whether all that a computed operand is made of can be told by the dimensions of its copy.
+bool hasDims(const Kernel &k, ExprId operand, const std::vector<PackDim> &dims) {
+  for (ExprId e : partsOf(k, operand)) {
+    const Expr &x = k.exprs[size_t(e)];
+    if (x.op == SOp::index || x.op == SOp::random || x.op == SOp::local || x.op == SOp::acc)
+      return false;
+    if (x.op == SOp::load && !stepsAlong(k, dims, x.access.flat)) return false;
+    for (const auto *list : {&x.access.guards, &x.guards})
+      for (const Guard &g : *list)
+        if (!stepsAlong(k, dims, g.index)) return false;
+  }
+  return true;
+}
+
 // Rows of short lines (the channels of a picture) as one line: (w, c) with c < 3 is 3w + c.
 void joinLast(const Kernel &k, std::vector<PackDim> &dims, AxisId row) {
   if (dims.size() < 2) return;
@@ -109,9 +124,51 @@ bool PackDim::has(AxisId a) const {
   return std::any_of(form.begin(), form.end(), [&](auto &t) { return t.first == a; });
 }
 
+bool isComputed(const Kernel &k, ExprId operand) {
+  while (k.exprs[size_t(operand)].op == SOp::convert) operand = k.exprs[size_t(operand)].args[0];
+  return k.exprs[size_t(operand)].op != SOp::load;
+}
+
+std::vector<ExprId> partsOf(const Kernel &k, ExprId operand) {
+  std::set<ExprId> seen;
+  std::vector<ExprId> work{operand};
+  while (!work.empty()) {
+    const ExprId e = work.back();
+    work.pop_back();
+    if (seen.insert(e).second)
+      work.insert(work.end(), k.exprs[size_t(e)].args.begin(), k.exprs[size_t(e)].args.end());
+  }
+  return {seen.begin(), seen.end()}; // operands stand before those who read them
+}
+
 ExprId operandLoad(const Kernel &k, ExprId operand) {
   while (k.exprs[size_t(operand)].op == SOp::convert) operand = k.exprs[size_t(operand)].args[0];
-  return k.exprs[size_t(operand)].op == SOp::load ? operand : -1;
+  if (k.exprs[size_t(operand)].op == SOp::load) return operand;
+  ExprId most = -1;
+  for (ExprId e : partsOf(k, operand)) {
+    if (k.exprs[size_t(e)].op != SOp::load) continue;
+    auto terms = [&](ExprId x) { return k.exprs[size_t(x)].access.flat.terms.size(); };
+    if (most < 0 || terms(e) > terms(most)) most = e;
+  }
+  return most;
+}
+
+std::optional<std::vector<int64_t>> stepsAlong(const Kernel &k, const std::vector<PackDim> &dims,
+                                               const Index &x) {
+  std::map<AxisId, int64_t> by;
+  if (!coefficients(k, x, by)) return std::nullopt;
+  std::vector<int64_t> steps;
+  for (const PackDim &d : dims) {
+    auto coefOf = [&](AxisId a) {
+      const auto it = by.find(a);
+      return it == by.end() ? 0 : it->second;
+    };
+    const int64_t step = coefOf(d.form[0].first) / d.form[0].second;
+    for (auto [axis, coef] : d.form)
+      if (coefOf(axis) != step * coef) return std::nullopt;
+    steps.push_back(step);
+  }
+  return steps;
 }
 
 int64_t itemSteps(const Kernel &k, AxisId a) {
@@ -148,9 +205,11 @@ bool loopsAroundRows(const Kernel &k, AxisId a, Pack how) {
 PackShape packShape(const Kernel &k, bool columns, Pack how) {
   PackShape p;
   const Schedule &s = k.schedule;
-  const ExprId load = operandLoad(k, columns ? k.contract.b : k.contract.a);
+  const ExprId operand = columns ? k.contract.b : k.contract.a, load = operandLoad(k, operand);
   if (load < 0 || contains(k.contract.batch, s.col) || (columns && s.col < 0)) return p;
   if (!findDims(k, k.exprs[size_t(load)].access, how, p.dims)) return p;
+  const bool computed = isComputed(k, operand);
+  if (computed && !hasDims(k, operand, p.dims)) return p;
   if (!columns) {
     p.possible = true;
     // Rows side by side in the argument: panels of a tile's rows.
@@ -164,7 +223,7 @@ PackShape packShape(const Kernel &k, bool columns, Pack how) {
       p.elements = p.panelElements * ((extent + s.mr - 1) / s.mr);
       return p;
     }
-    joinLast(k, p.dims, s.row);
+    if (!computed) joinLast(k, p.dims, s.row);
     p.elements = setPitches(k, p.dims, 1);
     return p;
   }

@@ -14,8 +14,12 @@
 // one dimension, each other axis is one. What a block spans of each is known at compile time; where
 // it begins is known when it is filled. An operand can be packed if it is a load, perhaps
 // converted, whose indices are sums of axes with constant coefficients.
+//   An operand that is computed, relu(x[..] * scale[c]), is computed as it is copied: what it loads
+//   has indices over the
+// same dimensions, of which the load with most axes says what they are.
 #pragma once
 #include "codegen/kernel.h"
+#include <optional>
 
 namespace nnc::cg {
 
@@ -40,8 +44,17 @@ struct PackShape {
   int64_t elements = 0; // of the whole copy, in the accumulator's type
 };
 
-// The load at the bottom of an operand, -1 if the operand is not a load under conversions.
+// The load at the bottom of an operand, under conversions; of an expression the one that moves
+// along most axes. -1 if there is none.
 ExprId operandLoad(const Kernel &k, ExprId operand);
+// Whether an operand is computed of what it loads: relu(x[b, i+u-1, j+v-1, c] * scale[c]).
+bool isComputed(const Kernel &k, ExprId operand);
+// All expressions of an operand, those that read others behind them.
+std::vector<ExprId> partsOf(const Kernel &k, ExprId operand);
+// An index by the dimensions of a copy: its step along each. Nothing if it is no sum over them;
+// axes that are in none of them stand still.
+std::optional<std::vector<int64_t>> stepsAlong(const Kernel &k, const std::vector<PackDim> &dims,
+                                               const Index &x);
 
 // Largest number of steps of an axis in one item.
 int64_t itemSteps(const Kernel &k, AxisId a);

@@ -1,5 +1,6 @@
 // Fusion by itself: index arithmetic against brute force, and the shape of the kernels it makes.
 #include "codegen/fuse.h"
+#include "codegen/pack.h"
 #include "tests/compiled_model.h"
 #include "ir/builder.h"
 #include "ir/text.h"
@@ -248,6 +249,31 @@ TEST_CASE("what several read of a product is stored in its place") {
     CHECK(l.kernel.exprs[size_t(first.body)].op == cg::SOp::select);
   }
   CHECK(found);
+}
+
+TEST_CASE("pictures that products copy are computed in the copies") {
+  auto m = loadModule("copied");
+  const ir::Function &f = *m->find("train_step");
+  const cg::Program p = cg::fuse(*m, f);
+  std::set<std::string> stored;
+  std::map<std::string, int> computed; // products by what they load
+  for (const cg::Launch &l : p.launches) {
+    REQUIRE(cg::verify(l.kernel) == "");
+    for (size_t a = 0; a < l.args.size(); ++a)
+      if (l.kernel.args[a].written) stored.insert(p.buffers[size_t(l.args[a])].name);
+    if (l.kernel.cls != cg::KernelClass::Contract) continue;
+    for (cg::ExprId e : {l.kernel.contract.a, l.kernel.contract.b})
+      if (cg::isComputed(l.kernel, e)) {
+        const cg::ExprId load = cg::operandLoad(l.kernel, e);
+        ++computed[p.buffers[size_t(l.args[size_t(l.kernel.exprs[size_t(load)].access.arg)])].name];
+      }
+  }
+  // The input, and what follows from the first product: for the next product and for the filter's gradient.
+  CHECK(computed == std::map<std::string, int>{{"x", 2}, {"c1", 2}});
+  for (const char *name : {"unit", "h1"}) CHECK(stored.count(name) == 0);
+  // Two pictures make h2; a product's epilogue makes h3 instead of c3; h4 is dear; h5 is read without a window.
+  for (const char *name : {"c1", "c2", "h2", "h3", "h4", "h5"}) CHECK(stored.count(name) == 1);
+  CHECK(stored.count("c3") == 0);
 }
 
 TEST_CASE("views cost no kernel and no memory") {

@@ -43,7 +43,7 @@ void requireClose(const std::string &what, const ir::Tensor &got, const ir::Tens
 
 const std::vector<std::string> kModules{"mlp",  "cnn", "bn",   "embed",  "attention", "gan",
                                         "adam", "rnn", "lstm", "nested", "tables",    "beside",
-                                        "sums"};
+                                        "sums", "copied"};
 
 // init and `steps` training steps; the persistent bytes and the results of all steps, as one string.
 std::string trainBits(const ir::Module &m, const cg::CodegenOptions &o, test::RunOptions run, int64_t n,

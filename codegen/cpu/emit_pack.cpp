@@ -85,21 +85,53 @@ bool Emitter::joinSums() {
   return false;
 }
 
+// An operand over one axis for each dimension of its copy.
+ExprId Emitter::overCopy(const Packed &p, ExprId operand) {
+  const std::vector<PackDim> &dims = p.shape.dims;
+  auto over = [&](const Index &x) {
+    const auto steps = stepsAlong(k, dims, x);
+    NNC_CHECK(steps, "an index of a packed operand is not one of its copy");
+    Index y = x;
+    std::erase_if(y.terms, [&](const Term &t) {
+      return std::any_of(dims.begin(), dims.end(),
+                         [&](const PackDim &d) { return d.has(k.atoms[size_t(t.atom)].axis); });
+    });
+    for (size_t i = 0; i < dims.size(); ++i)
+      if ((*steps)[i]) y = y + k.axisIndex(p.at[i]) * (*steps)[i];
+    return y;
+  };
+  // A dimension may have taken in the one behind it, and a guard stands for both.
+  auto guardsOver = [&](std::vector<Guard> &guards) {
+    for (Guard &g : guards)
+      for (size_t i = 0; i < dims.size(); ++i)
+        if (dims[i].guarded && dims[i].has(k.atoms[size_t(g.index.terms[0].atom)].axis))
+          g = {k.axisIndex(p.at[i]) + constIndex(dims[i].offset), dims[i].lo, dims[i].hi};
+  };
+  std::map<ExprId, ExprId> made;
+  for (ExprId e : partsOf(k, operand)) {
+    Expr x = k.exprs[size_t(e)];
+    for (ExprId &arg : x.args) arg = made.at(arg);
+    guardsOver(x.guards);
+    if (x.op == SOp::load) {
+      guardsOver(x.access.guards);
+      x.access.flat = over(x.access.flat);
+      // What does not move along a guarded dimension is always there.
+      std::erase_if(x.access.guards, [&](const Guard &g) {
+        return std::none_of(g.index.terms.begin(), g.index.terms.end(), [&](const Term &t) {
+          return dependsOn(k, x.access.flat, k.atoms[size_t(t.atom)].axis);
+        });
+      });
+    }
+    made[e] = k.expr(std::move(x));
+  }
+  return made.at(operand);
+}
+
 void Emitter::prepareOperand(Packed &p, bool columns) {
   if (p.how == Pack::none) return;
   ExprId &operand = columns ? k.contract.b : k.contract.a;
   p.shape = packShape(k, columns, p.how);
   NNC_CHECK(p.shape.possible, "the operand of a contraction cannot be packed");
-  const ExprId bottom = operandLoad(k, operand);
-  const Access old = k.exprs[size_t(bottom)].access;
-
-  // The operand over one axis for each dimension.
-  Access from = old;
-  from.guards.clear();
-  std::erase_if(from.flat.terms, [&](const Term &t) {
-    return std::any_of(p.shape.dims.begin(), p.shape.dims.end(),
-                       [&](const PackDim &d) { return d.has(k.atoms[size_t(t.atom)].axis); });
-  });
   Index in;
   for (const PackDim &d : p.shape.dims) {
     // The axis runs through the operand's own indices: a block of one step may lie anywhere.
@@ -108,20 +140,9 @@ void Emitter::prepareOperand(Packed &p, bool columns) {
       most += std::abs(coef) * (extentAt(k, axis) - 1);
     const AxisId x = k.axis("copy", Dim(std::max<int64_t>(most, 2)));
     p.at.push_back(x);
-    from.flat = from.flat + k.axisIndex(x) * d.stride;
-    if (d.guarded) from.guards.push_back({k.axisIndex(x) + constIndex(d.offset), d.lo, d.hi});
     for (auto [axis, coef] : d.form) in = in + k.axisIndex(axis) * (coef * d.pitch);
   }
-  std::vector<ExprId> conversions;
-  for (ExprId e = operand; e != bottom; e = k.exprs[size_t(e)].args[0]) conversions.push_back(e);
-  Expr load = k.exprs[size_t(bottom)];
-  load.access = from;
-  p.source = k.expr(load);
-  for (size_t i = conversions.size(); i-- > 0;) {
-    Expr convert = k.exprs[size_t(conversions[i])];
-    convert.args = {p.source};
-    p.source = k.expr(convert);
-  }
+  p.source = overCopy(p, operand);
 
   p.arg = int32_t(k.args.size());
   k.args.push_back({k.contract.type, {}, true, true});
@@ -332,12 +353,13 @@ void Emitter::copyOperand(Packed &p, llvm::Value *condition) {
   arg = p.origin = originOf(p, ranges);
   scopes_.emplace_back();
   std::vector<AxisId> single; // of one step in this block: no dimension of the copy, and no loop
-  for (const Term &t : k.exprs[size_t(operandLoad(k, p.source))].access.flat.terms) {
-    const AxisId a = k.atoms[size_t(t.atom)].axis;
-    if (axis_[size_t(a)].base || std::find(p.at.begin(), p.at.end(), a) != p.at.end()) continue;
-    bind(a, extentOf(a).lo, 0);
-    single.push_back(a);
-  }
+  for (ExprId e : partsOf(k, p.source))
+    for (const Term &t : k.exprs[size_t(e)].access.flat.terms) {
+      const AxisId a = k.atoms[size_t(t.atom)].axis;
+      if (axis_[size_t(a)].base || std::find(p.at.begin(), p.at.end(), a) != p.at.end()) continue;
+      bind(a, extentOf(a).lo, 0);
+      single.push_back(a);
+    }
   auto copy = [&] {
     if (p.shape.panel)
       copyPanels(p, ranges);

@@ -236,6 +236,7 @@ class Emitter {
   llvm::Value *partials_ = nullptr; // sums of the item between blocks of k
   void preparePacking();
   void prepareOperand(Packed &p, bool columns);
+  ExprId overCopy(const Packed &p, ExprId operand);
   bool joinSums();
   void placePacking();
   bool packs() const { return packedA_.arg >= 0 || packedB_.arg >= 0 || k.schedule.kAxis >= 0; }

@@ -34,6 +34,7 @@ struct Operand {
   bool packable = false;
   bool fetched = false; // columns: ahead, where they lie
   double copyCost = 1;  // cycles per element of a copy
+  bool computed = false; // as it is copied: tiles would compute it again and again
 };
 
 using Candidate = ContractChoice;
@@ -188,6 +189,8 @@ struct ContractScheduler {
                                 : 1.2;
     if (!columns && o.motion == 1) o.copyCost = 0.4; // tiles' rows are short
     if (sizeOf(operand) > double(kColumnBlock)) o.copyCost += 0.5;
+    if (o.computed = isComputed(k, operand); o.computed)
+      o.copyCost += double(partsOf(k, operand).size()) / (2 * lanes);
     return o;
   }
 
@@ -371,10 +374,13 @@ struct ContractScheduler {
                                 product(k, k.contract.batch) * ksteps >
                             1 << 17;
     const Pack how = a.guards || (c.row >= 0 && a.motion == 1) ? Pack::block : Pack::tile;
-    if (worthwhile && c.col >= 0) {
-      if (canPack(c.swap, c.row, c.col, false, how)) forA.push_back(how);
-      if (canPack(c.swap, c.row, c.col, true, Pack::block)) forB.push_back(Pack::block);
-    }
+    auto may = [&](const Operand &o, bool columns, Pack pack, std::vector<Pack> &list) {
+      if (c.col < 0 || !(worthwhile || o.computed) || !canPack(c.swap, c.row, c.col, columns, pack)) return;
+      if (o.computed) list.clear();
+      list.push_back(pack);
+    };
+    may(a, false, how, forA);
+    may(b, true, Pack::block, forB);
     for (Pack pa : forA)
       for (Pack pb : forB) {
         Candidate one = c;
