@@ -177,6 +177,8 @@ private:
 
 Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o,
                   const Frame *frame = nullptr);
+// A product's sum may be split if its parts have as many terms; one of fewer than two parts never is.
+inline constexpr int64_t kTermsOfPart = 1024;
 // The layout in which every round of the loop wants operand i; row-major unless it is an invariant.
 Layout operandLayout(const ir::Module &m, const ir::Function &f, const ir::Node &scan, size_t i,
                      const FuseOptions &o);

@@ -210,7 +210,7 @@ int64_t splitsFor(const Kernel &k, int64_t batch) {
   if (tiles >= 64) return 1;
   int64_t want = 1;
   while (want * tiles < 256) want *= 2;
-  return std::max<int64_t>(1, std::min(want, product(c.k) / 1024));
+  return std::max<int64_t>(1, std::min(want, product(c.k) / kTermsOfPart));
 }
 
 } // namespace

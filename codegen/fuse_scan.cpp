@@ -17,6 +17,7 @@
 // from what it is made of (the master weight in f32, the other side of a transpose), and rounds read tiles.
 #include "codegen/amx.h"
 #include "codegen/fuse.h"
+#include "ir/forms.h"
 #include <algorithm>
 
 namespace nnc::cg {
@@ -111,32 +112,24 @@ void Fuser::bodyResults() {
 
 namespace {
 
-constexpr int64_t kSplitTerms = 2048; // longer sums may be cut into chunks (fuse_contract.cpp)
-
 // The dimension of the contraction's operand `side`, a matrix, that is summed, the other one being columns of
 // a product of two matrices; -1 if it is something else.
 int32_t summedDim(const Node &n, size_t side) {
   if (n.op != Op::contract_ || n.operands[0] == n.operands[1]) return -1;
   const auto &a = std::get<ir::ContractAttr>(n.attr);
-  std::vector<int> in[3];
-  for (size_t t = 0; t < 3; ++t) {
-    in[t].assign(a.labels.size(), 0);
-    for (const ir::LabelForm &form : a.forms[t]) {
+  auto has = [&](size_t t, int32_t label) {
+    return std::any_of(a.forms[t].begin(), a.forms[t].end(),
+                       [&](const ir::LabelForm &form) { return form.terms[0].label == label; });
+  };
+  for (const auto &forms : a.forms)
+    for (const ir::LabelForm &form : forms)
       if (!form.isSimple()) return -1;
-      ++in[t][size_t(form.terms[0].label)];
-    }
+  int sums = 0;
+  for (int32_t l = 0; l < int32_t(a.labels.size()); ++l) {
+    if (has(2, l) && has(0, l) && has(1, l)) return -1;
+    sums += !has(2, l);
   }
-  int summed = -1, count = 0;
-  for (size_t l = 0; l < a.labels.size(); ++l) {
-    if (in[0][l] > 1 || in[1][l] > 1 || in[2][l] > 1) return -1;
-    if (in[2][l]) {
-      if (in[0][l] && in[1][l]) return -1;
-      continue;
-    }
-    summed = int(l), ++count;
-  }
-  if (count != 1 || !in[0][size_t(summed)] || !in[1][size_t(summed)]) return -1;
-  return a.forms[side][0].terms[0].label == summed ? 0 : 1;
+  return sums == 1 ? ir::summedDimension(a, side) : -1;
 }
 
 } // namespace
@@ -162,7 +155,7 @@ Layout operandLayout(const ir::Module &m, const ir::Function &f, const Node &sca
     }
   if (terms < 0) return {};
   const int64_t summed = type.dims[size_t(terms)].b, columns = type.dims[size_t(1 - terms)].b;
-  if (summed % kAmxTerms != 0 || summed >= kSplitTerms || columns < kAmxCols) return {};
+  if (summed % kAmxTerms != 0 || summed >= 2 * kTermsOfPart || columns < kAmxCols) return {};
   return columnTiles(type.dims, terms, 1 - terms);
 }
 

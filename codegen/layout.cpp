@@ -1,5 +1,6 @@
 // Layouts applied and chosen; the idea is told in layout.h.
 #include "codegen/layout.h"
+#include "ir/forms.h"
 #include <algorithm>
 #include <set>
 
@@ -111,21 +112,18 @@ bool hasFewRows(const ir::Function &f, const ir::Node &n, ir::ValueId weight) {
   const auto &a = std::get<ir::ContractAttr>(n.attr);
   const int side = n.operands[1] == weight ? 1 : 0;
   if (n.operands[size_t(1 - side)] == weight) return false;
-  for (const ir::LabelForm &form : a.forms[size_t(side)])
-    if (!form.isSimple()) return false;
-  auto has = [&](int tensor, int32_t label) {
-    for (const ir::LabelForm &form : a.forms[size_t(tensor)])
+  if (ir::summedDimension(a, size_t(side)) != 0) return false;
+  const int32_t in = a.forms[size_t(side)][0].terms[0].label, out = a.forms[size_t(side)][1].terms[0].label;
+  auto inResult = [&](int32_t label) {
+    for (const ir::LabelForm &form : a.forms[2])
       for (const ir::LabelTerm &t : form.terms)
         if (t.label == label) return true;
     return false;
   };
-  const int32_t in = a.forms[size_t(side)][0].terms[0].label,
-                out = a.forms[size_t(side)][1].terms[0].label;
-  if (has(2, in) || !has(1 - side, in) || !has(2, out) || has(1 - side, out)) return false;
   auto extent = [&](int32_t label) { return a.extents[size_t(label)].at(std::max<int64_t>(f.batch, 1)); };
   int64_t rows = 1;
   for (size_t l = 0; l < a.labels.size(); ++l)
-    if (has(2, int32_t(l)) && int32_t(l) != out) rows *= extent(int32_t(l));
+    if (inResult(int32_t(l)) && int32_t(l) != out) rows *= extent(int32_t(l));
   return extent(in) >= kLongSum && rows <= kFewRows;
 }
 

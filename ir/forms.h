@@ -21,6 +21,9 @@ void takeExtents(ContractAttr &a, const Dims *x, const Dims *w, const Dims *y,
                  std::vector<bool> &given);
 // Labels in the order in which the three texts first mention them.
 std::vector<int32_t> mentioned(const ContractAttr &a);
+// The dimension of operand `side` that is summed, 0 or 1, if the operand is a matrix whose other
+// dimension are columns of the result alone: 1 of w in "n, o" x "h, o" -> "n, h". Else -1.
+int summedDimension(const ContractAttr &a, size_t side);
 // Whether some tensor has a dimension that is just this label.
 std::vector<bool> standAlone(const ContractAttr &a);
 

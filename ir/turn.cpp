@@ -12,6 +12,7 @@
 // contractions read the twin. What nobody reads any more goes with the next pass over scans.
 #include "ir/builder.h"
 #include "ir/copy.h"
+#include "ir/forms.h"
 #include "ir/passes.h"
 #include <algorithm>
 #include <unordered_map>
@@ -23,22 +24,6 @@ namespace {
 constexpr int64_t kRounds = 8;     // that pay for the copy
 constexpr int64_t kElements = 512; // what is smaller stays in registers and the nearest cache
 
-bool mentions(const std::vector<LabelForm> &forms, int32_t label) {
-  for (const LabelForm &form : forms)
-    for (const LabelTerm &t : form.terms)
-      if (t.label == label) return true;
-  return false;
-}
-
-// Whether operand `side` of the contraction is a matrix read across.
-bool readsAcross(const ContractAttr &a, size_t side) {
-  const auto &own = a.forms[side], &other = a.forms[1 - side];
-  if (own.size() != 2 || !own[0].isSimple() || !own[1].isSimple()) return false;
-  const int32_t column = own[0].terms[0].label, summed = own[1].terms[0].label;
-  return column != summed && mentions(a.forms[2], column) && !mentions(other, column) &&
-         !mentions(a.forms[2], summed) && mentions(other, summed);
-}
-
 // Contractions of the body that read its value v across, as (node, side).
 std::vector<std::pair<size_t, size_t>> acrossUses(const Function &body, ValueId v) {
   std::vector<std::pair<size_t, size_t>> uses;
@@ -46,7 +31,7 @@ std::vector<std::pair<size_t, size_t>> acrossUses(const Function &body, ValueId 
     const Node &n = body.nodes[i];
     if (n.op != Op::contract_ || n.operands[0] == n.operands[1]) continue;
     for (size_t side = 0; side < 2; ++side)
-      if (n.operands[side] == v && readsAcross(std::get<ContractAttr>(n.attr), side))
+      if (n.operands[side] == v && summedDimension(std::get<ContractAttr>(n.attr), side) == 1)
         uses.push_back({i, side});
   }
   return uses;
