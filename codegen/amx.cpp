@@ -143,6 +143,37 @@ AmxOperand amxOperand(const Kernel &k, bool columns) {
   return o;
 }
 
+bool sumsInOrder(const Kernel &k) {
+  const Stage *sums = sumsBeside(k);
+  if (!sums) return true;
+  auto summed = [&](AxisId a) {
+    return std::find(sums->reduce.begin(), sums->reduce.end(), a) != sums->reduce.end();
+  };
+  if (summed(k.schedule.col)) return false; // its lanes
+  std::vector<AxisId> nest, order;
+  for (const auto *list : {&k.contract.batch, &k.contract.n, &k.contract.m})
+    for (AxisId a : *list)
+      if (summed(a) && extentAt(k, a) > 1) nest.push_back(a);
+  for (AxisId a : sums->reduce)
+    if (extentAt(k, a) > 1) order.push_back(a);
+  return nest == order;
+}
+
+bool holdsTileSums(const Kernel &k) {
+  const Stage *sums = sumsBeside(k);
+  const Schedule &s = k.schedule;
+  if (!sums) return false;
+  int64_t inner = 1; // rows of a step of the outermost axis
+  for (AxisId a : k.contract.m) {
+    if (extentAt(k, a) == 1) continue;
+    if (std::find(sums->reduce.begin(), sums->reduce.end(), a) == sums->reduce.end()) return false;
+    if (a != s.row) inner *= extentAt(k, a);
+    if (a != s.row && (!isWhole(k, a) || itemSteps(k, a) != extentAt(k, a))) return false;
+  }
+  const int64_t chunk = itemUnit(k, s.row); // 0: one sum of all
+  return inner * chunk % s.mr == 0 && (chunk == 0 || inner * s.rowBlock % s.mr == 0);
+}
+
 AmxScratch amxScratch(const Kernel &k) {
   AmxScratch x;
   const Schedule &s = k.schedule;

@@ -136,10 +136,6 @@ bool Fuser::sumBeside(const Node &node, const Partial &part, int64_t splits, int
   // Vectors run along the last dimension, which stays.
   const size_t last = part.dims.size() - 1;
   if (contains(part.reduced, int64_t(last)) || count({part.dims[last]}) < kLeastColumns) return false;
-  for (ExprId e : {k.contract.a, k.contract.b}) { // tile registers have other orders of rows
-    while (k.exprs[e].op == SOp::convert) e = k.exprs[e].args[0];
-    if (k.exprs[e].op == SOp::load && k.args[k.exprs[e].access.arg].dtype == DType::bf16) return false;
-  }
   Stage st;
   std::vector<Index> at, out;
   Buffer partial;

@@ -357,6 +357,33 @@ TEST_CASE("a model in bf16 learns on tiles as on vectors and in f32", "[codegen]
   }
 }
 
+TEST_CASE("sums beside products are made on tiles, which hold them", "[codegen][amx]") {
+  if (!tileTarget()) return;
+  const auto m = test::loadModule("sums16");
+  const CompiledModel c(*m, optionsFor("native"));
+  std::vector<int> sums; // of the products that have any
+  for (const auto &f : c.compiled().functions())
+    for (const cg::Launch &l : f.program.launches) {
+      const cg::Kernel &k = l.kernel;
+      if (!cg::sumsBeside(k)) continue;
+      CHECK(k.schedule.family == cg::Family::Amx);
+      CHECK(cg::holdsTileSums(k));
+      CHECK(cg::keepsSums(k));
+      CHECK(cg::verify(k) == "");
+      sums.push_back(int(std::count_if(k.stages.begin(), k.stages.end(), [](auto &s) { return s.chunk != 0; })));
+      // Rows of two chunks in a tile; columns that are summed.
+      cg::Kernel odd = k;
+      odd.schedule.mr = 48;
+      CHECK_FALSE(cg::holdsTileSums(odd));
+      odd.schedule.col = k.schedule.row;
+      CHECK_FALSE(cg::sumsInOrder(odd));
+      odd = k;
+      std::swap(odd.contract.m.front(), odd.contract.m.back());
+      CHECK_FALSE(cg::sumsInOrder(odd));
+    }
+  CHECK(sums == std::vector<int>{2, 3});
+}
+
 TEST_CASE("bits of a model on tiles do not depend on threads", "[codegen][amx]") {
   const auto m = moduleOf(moduleText());
   std::vector<double> one;

@@ -65,6 +65,8 @@ class AmxEmitter {
   V colBase_ = nullptr;    // where the tiles of the columns begin
   int64_t colPitch_ = 0;   // .. and the bytes from column to column
   bool inLine_ = false;    // the stages see rows at one distance
+  const bool sums_ = sumsBeside(k) != nullptr;
+  const bool holds_ = holdsTileSums(k); // the sums beside the product stay in registers for a tile
 
   Joint joint(const std::vector<AxisId> &axes);
   V numberIn(const Joint &j);
@@ -160,10 +162,11 @@ bool AmxEmitter::rowsInLine() {
       return axisOf(t) >= 0 && !contains(k.contract.m, axisOf(t));
     });
   };
+  if (sums_ && !holds_) return false;
   std::set<ExprId> used;
   for (const Stage &st : k.stages) {
     for (const Store &store : st.stores)
-      if (!even(store.access)) return false;
+      if (!st.chunk && !even(store.access)) return false;
     if (st.body >= 0) collect(k, st.body, used);
   }
   return std::all_of(used.begin(), used.end(), [&](ExprId id) {
@@ -529,7 +532,10 @@ void AmxEmitter::run() {
     eachCopy([&] { // the sums of all blocks are complete
       e.eachPanel([&](Emitter::Tile t) {
         V at = bytes(sumsOfCopy(), times(b.CreateSub(t.colBase, cols_.ranges[0].lo), 4));
-        epilogue(at, e.i64(0), e.i64(0), rows_.count, t);
+        if (!holds_) return epilogue(at, e.i64(0), e.i64(0), rows_.count, t);
+        e.forRange(e.i64(0), rows_.count, s.mr, [&](V row) {
+          epilogue(at, e.i64(0), row, least(rows_.count, e.addConst(row, s.mr)), t);
+        });
       });
     });
   });
@@ -648,6 +654,30 @@ void AmxEmitter::tile(V row, const Emitter::Tile &t, V first) {
 // The stages for rows [from, to) of sums; row 0 is number `number` of the rows.
 void AmxEmitter::epilogue(V sums, V number, V from, V to, const Emitter::Tile &t) {
   llvm::Type *vector = e.type(k.contract.type, true);
+  // The sums beside the product: of all rows of a tile in one place, which the first row says.
+  auto eachSum = [&](const std::function<void(const Stage &, llvm::AllocaInst *&)> &sum) {
+    bindNumber(rows_, b.CreateAdd(number, from));
+    for (int v = 0; v < t.vectors; ++v) {
+      e.bind(s.col, t.colBase, int64_t(v) * e.width_);
+      e.laneAxis_ = s.col;
+      e.mask_ = v + 1 == t.vectors ? t.lastMask : nullptr;
+      e.scopes_.emplace_back();
+      for (size_t i = 0; i < k.stages.size(); ++i)
+        if (k.stages[i].chunk) sum(k.stages[i], e.heldSums_[i][size_t(v)]);
+      e.scopes_.pop_back();
+      e.mask_ = nullptr;
+      e.laneAxis_ = -1;
+      e.unbind(s.col);
+    }
+    unbindAll(rows_);
+  };
+  if (holds_) {
+    e.heldSums_.assign(k.stages.size(), std::vector<llvm::AllocaInst *>(size_t(t.vectors)));
+    eachSum([&](const Stage &st, llvm::AllocaInst *&held) {
+      held = e.slot(e.type(st.type, true), "sum");
+      b.CreateStore(e.sumSoFar(st), held);
+    });
+  }
   e.forRange(from, to, 1, [&](V r) {
     bindRow(b.CreateAdd(number, r));
     e.fetchLines(t, s.nv);
@@ -659,6 +689,7 @@ void AmxEmitter::epilogue(V sums, V number, V from, V to, const Emitter::Tile &t
       e.mask_ = v + 1 == t.vectors ? t.lastMask : nullptr;
       e.scopes_.emplace_back();
       e.locals_.assign(k.stages.size(), {});
+      e.heldVector_ = size_t(v);
       e.elementwise(0, k.stages.size());
       e.scopes_.pop_back();
       e.mask_ = nullptr;
@@ -667,6 +698,11 @@ void AmxEmitter::epilogue(V sums, V number, V from, V to, const Emitter::Tile &t
     }
     unbindAll(rows_);
   });
+  if (!holds_) return;
+  eachSum([&](const Stage &st, llvm::AllocaInst *&held) {
+    e.store(st.stores[0].access, {b.CreateLoad(held->getAllocatedType(), held), true});
+  });
+  e.heldSums_.clear();
 }
 
 } // namespace nnc::cg

@@ -29,6 +29,7 @@ constexpr int64_t kColumnCopy = 1 << 20; // bytes of the copy of an item's colum
 constexpr int64_t kRowCopy = 256 << 10;  // .. of a copy of rows
 constexpr int64_t kTermsInMemory = 2048; // terms of a block of k where nothing is gathered
 constexpr int64_t kTermsGathered = 1024; // .. where something is
+constexpr double kSumsInMemory = 4;      // what sums that tiles do not hold cost, as a factor
 constexpr double kItem = 40000;          // cycles that make an item worthwhile
 constexpr double kMost = 32;             // items
 
@@ -139,7 +140,7 @@ class AmxScheduler {
       if (extentAt(k, m[i]) > 1) s.row = m[i];
     s.packA = s.packB = Pack::block;
     s.mr = kAmxRows, s.nv = 1;
-    if (!amxOperand(k, false).possible || !amxOperand(k, true).possible) return p;
+    if (!amxOperand(k, false).possible || !amxOperand(k, true).possible || !sumsInOrder(k)) return p;
 
     const double rows = product(k, m), cols = double(extentAt(k, col)),
                  around = product(k, k.contract.batch) * product(k, k.contract.n, col),
@@ -148,8 +149,12 @@ class AmxScheduler {
     constexpr int kGrids[][2] = {{2, 2}, {3, 1}, {2, 1}, {1, 2}, {1, 1}};
     for (auto [down, across] : kGrids) {
       const double tiles = std::ceil(rows / (16.0 * down)) * std::ceil(cols / (16.0 * across));
-      const double one =
-          tiles * std::max(kProduct * down * across, kTileLoad * (down + across) + 8);
+      double one = tiles * std::max(kProduct * down * across, kTileLoad * (down + across) + 8);
+      if (sumsBeside(k)) { // tiles of the rows of one chunk
+        Kernel trial = k;
+        trial.schedule.mr = int(kAmxRows) * down;
+        if (!holdsTileSums(trial)) one *= kSumsInMemory;
+      }
       if (one < step) step = one, s.mr = int(kAmxRows) * down, s.nv = across;
     }
     chooseBlocks(k);
@@ -222,6 +227,9 @@ class AmxScheduler {
     double items = 1;
     bool batch = false;
     auto cut = [&](AxisId axis, int64_t unit, int64_t parts) {
+      const int64_t chunk = itemUnit(k, axis); // of sums beside the product
+      if (chunk == 0) return;
+      unit = ceilDiv(unit, chunk) * chunk;
       const int64_t count = ceilDiv(extentAt(k, axis), unit), n = std::min(count, parts);
       if (n < 2 || (dependsOnN(k, axis) && batch)) return;
       batch = batch || dependsOnN(k, axis);
@@ -236,7 +244,9 @@ class AmxScheduler {
 
     const int64_t panel = s.nv * kAmxCols, panels = ceilDiv(extentAt(k, s.col), panel);
     const bool alone = extentAt(k, s.row) == int64_t(rows);
-    const int64_t unit = alone ? s.mr : 1, rowParts = ceilDiv(extentAt(k, s.row), unit);
+    const int64_t chunk = itemUnit(k, s.row), rows1 = alone ? s.mr : 1,
+                  unit = chunk ? ceilDiv(rows1, chunk) * chunk : extentAt(k, s.row),
+                  rowParts = ceilDiv(extentAt(k, s.row), unit);
     const double rowCost = copyCost(k, false) + (amxOperand(k, false).inPlace ? 0.02 : 0),
                  colCost = copyCost(k, true);
     const double lineBytes = 2.0 * double(blockTerms(k));
@@ -273,6 +283,8 @@ class AmxScheduler {
     const int64_t lines = kRowCopy / (2 * ceilDiv(blockTerms(k), kAmxTerms) * kAmxTerms);
     int64_t steps = std::max<int64_t>(1, lines / inner);
     if (inner == 1) steps = ceilDiv(steps, s.mr) * s.mr;
+    if (holdsTileSums(k)) // copies begin where tiles do
+      while (inner * steps % s.mr != 0) ++steps;
     if (steps < itemSteps(k, s.row)) s.rowBlock = steps;
   }
 };
@@ -280,7 +292,6 @@ class AmxScheduler {
 } // namespace
 
 std::optional<ContractPlan> planAmx(const Kernel &k, const Target &t) {
-  if (sumsBeside(k)) return {};
   if (!t.amx || k.contract.type != DType::f32 || !isBf16(k, k.contract.a) ||
       !isBf16(k, k.contract.b))
     return std::nullopt;

@@ -15,6 +15,7 @@
 // cycle), latency and what the memory adds, times all tiles; and what copies cost per element.
 // Every axis of the operands' free axes is tried as columns and rows. The family (outer or dot)
 // decides bits, so it follows from shapes alone, never from the target.
+#include "codegen/amx.h"
 #include "codegen/cpu/schedule.h"
 #include "codegen/pack.h"
 #include "codegen/planning.h"
@@ -780,7 +781,11 @@ struct ContractScheduler {
 
 } // namespace
 
-bool keepsSums(const Kernel &k) { return keepsOrder(k, k.contract.a, k.contract.m, k.contract.n, k.schedule); }
+bool keepsSums(const Kernel &k) {
+  if (k.schedule.family == Family::Amx) return sumsInOrder(k);
+  return keepsOrder(k, k.contract.a, k.contract.m, k.contract.n, k.schedule);
+}
+
 int64_t fetchedColumns(const Kernel &k, ExprId operand, AxisId col) {
   constexpr int64_t kFarRows = 1024, kLongSum = 64;
   const ExprId load = operandLoad(k, operand);
