@@ -230,6 +230,7 @@ CompiledFunction lower(const ir::Module &m, const ir::Function &f,
   CompiledFunction c;
   FuseOptions fusion = o.fuse;
   fusion.layouts = &persistent.layouts;
+  fusion.pads = fusion.pads && o.plan.padded;
   fusion.tiles = fusion.tiles && target.amx;
   c.program = fuse(m, f, fusion);
   timer("fuse " + f.name);

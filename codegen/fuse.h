@@ -54,6 +54,7 @@ struct Roots {
   std::map<int32_t, ir::ValueId> rectified;
   Chains chains;
   std::map<int32_t, const Layout *> layouts; // ValueId -> layout of its memory, where that is not row-major
+  std::shared_ptr<const std::map<int32_t, Layout>> own; // those of them that were chosen for this function alone
   const Layout &layoutOf(ir::ValueId v) const {
     static const Layout rowMajor;
     auto it = layouts.find(v.i);
@@ -175,6 +176,8 @@ private:
   void finish();
 };
 
+// Layouts of values that neither come in nor leave, by ValueId, where row-major is not best (fuse_layouts.cpp).
+std::map<int32_t, Layout> ownLayouts(const ir::Function &f, bool pads);
 Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o,
                   const Frame *frame = nullptr);
 // A product's sum may be split if its parts have as many terms; one of fewer than two parts never is.

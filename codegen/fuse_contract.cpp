@@ -223,6 +223,31 @@ bool takesEpilogue(const ir::Function &f, const Node &contract) {
   });
 }
 
+// Sums over several labels go in the order in which the operands lie, the larger one if they do not agree, where
+// that is not the order of the labels.
+static void sumAsTheyLie(Kernel &k) {
+  ContractInfo &c = k.contract;
+  auto loadOf = [&](ExprId e) {
+    while (k.exprs[e].op == SOp::convert) e = k.exprs[e].args[0];
+    return k.exprs[e].op == SOp::load && k.exprs[e].access.guards.empty() ? &k.exprs[e].access : nullptr;
+  };
+  const Access *a = loadOf(c.a), *b = loadOf(c.b);
+  if (!a || !b) return;
+  auto size = [&](const Access *x) { return ir::elementCount(k.args[x->arg].dims, std::max<int64_t>(k.batch, 1)); };
+  // x lies around y: 1, y around x: -1
+  auto around = [&](const Access *o, AxisId x, AxisId y) {
+    const int64_t p = strideAlong(k, o->flat, x).value_or(0), q = strideAlong(k, o->flat, y).value_or(0);
+    return p <= 0 || q <= 0 || p == q ? 0 : p > q ? 1 : -1;
+  };
+  auto before = [&](AxisId x, AxisId y) {
+    const int one = around(a, x, y), other = around(b, x, y);
+    if (one == 0 || other == 0) return false;
+    return (one == other || size(a) > size(b) ? one : size(b) > size(a) ? other : 0) > 0;
+  };
+  for (size_t i = 1; i < c.k.size(); ++i)
+    for (size_t j = i; j > 0 && before(c.k[j], c.k[j - 1]); --j) std::swap(c.k[j - 1], c.k[j]);
+}
+
 // The sum over a window in the order in which the picture lies: rows, columns, channels.
 static void orderSums(Kernel &k) {
   ContractInfo &c = k.contract;
@@ -383,6 +408,7 @@ static void splitContract(Lowering &l, int64_t splits, Fuser &fuser, const Node 
   l.labels[label].index = k.axisIndex(s) * chunk + k.axisIndex(in);
   c.batch.insert(c.batch.begin(), s);
   l.operands();
+  sumAsTheyLie(k);
 
   Buffer partial;
   partial.name = k.name + ".partial";
@@ -427,6 +453,7 @@ void Fuser::addContract(const Node &node, int id) {
     return;
   }
   l.operands();
+  sumAsTheyLie(l.k());
   l.storeAcc();
   g.dims = l.ydims();
   for (const LabelForm &form : a.forms[2])

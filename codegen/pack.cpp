@@ -106,12 +106,20 @@ void joinLast(const Kernel &k, std::vector<PackDim> &dims, AxisId row) {
 constexpr int64_t kConflict = 1024; // bytes between lines that collide in the first cache
 constexpr int64_t kLine = 16;       // elements
 
+// Two axes of k, one after the other: what tiles read in sequence needs no distance.
+bool inSequence(const Kernel &k, const PackDim &outer, const PackDim &inner) {
+  if (outer.form.size() != 1 || inner.form.size() != 1 || outer.guarded || inner.guarded) return false;
+  const auto &ks = k.contract.k;
+  const auto at = std::find(ks.begin(), ks.end(), outer.form[0].first);
+  return at != ks.end() && at + 1 != ks.end() && *(at + 1) == inner.form[0].first;
+}
+
 // Steps of the copy, innermost dimension first, beginning with `step`.
 int64_t setPitches(const Kernel &k, std::vector<PackDim> &dims, int64_t step) {
   for (size_t i = dims.size(); i-- > 0;) {
     dims[i].pitch = step;
     step *= dims[i].extent;
-    if (i == 0 || step < kLine / 2) continue;
+    if (i == 0 || step < kLine / 2 || inSequence(k, dims[i - 1], dims[i])) continue;
     step = roundUp(step, kLine);
     if (step * ir::dtypeBytes(k.contract.type) % kConflict == 0) step += kLine;
   }

@@ -23,7 +23,7 @@ enum class Life : uint8_t { Persistent, Input, Transient, Constant, Outer };
 struct Buffer {
   std::string name;
   ir::Type type;
-  Layout layout;              // persistent values and what is stored over them; else row-major
+  Layout layout;              // of results that are no persistent values: row-major
   Life life = Life::Transient;
   std::string persistent;     // Persistent: its name in the module
   int32_t input = -1;         // Input: index among the function's unbound parameters
@@ -67,6 +67,8 @@ struct FuseOptions {
   // Chained products of at least as many rows and columns have no memory between them; less is a test's.
   int64_t leastChain = 8;
   const Layouts *layouts = nullptr; // of the persistent values; null: row-major
+  bool moves = true;                // a function's own values have layouts for their readers (fuse_layouts.cpp)
+  bool pads = true;                 // .. off powers of two
   bool tiles = true;                // invariants of loops in the form of tile registers (amx.h), if there are any
 };
 // The function must be free of grad and call. Throws std::runtime_error with a message for the user

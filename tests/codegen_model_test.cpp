@@ -43,7 +43,7 @@ void requireClose(const std::string &what, const ir::Tensor &got, const ir::Tens
 
 const std::vector<std::string> kModules{"mlp",  "cnn", "bn",   "embed",  "attention", "gan",
                                         "adam", "rnn", "lstm", "nested", "tables",    "beside",
-                                        "sums", "copied"};
+                                        "sums", "copied", "sequence"};
 
 // .. and what rounds otherwise than the interpreter does.
 std::vector<std::string> allModules() {

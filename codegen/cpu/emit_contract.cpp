@@ -127,8 +127,27 @@ void Emitter::emitTiles(Tile t) {
 void Emitter::emitMicrokernel(Tile &t, size_t firstAxis) {
   const auto &ks = k.contract.k;
   if (ks.empty()) return emitProducts(t);
-  const std::vector<AxisId> outer(ks.begin() + std::ptrdiff_t(firstAxis), ks.end() - 1);
-  forAxes(outer, 0, [&] { emitInner(t, ks.back()); });
+  const bool runs = run_.axis >= 0;
+  const std::vector<AxisId> outer(ks.begin() + std::ptrdiff_t(firstAxis), ks.end() - (runs ? 2 : 1));
+  forAxes(outer, 0, [&] {
+    if (!runs) return emitInner(t, ks.back());
+    if (!run_.full) return emitRun(t);
+    llvm::Value *full = b.CreateICmpEQ(n_, i64(std::max<int64_t>(k.batch, 1)));
+    ifThen(full, [&] { emitRun(t); });
+    ifThen(b.CreateNot(full), [&] { forAxis(run_.outer, [&] { emitInner(t, k.contract.k.back()); }); });
+  });
+}
+
+// The two innermost axes of k as one.
+void Emitter::emitRun(Tile &t) {
+  const ContractInfo saved = k.contract;
+  k.contract.a = run_.a, k.contract.b = run_.b;
+  k.contract.k.pop_back();
+  k.contract.k.back() = run_.axis;
+  const Range r = extentOf(run_.outer);
+  range_[size_t(run_.axis)] = {scaled(r.lo, run_.steps), scaled(r.hi, run_.steps)};
+  emitInner(t, run_.axis);
+  k.contract = saved;
 }
 
 // The condition under which no operand of the tile needs its guards, if it can be tested before the

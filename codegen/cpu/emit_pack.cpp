@@ -37,6 +37,39 @@ void Emitter::preparePacking() {
   prepareOperand(packedA_, false);
   prepareOperand(packedB_, true);
   while (joinSums()) {}
+  findRun();
+}
+
+// Axes that joinSums leaves apart: around one goes a block of k, or the inner one ends at n. Blocks are whole
+// steps of the outer one, and if n is N, as in all batches but the last, there are no gaps between the rows:
+//   for t by 16: for i < 16 * n: acc += x[t, i] * w[t, i]           f32[64,n,..] with n = N
+void Emitter::findRun() {
+  const auto &ks = k.contract.k;
+  if (ks.size() < 2 || k.schedule.family != Family::Outer) return;
+  Run r;
+  r.outer = ks[ks.size() - 2];
+  const AxisId inner = ks.back();
+  const Axis &y = k.axes[size_t(inner)];
+  if (y.bounded || inner == k.schedule.kAxis) return;
+  r.steps = extentAt(k, inner);
+  r.full = !y.extent.isConst();
+  for (auto [from, to] : {std::pair{k.contract.a, &r.a}, std::pair{k.contract.b, &r.b}}) {
+    Expr load = k.exprs[size_t(from)];
+    if (load.op != SOp::load) return;
+    for (const Guard &g : load.access.guards)
+      if (dependsOn(k, g.index, r.outer) || dependsOn(k, g.index, inner)) return;
+    const auto across = strideAlong(k, load.access.flat, r.outer), along = strideAlong(k, load.access.flat, inner);
+    if (!across || !along || *across != *along * r.steps) return;
+    if (r.axis < 0)
+      r.axis = k.axis(k.axes[size_t(r.outer)].name + y.name, Dim(extentAt(k, r.outer) * r.steps));
+    std::erase_if(load.access.flat.terms, [&](const Term &t) {
+      const Atom &a = k.atoms[size_t(t.atom)];
+      return a.kind == Atom::Axis && (a.axis == r.outer || a.axis == inner);
+    });
+    load.access.flat = load.access.flat + k.axisIndex(r.axis) * *along;
+    *to = k.expr(load);
+  }
+  run_ = r;
 }
 
 // Neighbouring axes of k that both operands walk in even steps become one: a row of a filter and its

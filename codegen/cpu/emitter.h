@@ -238,6 +238,17 @@ class Emitter {
   void prepareOperand(Packed &p, bool columns);
   ExprId overCopy(const Packed &p, ExprId operand);
   bool joinSums();
+  // The two innermost axes of k as one, where both operands walk them in even steps; `full`: only
+  // while n is N.
+  struct Run {
+    AxisId axis = -1, outer = -1;
+    int64_t steps = 1; // of the inner axis
+    bool full = false;
+    ExprId a = -1, b = -1;
+  };
+  Run run_;
+  void findRun();
+  void emitRun(Tile &t);
   void placePacking();
   bool packs() const { return packedA_.arg >= 0 || packedB_.arg >= 0 || k.schedule.kAxis >= 0; }
   Range stepsOf(AxisId a); // where the axis is bound: that step
