@@ -84,7 +84,7 @@ Layout sliceLayout(const Layout &l, const Dims &dims, int64_t axis, int64_t batc
 namespace {
 
 constexpr int64_t kConflict = 1024; // bytes between rows that collide
-constexpr int64_t kPad = 16;        // elements: a cache line of f32
+constexpr int64_t kLine = 64;       // bytes: tiles of bf16 are loaded by whole lines
 
 // Names of persistent values that some function reads, or makes, through a reshape.
 std::set<std::string> reshaped(const ir::Module &m) {
@@ -179,8 +179,8 @@ Layouts chooseLayouts(const ir::Module &m, bool pads) {
   const std::set<std::string> turned = turnedGroups(m, groups);
   for (const std::string &name : fixed) fixedGroups.insert(groups.find(name));
   auto padded = [&](int64_t elements, const ir::Persistent &p) {
-    const bool conflict = elements * ir::dtypeBytes(p.type.dtype) % kConflict == 0;
-    return pads && conflict ? elements + kPad : elements;
+    const int64_t bytes = ir::dtypeBytes(p.type.dtype);
+    return pads && elements * bytes % kConflict == 0 ? elements + kLine / bytes : elements;
   };
   for (const ir::Persistent &p : m.persistents) {
     const Dims &dims = p.type.dims;

@@ -37,7 +37,7 @@ Layout sliceLayout(const Layout &l, const Dims &dims, int64_t axis, int64_t batc
 
 // The layouts of the persistent values, chosen once for all functions of a module. Rows of a matrix that are a
 // multiple of 1 KiB apart fall into few sets of the first-level cache (and, at 4 KiB, of the TLB) when a tile walks
-// down a column: they get 16 elements more. Weights of products with few rows, and their moments, lie with the
+// down a column: they get a line of 64 bytes more. Weights of products with few rows, and their moments, lie with the
 // columns as rows of memory:  f32[784,300]: digits (1,300)(0,784). Values that are also read through a reshape stay row-major, where a
 // reshape costs nothing.
 using Layouts = std::map<std::string, Layout>;
