@@ -213,8 +213,9 @@ TEST_CASE("a thread reads the part of a weight that it updates") {
 namespace {
 
 // A loop that slices p and stacks ys along their second dimension; `rest` reads them, `results` are returned.
-std::unique_ptr<ir::Module> sequence(const std::string &rest, const std::string &results) {
-  const std::string text =
+std::unique_ptr<ir::Module> sequence(const std::string &rest, const std::string &results,
+                                     const std::string &type = "f32") {
+  std::string text =
       "nnc-ir 1\n"
       "func @body batch 8 (%h: f32[n,256], %x: f32[n,256], %u: f32[256,256]) {\n"
       "  %z = contract %h, %u {x \"m, k\", w \"k, n\", y \"m, n\"} : f32[n,256]\n"
@@ -228,6 +229,7 @@ std::unique_ptr<ir::Module> sequence(const std::string &rest, const std::string 
       "  %h, %ys = scan %h0, %p, %u {body=\"body\", carries=1, xs=[1], ys=[1], length=6, reverse=false}"
       " : f32[n,256], f32[n,6,256]\n" +
       rest + "  return " + results + "\n}\n";
+  for (size_t at = 0; (at = text.find("f32", at)) != std::string::npos; at += type.size()) text.replace(at, 3, type);
   ir::TextError e;
   auto m = ir::parseModule(text, e);
   INFO(text << e.line << ": " << e.message);
@@ -282,6 +284,9 @@ TEST_CASE("what a loop slices and stacks lies with the scanned dimension outermo
                       "  %b = contract %v, %ys {x \"m, t, k\", w \"m, t, n\", y \"k, n\"} : f32[256,256]\n",
                       "\"a\" = %a, \"b\" = %b");
   REQUIRE(ownLayout(*two, "ys") == "");
+
+  REQUIRE(ownLayout(*sequence("", "\"h\" = %h", "f64"), "ys") == moved);
+  REQUIRE(ownLayout(*sequence("", "\"h\" = %h", "bf16"), "ys") == "");
 
   // What pointwise nodes join lies alike.
   auto joined = sequence("  %d = mul %ys, %p : f32[n,6,256]\n  %s = reduce %d {kind=sum, dims=[2]} : f32[n,6]\n",
