@@ -186,6 +186,15 @@ struct Chooser {
     });
   }
 
+  // .. in bf16 or f16, and what several read is the value in f32: dy = f32(select(mask, 0, product)).
+  bool widensProduct(const Node &n) const {
+    if (n.op != Op::cast_ || ofProduct.empty() || r.uses[n.result().i] < 2) return false;
+    const ValueId x = n.operands[0];
+    const Node *made = f.def(x);
+    return made && made->op != Op::contract_ && ofProduct[x.i] &&
+           ir::dtypeBytes(f.type(n.result()).dtype) > ir::dtypeBytes(f.type(x).dtype);
+  }
+
   void makeRoot(ValueId v) {
     if (r.root[v.i] || isSplat(f, v)) return;
     r.root[v.i] = 1;
@@ -331,6 +340,7 @@ struct Chooser {
     for (ValueId x : n.operands) {
       if (chains.inlined[x.i]) continue;
       if (growsBy(f, n) && r.cost[x.i] >= 1) makeRoot(x);
+      if (widensProduct(n)) makeRoot(x);
       if (overlaps(n) && r.cost[x.i] >= 4) makeRoot(x);
       cost += r.cost[x.i];
     }

@@ -237,7 +237,9 @@ TEST_CASE("sums of what a product makes are made of its tiles") {
 }
 
 TEST_CASE("what several read of a product is stored in its place") {
-  auto m = loadModule("sums");
+  const std::string name = GENERATE("sums", "sums16"); // the second masks in bf16, and sums what that is in f32
+  INFO(name);
+  auto m = loadModule(name);
   const cg::Program p = cg::fuse(*m, *m->find("train_step"));
   bool found = false; // the data gradient, of which the mask and three sums are made
   for (const cg::Launch &l : p.launches) {
@@ -246,7 +248,11 @@ TEST_CASE("what several read of a product is stored in its place") {
     found = true;
     const cg::Stage &first = l.kernel.stages[0];
     REQUIRE(first.stores.size() == 1);
-    CHECK(l.kernel.exprs[size_t(first.body)].op == cg::SOp::select);
+    const cg::KernelArg &stored = l.kernel.args[size_t(first.stores[0].access.arg)];
+    CHECK(stored.dtype == (name == "sums" ? cg::DType::f32 : cg::DType::bf16));
+    cg::ExprId e = first.body;
+    while (l.kernel.exprs[size_t(e)].op == cg::SOp::convert) e = l.kernel.exprs[size_t(e)].args[0];
+    CHECK(l.kernel.exprs[size_t(e)].op == cg::SOp::select);
   }
   CHECK(found);
 }

@@ -71,7 +71,9 @@ class AmxScheduler {
     return strideAlong(k, k.exprs[size_t(load)].access.flat, a);
   }
 
-  // Cycles per vector of the epilogue: lanes that lie apart are one access each.
+  // Cycles per vector of the epilogue: lanes that lie apart are one access each. Sums beside the product do
+  // not count: the schedules of vectors, which this is compared with, have them as well, and whether a product
+  // goes to tiles must not depend on them.
   static double epilogueCost(const Kernel &k, AxisId col) {
     auto of = [&](const Access &a) {
       const auto along = strideAlong(k, a.flat, col);
@@ -80,6 +82,7 @@ class AmxScheduler {
     double cost = 6;
     std::set<ExprId> used;
     for (const Stage &st : k.stages) {
+      if (st.chunk) continue;
       for (const Store &store : st.stores) cost += of(store.access);
       if (st.body >= 0) collect(k, st.body, used);
     }
