@@ -210,9 +210,18 @@ struct Chooser {
     return !f.def(w) && f.type(w).dtype == DType::f32 && f.type(w).dims.size() == 2 && affineOperand(f, r, w);
   }
 
-  // Does the product read the value through a window, so that it copies it in any case?
+  // Does the product read the value through a window, so that it copies it in any case? Not if each channel has
+  // a filter of its own: then vectors run along the channels, and nothing is copied.
   bool copiesPictures(const Node &n, ValueId x) const {
     const auto &a = std::get<ir::ContractAttr>(n.attr);
+    for (size_t label = 0; label < a.labels.size(); ++label)
+      if (a.extents[label] != Dim(1) && std::all_of(a.forms.begin(), a.forms.end(), [&](const auto &forms) {
+            return std::any_of(forms.begin(), forms.end(), [&](const ir::LabelForm &form) {
+              return std::any_of(form.terms.begin(), form.terms.end(),
+                                 [&](const ir::LabelTerm &t) { return size_t(t.label) == label; });
+            });
+          }))
+        return false;
     for (size_t t = 0; t < 2; ++t)
       if (n.operands[t] == x && std::none_of(a.forms[t].begin(), a.forms[t].end(), [&](const ir::LabelForm &form) {
             return form.terms.size() > 1 && std::all_of(form.terms.begin(), form.terms.end(), [&](const ir::LabelTerm &l) {

@@ -277,8 +277,9 @@ TEST_CASE("pictures that products copy are computed in the copies") {
   // The input, and what follows from the first product: for the next product and for the filter's gradient.
   CHECK(computed == std::map<std::string, int>{{"x", 2}, {"c1", 2}});
   for (const char *name : {"unit", "h1"}) CHECK(stored.count(name) == 0);
-  // Two pictures make h2; a product's epilogue makes h3 instead of c3; h4 is dear; h5 is read without a window.
-  for (const char *name : {"c1", "c2", "h2", "h3", "h4", "h5"}) CHECK(stored.count(name) == 1);
+  // Two pictures make h2; a product's epilogue makes h3 instead of c3; h4 is dear; h5 is read without a window,
+  // h6 with a filter for each channel.
+  for (const char *name : {"c1", "c2", "h2", "h3", "h4", "h5", "h6"}) CHECK(stored.count(name) == 1);
   CHECK(stored.count("c3") == 0);
 }
 
