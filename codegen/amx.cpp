@@ -2,6 +2,7 @@
 #include "codegen/amx.h"
 #include "codegen/pack.h"
 #include <algorithm>
+#include <numeric>
 
 namespace nnc::cg {
 
@@ -94,6 +95,17 @@ std::vector<AxisId> amxTerms(const Kernel &k) {
   return {from, ks.end()};
 }
 
+int64_t unitOfSteps(const Kernel &k, AxisId a) {
+  const Axis &x = k.axes[size_t(a)];
+  const Schedule &s = k.schedule;
+  if (!x.extent.isConst() || x.bounded) return 1;
+  int64_t unit = x.extent.b;
+  for (const ItemAxis &item : s.items)
+    if (item.axis == a) unit = std::gcd(unit, item.block);
+  if (a == s.row && s.rowBlock > 0) unit = std::gcd(unit, s.rowBlock);
+  return a == s.kAxis ? std::gcd(unit, s.kBlock) : unit;
+}
+
 AmxOperand amxOperand(const Kernel &k, bool columns) {
   AmxOperand o;
   const ContractInfo &c = k.contract;
@@ -127,19 +139,24 @@ AmxOperand amxOperand(const Kernel &k, bool columns) {
   o.matrix = o.alongTerms ? *stepTerms == 1 : *stepFree == 1;
   o.pitch = o.alongTerms ? *stepFree : *stepTerms;
   if (columns || !o.matrix || !o.alongTerms || o.wide) return o;
-  // Read in place: whole tiles, on lines of the cache, of one axis, of which there are enough.
+  // Read in place: whole tiles, on lines of the cache, of which there are enough.
   int64_t count = 1;
   bool fixed = true;
   for (AxisId a : terms) count *= termSteps(k, a), fixed = fixed && isWhole(k, a);
   if (s.kAxis >= 0 && extentAt(k, s.kAxis) % s.kBlock != 0) fixed = false;
   bool single = s.row >= 0;
-  for (AxisId a : c.m) single = single && (a == s.row || extentAt(k, a) == 1);
+  int64_t unit = 1;
+  for (AxisId a : c.m) {
+    single = single && (a == s.row || extentAt(k, a) == 1);
+    unit *= unitOfSteps(k, a);
+  }
   // The last tile is moved back until it fits, which sums between blocks of k do not allow.
   if (single && s.kAxis >= 0 &&
       (extentAt(k, s.row) % s.mr != 0 || itemSteps(k, s.row) % s.mr != 0 || s.rowBlock % s.mr != 0))
     fixed = false;
-  o.inPlace =
-      fixed && count % kAmxTerms == 0 && single && o.pitch % 32 == 0 && extentAt(k, s.row) >= s.mr;
+  // Rows of several axes have no end to be moved back from: whole tiles only, whatever the batch.
+  o.inPlace = fixed && count % kAmxTerms == 0 && o.pitch % 32 == 0 &&
+              (single ? extentAt(k, s.row) >= s.mr : s.row >= 0 && unit % s.mr == 0);
   return o;
 }
 

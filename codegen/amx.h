@@ -46,6 +46,10 @@ bool isBf16(const Kernel &k, ExprId e);
 // Steps of k that are summed together: its axes from the blocked one on.
 std::vector<AxisId> amxTerms(const Kernel &k);
 
+// What divides the steps of an axis in every item, copy of rows and block of k; 1 if the batch
+// decides.
+int64_t unitOfSteps(const Kernel &k, AxisId a);
+
 // The distance between steps of all the axes as one; none if they are not evenly spaced.
 std::optional<int64_t> jointStride(const Kernel &k, const Index &x, std::vector<AxisId> axes);
 

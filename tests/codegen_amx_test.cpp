@@ -2,6 +2,7 @@
 // interpreter. What cannot run on this machine is compiled only.
 #include "codegen/amx.h"
 #include "codegen/cpu/schedule.h"
+#include "codegen/pack.h"
 #include "ir/passes.h"
 #include "ir/text.h"
 #include "tests/compiled_model.h"
@@ -195,6 +196,75 @@ TEST_CASE("chunks of a split sum on tiles, and code without passes", "[codegen][
   b.to(y, b.at(s, 660) + b.at(m, 33) + b.at(n));
   checkTiles(b.k, {100, 91, 80, 7});
   checkTiles(b.k, {100, 41}, {}, 0);
+}
+
+TEST_CASE("items with the same columns share their copy on tiles", "[codegen][amx]") {
+  // Items by columns and rows, in either order, with and without blocks of k: a copy that is kept
+  // too long gives the sums of other columns.
+  const bool rowsFirst = GENERATE(false, true), blocks = GENERATE(false, true);
+  const bool aAcross = GENERATE(false, true), bAcross = GENERATE(false, true);
+  INFO("rows first " << rowsFirst << ", blocks " << blocks);
+  std::string error;
+  const Target t = *resolveTarget("sapphirerapids", error);
+  for (Dim rows : {Dim(96), Dim::batch()}) {
+    const KernelBuild b = product(rows, 100, 96, aAcross, bAcross, 96);
+    const auto plan = planAmx(b.k, t);
+    REQUIRE(plan);
+    Kernel k = b.k;
+    k.contract = plan->contract;
+    Schedule &s = k.schedule = plan->schedule;
+    s.items = {{s.col, s.nv * 16}, {s.row, 32}};
+    if (rowsFirst) std::swap(s.items[0], s.items[1]);
+    if (blocks) s.kAxis = k.contract.k[0], s.kBlock = 32;
+    s.scratchBytes = contractScratch(k);
+    REQUIRE(verify(k) == "");
+    if (!tileTarget()) continue;
+    KernelCode code(k, t);
+    for (int64_t n : {96, 41}) checkAt(k, code, n, {}, "tiles");
+  }
+}
+
+TEST_CASE("rows of several axes are read where they lie", "[codegen][amx]") {
+  // y[b, m, n] = sum k: x[b, m, k] w[k, n]: sequences of a batch that is not known
+  struct Size {
+    int64_t m, k;
+    bool inPlace;
+  };
+  const Size s = GENERATE(Size{64, 96, true}, Size{40, 96, false}, Size{64, 80, false});
+  KernelBuild b(6);
+  auto x = b.arg(DType::bf16, {Dim::batch(), s.m, s.k}), w = b.arg(DType::bf16, {s.k, 128});
+  auto y = b.arg(DType::bf16, {Dim::batch(), s.m, 128}, true, false);
+  auto n = b.axis("b", Dim::batch()), r = b.axis("r", s.m), o = b.axis("o", 128),
+       i = b.axis("i", s.k);
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.m = {n, r}, b.k.contract.n = {o}, b.k.contract.k = {i};
+  b.k.contract.a = b.load(x, b.at(n, s.m * s.k) + b.at(r, s.k) + b.at(i));
+  b.k.contract.b = b.load(w, b.at(i, 128) + b.at(o));
+  b.stage(b.acc());
+  b.to(y, b.at(n, s.m * 128) + b.at(r, 128) + b.at(o));
+  std::string error;
+  Kernel k = b.k;
+  schedule(k, *resolveTarget("sapphirerapids", error));
+  REQUIRE(k.schedule.family == Family::Amx);
+  CHECK(cg::amxOperand(k, false).inPlace == s.inPlace);
+  checkTiles(b.k, batchSizes(6));
+}
+
+TEST_CASE("what is read where it lies is not called packed", "[codegen][amx]") {
+  std::string error;
+  const Target t = *resolveTarget("sapphirerapids", error);
+  auto packs = [&](int64_t terms, bool aAcross, Pack &b) {
+    Kernel k = product(64, 64, terms, aAcross, false, 1).k;
+    schedule(k, t);
+    REQUIRE(k.schedule.family == Family::Amx);
+    b = k.schedule.packB;
+    return k.schedule.packA;
+  };
+  Pack columns = Pack::none;
+  CHECK(packs(128, false, columns) == Pack::none); // rows along the terms, whole tiles
+  CHECK(columns == Pack::block);
+  CHECK(packs(128, true, columns) == Pack::block);
+  CHECK(packs(100, false, columns) == Pack::block);
 }
 
 TEST_CASE("columns that lie in the form of tiles are read where they lie", "[codegen][amx]") {

@@ -20,6 +20,7 @@
 #include "codegen/cpu/schedule.h"
 #include "codegen/pack.h"
 #include <llvm/IR/IntrinsicsX86.h>
+#include <numeric>
 
 namespace nnc::cg {
 
@@ -56,6 +57,7 @@ class AmxEmitter {
     std::vector<AxisId> axes;
     std::vector<Range> ranges;
     V count = nullptr;
+    int64_t unit = 1; // a divisor of the count
   };
   Joint rows_, cols_, ks_; // at hand: the rows of a copy, the columns of the item, a block of terms
   V copy_ = nullptr;       // its number; null: the only one
@@ -86,7 +88,6 @@ class AmxEmitter {
     return access;
   }
   V firstOf(int width, V count);
-  bool multipleOf(V count, int64_t unit);
 
   void block(V first);
   void packColumns();
@@ -98,7 +99,8 @@ class AmxEmitter {
   void copyLine(V from, int32_t arg, V to, V count);
   void clearRest(const Joint &free, const Matrix &to);
   void turn(const Matrix &from, const Joint &free, bool toRows, V to);
-  std::vector<V> square(const Matrix &from, V free, V freeCount, V term, bool lastTerms);
+  std::vector<V> square(const Matrix &from, const Joint &frees, V free, V term, bool lastTerms);
+  std::vector<V> turnedSquare(const Matrix &from, V free, V term);
   void eachCopy(const Body &body);
   V sumsOfCopy();
   void tile(V row, const Emitter::Tile &t, V first);
@@ -118,6 +120,7 @@ AmxEmitter::Joint AmxEmitter::joint(const std::vector<AxisId> &axes) {
     j.ranges.push_back(e.extentOf(a));
     V count = b.CreateSub(j.ranges.back().hi, j.ranges.back().lo);
     j.count = j.count ? b.CreateMul(j.count, count) : count;
+    j.unit *= unitOfSteps(k, a);
   }
   if (!j.count) j.count = e.i64(1);
   return j;
@@ -202,11 +205,6 @@ AmxEmitter::V AmxEmitter::firstOf(int width, V count) {
   V mask = e.firstLanes(count);
   e.width_ = saved;
   return mask;
-}
-
-bool AmxEmitter::multipleOf(V count, int64_t unit) {
-  auto *c = llvm::dyn_cast<llvm::ConstantInt>(count);
-  return c && c->getSExtValue() % unit == 0;
 }
 
 // --- copies
@@ -365,7 +363,7 @@ void AmxEmitter::copyLine(V from, int32_t arg, V to, V count) {
 
 // Zeros behind the last term.
 void AmxEmitter::clearRest(const Joint &free, const Matrix &to) {
-  if (multipleOf(ks_.count, kAmxTerms)) return;
+  if (ks_.unit % kAmxTerms == 0) return;
   V stop = times(tiles_, kAmxTerms);
   if (to.alongTerms) {
     V last = e.addConst(stop, -kAmxTerms);
@@ -386,8 +384,8 @@ void AmxEmitter::clearRest(const Joint &free, const Matrix &to) {
 
 // 32 terms of 16 rows or columns: vectors of pairs, one for each row or column if the matrix runs
 // along the terms, else one for each pair.
-std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, V free, V freeCount, V term,
-                                              bool lastTerms) {
+std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, const Joint &frees, V free,
+                                              V term, bool lastTerms) {
   std::vector<V> lines;
   auto read = [&](V at, int width, V mask) -> V {
     llvm::Type *t = words(width);
@@ -406,14 +404,14 @@ std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, V free, V free
                              {part(high, highMask), first});
   };
   const int64_t bytesEach = from.wide ? 4 : 2;
-  const bool someFree = !from.full && !multipleOf(freeCount, 16);
+  const bool someFree = !from.full && frees.unit % 16 != 0;
   if (from.alongTerms) {
     V left = b.CreateSub(ks_.count, term), mask = nullptr, highMask = nullptr;
     if (lastTerms) {
       mask = firstOf(from.wide ? 16 : 32, left);
       if (from.wide) highMask = firstOf(16, e.addConst(left, -16));
     }
-    V last = e.addConst(freeCount, -1);
+    V last = e.addConst(frees.count, -1);
     for (int i = 0; i < 16; ++i) {
       V line = e.addConst(free, i);
       if (someFree) line = least(line, last);
@@ -424,7 +422,7 @@ std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, V free, V free
     }
     return lines;
   }
-  V mask = someFree ? firstOf(16, b.CreateSub(freeCount, free)) : nullptr;
+  V mask = someFree ? firstOf(16, b.CreateSub(frees.count, free)) : nullptr;
   std::vector<int> side;
   for (int i = 0; i < 16; ++i) side.push_back(i), side.push_back(16 + i);
   std::vector<V> words;
@@ -448,11 +446,54 @@ std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, V free, V free
   return lines;
 }
 
+// A whole square of bf16, turned: what would go from one part of a vector to another comes from
+// where it lies, 16 bytes at a time; the rest moves within these.
+//   terms to lines of a row:  line j of 8 = columns 8 at a time of terms i, 8 + i, 16 + i, 24 + i
+std::vector<AmxEmitter::V> AmxEmitter::turnedSquare(const Matrix &from, V free, V term) {
+  const int n = from.alongTerms ? 4 : 8; // vectors that are turned together
+  V corner = bytes(bytes(from.base, times(from.alongTerms ? free : term, from.pitch)),
+                   times(from.alongTerms ? term : free, 2));
+  auto part = [&](int line, int at) -> V {
+    return b.CreateAlignedLoad(words(8), bytes(corner, e.i64(line * from.pitch + at * 16)),
+                               llvm::Align(2));
+  };
+  auto joined = [&](V x, V y) {
+    std::vector<int> both(2 * llvm::cast<llvm::FixedVectorType>(x->getType())->getNumElements());
+    std::iota(both.begin(), both.end(), 0);
+    return b.CreateShuffleVector(x, y, both);
+  };
+  std::vector<int> low, high; // of two vectors, alternately, within 16 bytes
+  for (int at = 0; at < 4 * n; at += n)
+    for (int i = at; i < at + n / 2; ++i)
+      for (int of : {0, 4 * n}) low.push_back(of + i), high.push_back(of + n / 2 + i);
+  std::vector<V> lines;
+  for (int at = 0; at < 16 / n; ++at) {
+    std::vector<V> x;
+    for (int i = 0; i < n; ++i) {
+      V whole = joined(joined(part(i, at), part(n + i, at)),
+                       joined(part(2 * n + i, at), part(3 * n + i, at)));
+      x.push_back(from.alongTerms ? b.CreateBitCast(whole, pairs()) : whole);
+    }
+    for (int step = 1; step < n; step *= 2) {
+      std::vector<V> next;
+      for (int i = 0; i < n / 2; ++i)
+        for (const auto &side : {low, high})
+          next.push_back(b.CreateShuffleVector(x[size_t(i)], x[size_t(i + n / 2)], side));
+      x = next;
+    }
+    for (V v : x) lines.push_back(b.CreateBitCast(v, pairs()));
+  }
+  return lines;
+}
+
 // A matrix into the form of the rows, lines of terms, or of the columns, tiles of pairs.
 void AmxEmitter::turn(const Matrix &from, const Joint &free, bool toRows, V to) {
   auto one = [&](V f, V term, bool lastTerms) {
-    std::vector<V> lines = square(from, f, free.count, term, lastTerms);
-    if (from.alongTerms != toRows) e.turnSquare(lines);
+    const bool turns = from.alongTerms != toRows;
+    const bool inLanes = turns && !from.wide && !lastTerms && (from.full || free.unit % 16 == 0);
+    std::vector<V> lines =
+        inLanes ? turnedSquare(from, f, term) : square(from, free, f, term, lastTerms);
+    if (turns && !inLanes) e.turnSquare(lines);
     V at = nullptr;
     int64_t pitch = 64;
     if (toRows) {
@@ -464,7 +505,7 @@ void AmxEmitter::turn(const Matrix &from, const Joint &free, bool toRows, V to) 
     for (int i = 0; i < 16; ++i)
       noted(b.CreateAlignedStore(lines[size_t(i)], bytes(at, e.i64(i * pitch)), llvm::Align(4)));
   };
-  const bool split = !from.full && !multipleOf(ks_.count, kAmxTerms);
+  const bool split = !from.full && ks_.unit % kAmxTerms != 0;
   V stop = times(tiles_, kAmxTerms);
   V whole = split ? b.CreateAnd(ks_.count, e.i64(-kAmxTerms)) : stop;
   auto overFree = [&](V term, bool lastTerms) {
@@ -479,23 +520,31 @@ void AmxEmitter::turn(const Matrix &from, const Joint &free, bool toRows, V to) 
   if (split) e.ifThen(b.CreateICmpSLT(whole, stop), [&] { overFree(whole, true); });
 }
 
+// Items that follow each other with the same columns and other rows share the copy.
 void AmxEmitter::packColumns() {
   cols_ = joint({s.col});
   const AmxOperand &o = colsOperand_;
-  Matrix m;
   if (o.inPlace) {
     colBase_ = inMemory(k.contract.b, o, cols_).base, colPitch_ = o.pitch * 2;
     return;
   }
   colBase_ = scratch(shape_.columnCopy), colPitch_ = shape_.tiles * kAmxTerms * 2;
-  if (o.matrix) {
-    m = inMemory(k.contract.b, o, cols_);
-  } else {
-    m = {scratch(shape_.matrix), o.alongTerms ? shape_.linePitch : shape_.columnPitch, o.alongTerms,
-         true};
-    gather(k.contract.b, cols_, m);
-  }
-  turn(m, cols_, false, colBase_);
+  auto copy = [&] {
+    Matrix m;
+    if (o.matrix) {
+      m = inMemory(k.contract.b, o, cols_);
+    } else {
+      m = {scratch(shape_.matrix), o.alongTerms ? shape_.linePitch : shape_.columnPitch,
+           o.alongTerms, true};
+      gather(k.contract.b, cols_, m);
+    }
+    turn(m, cols_, false, colBase_);
+  };
+  if (!e.keepsColumns()) return copy();
+  V from = cols_.ranges[0].lo;
+  V fresh = b.CreateICmpNE(from, b.CreateLoad(b.getInt64Ty(), e.packedColumns_));
+  b.CreateStore(from, e.packedColumns_);
+  e.ifThen(fresh, copy);
 }
 
 void AmxEmitter::packRows() {
@@ -587,7 +636,7 @@ void AmxEmitter::tile(V row, const Emitter::Tile &t, V first) {
   const int down = s.mr / int(kAmxRows), across = t.vectors;
   // Rows in memory: the last tile is moved back until it fits.
   V base = row;
-  if (rowsOperand_.inPlace) {
+  if (rowsOperand_.inPlace && rows_.unit % s.mr != 0) {
     const int64_t most = k.axes[size_t(s.row)].extent.at(std::max<int64_t>(k.batch, 1));
     if (most % s.mr != 0 || itemSteps(k, s.row) % s.mr != 0 || s.rowBlock % s.mr != 0)
       base = least(row, b.CreateSub(e.i64(most - s.mr), e.range_[size_t(s.row)].lo));

@@ -15,6 +15,7 @@
 // own indices find its elements: the tiles read it with the code that reads any operand. Rows and
 // columns beyond the end exist in a copy, with whatever lies there, so no tile moves back and no
 // load has a mask; what they give is not stored.
+#include "codegen/amx.h"
 #include "codegen/cpu/emitter.h"
 #include "codegen/cpu/schedule.h"
 #include <algorithm>
@@ -363,7 +364,9 @@ void Emitter::copyPanels(Packed &p, std::vector<Range> ranges) {
 // Whether a copy of columns serves all items that follow each other with the same ones.
 bool Emitter::keepsColumns() const {
   const Schedule &s = k.schedule;
-  if (s.kAxis >= 0 || packedB_.how != Pack::block || s.items.empty()) return false;
+  const bool packs =
+      s.family == Family::Amx ? !amxOperand(k, true).inPlace : packedB_.how == Pack::block;
+  if (s.kAxis >= 0 || !packs || s.items.empty()) return false;
   const auto &m = k.contract.m;
   if (std::find(m.begin(), m.end(), s.items.back().axis) == m.end()) return false;
   for (const ItemAxis &i : s.items)

@@ -169,6 +169,8 @@ class AmxScheduler {
       cycles += around * rows * std::ceil(cols / 16) * 4 * std::ceil(terms / double(blockTerms(k)));
     p.cycles = cycles + chooseItems(k, cycles, around, rows, cols, terms, p.reading);
     chooseCopies(k);
+    if (amxOperand(k, false).inPlace) s.packA = Pack::none;
+    if (amxOperand(k, true).inPlace) s.packB = Pack::none;
     s.scratchBytes = contractScratch(k);
     return p;
   }
@@ -253,6 +255,8 @@ class AmxScheduler {
     const double rowCost = copyCost(k, false) + (amxOperand(k, false).inPlace ? 0.02 : 0),
                  colCost = copyCost(k, true);
     const double lineBytes = 2.0 * double(blockTerms(k));
+    // A copy of columns without blocks of k serves the items with other rows that follow.
+    const bool keeps = s.kAxis < 0 && s.items.empty();
     int64_t bestCols = panels, bestRows = 1;
     double least = INFINITY, copies = 0;
     for (int64_t c = 1; c <= panels; ++c) {
@@ -262,10 +266,10 @@ class AmxScheduler {
       for (int64_t r = 1;
            r <= rowParts && double(r) <= std::max(1.0, 2 * most / (items * double(c))); ++r) {
         const double total = items * double(c * r);
-        const double copy =
-            around * terms * (rows * rowCost * double(c) + cols * colCost * double(r));
+        const double times = keeps ? std::min(double(r), 2.0) : double(r);
+        const double copy = around * terms * (rows * rowCost * double(c) + cols * colCost * times);
         const double read =
-            around * terms * (rows * readRows * double(c) + cols * readCols * double(r));
+            around * terms * (rows * readRows * double(c) + cols * readCols * times);
         const double cost = (cycles + copy + read) * unevenness(total) * waste + 500 * total;
         if (cost < least)
           least = cost, bestCols = c, bestRows = r, copies = copy, reading = read;
