@@ -136,6 +136,23 @@ Kernel longSum(int64_t ms, int64_t ns, int64_t ks, int64_t pitch = 0) {
   return b.k;
 }
 
+// The gradient of a weight of a loop: a sum over the rows of all steps, which follow each other while there are `batch`
+// of them.
+Kernel overSteps(int64_t ms, int64_t ns, int64_t steps, int64_t batch, int64_t pad = 0) {
+  KernelBuild b;
+  b.k.batch = batch;
+  auto x = b.arg(DType::f32, {steps, batch, ms}), w = b.arg(DType::f32, {steps, batch, ns + pad});
+  auto y = b.arg(DType::f32, {ms, ns}, true, false);
+  auto m = b.axis("m", ms), n = b.axis("n", ns), t = b.axis("t", steps), i = b.axis("i", Dim::batch());
+  b.k.cls = KernelClass::Contract;
+  b.k.contract.m = {m}, b.k.contract.n = {n}, b.k.contract.k = {t, i};
+  b.k.contract.a = b.load(x, b.at(t, batch * ms) + b.at(i, ms) + b.at(m));
+  b.k.contract.b = b.load(w, b.at(t, batch * (ns + pad)) + b.at(i, ns + pad) + b.at(n));
+  b.stage(b.acc());
+  b.to(y, b.at(m, ns) + b.at(n));
+  return b.k;
+}
+
 // The kernel with one or two sums of what it makes, over some of the axes of which its rows are made.
 Kernel withSums(Kernel kernel, Random &r) {
   KernelBuild b;
@@ -412,6 +429,29 @@ TEST_CASE("long sums are made at once if a panel of columns fits, in blocks if n
   Shapes shapes(false, 8);
   for (uint64_t seed = 1; seed < 4; ++seed)
     shapes.add(longSum(19, 70, seed == 1 ? 1100 : seed == 2 ? 1024 : 5000), seed);
+  shapes.flush();
+}
+
+TEST_CASE("sums over the rows of all steps are one loop while there are all rows, rows and columns fetched ahead",
+          "[codegen][shapes]") {
+  std::string error;
+  const std::optional<Target> t = resolveTarget("x86-64-v4", error);
+  REQUIRE(t);
+  Kernel k = overSteps(128, 512, 64, 32, 16);
+  CHECK(fetchedRows(k, k.contract.a, k.contract.m[0]) == 4 * 128);
+  CHECK(fetchedColumns(k, k.contract.b, k.contract.n[0]) == 4 * 528); // 32 rows alone are too few
+  scheduleContract(k, *t);
+  INFO(print(k, true));
+  CHECK(verify(k) == "");
+  CHECK(k.schedule.packA == Pack::none);
+  CHECK(k.schedule.packB == Pack::none);
+  k = overSteps(64, 512, 64, 32, 16); // rows of 256 bytes: the processor fetches them itself
+  CHECK(fetchedRows(k, k.contract.a, k.contract.m[0]) == 0);
+
+  Shapes shapes(false, 12);
+  shapes.add(overSteps(128, 70, 9, 8), 1);
+  shapes.add(overSteps(130, 272, 5, 7, 16), 2);
+  shapes.add(overSteps(40, 100, 120, 6), 3);
   shapes.flush();
 }
 

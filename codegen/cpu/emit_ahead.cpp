@@ -83,6 +83,7 @@ void Emitter::fetchPanel(const Tile &t) {
            packedB_.shape.elements * ir::dtypeBytes(k.contract.type) > kFirstCache)
     step = packedB_.shape.panel * ir::dtypeBytes(k.contract.type);
   if (step == 0) return;
+  fetchRowsAhead(t);
   const Access &a = k.exprs[size_t(operandLoad(k, k.contract.b))].access;
   const int64_t vector = width_ * ir::dtypeBytes(k.args[size_t(a.arg)].dtype);
   for (int v = 0; v < t.vectors; ++v) {
@@ -90,6 +91,19 @@ void Emitter::fetchPanel(const Tile &t) {
     bind(k.schedule.col, t.colBase, int64_t(v) * width_, t.depth);
     llvm::Value *p = address(a.arg, index(a.flat));
     unbind(k.schedule.col);
+    fetch(b.CreateGEP(b.getInt8Ty(), p, i64(kStepsAhead * step)), false, 1);
+  }
+}
+
+// Rows that lie side by side and are read where they lie: a step's are on one line or two, far from the next step's.
+void Emitter::fetchRowsAhead(const Tile &t) {
+  const int64_t step = packedA_.arg < 0 ? fetchedRows(k, k.contract.a, k.schedule.row) : 0;
+  if (step == 0) return;
+  const Access &a = k.exprs[size_t(operandLoad(k, k.contract.a))].access;
+  for (int r : {0, t.rows - 1}) {
+    bind(k.schedule.row, t.rowBase, r, t.depth);
+    llvm::Value *p = address(a.arg, index(a.flat));
+    unbind(k.schedule.row);
     fetch(b.CreateGEP(b.getInt8Ty(), p, i64(kStepsAhead * step)), false, 1);
   }
 }
@@ -124,7 +138,8 @@ void Emitter::fetchLines(const Tile &t, int beyond) {
 // Short sums are not worth shares: a row of the epilogue fetches that of the next tile. Where the rows end,
 // memory goes on with those of the next picture.
 void Emitter::fetchNext(const Tile &t, llvm::Value *row) {
-  if (ahead_.empty() || t.partial || k.contract.k.empty() || fetchesAhead(t, k.contract.k.back())) return;
+  if (ahead_.empty() || t.partial || k.contract.k.empty()) return;
+  if (fetchesAhead(t, run_.axis >= 0 ? run_.axis : k.contract.k.back())) return;
   fetchRow(t, b.CreateAdd(row, i64(t.rows)));
 }
 

@@ -281,6 +281,7 @@ class Emitter {
   void findAhead();
   void fetch(llvm::Value *address, bool write, int level);
   void fetchPanel(const Tile &t);
+  void fetchRowsAhead(const Tile &t);
   void fetchRow(const Tile &t, llvm::Value *row);
   void fetchLines(const Tile &t, int beyond);
   void fetchNext(const Tile &t, llvm::Value *row);

@@ -73,6 +73,8 @@ bool keepsSums(const Kernel &k);
 // emitter fetches them ahead (emit_ahead.cpp): the processor sees no line follow another. 0: it
 // does not.
 int64_t fetchedColumns(const Kernel &k, ExprId operand, AxisId col);
+// .. of rows that lie side by side, of which a step of k takes a line or two: sums that go down both operands.
+int64_t fetchedRows(const Kernel &k, ExprId operand, AxisId row);
 // Schedules an unscheduled kernel this way; other tiles of the same choice are as valid if they fit
 // the registers.
 void applyChoice(Kernel &k, const Target &t, const ContractChoice &c);

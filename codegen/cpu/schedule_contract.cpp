@@ -33,7 +33,7 @@ struct Operand {
   int64_t kBytes = 0;     // between steps of the innermost k
   int guards = 0;         // 1: decided before the innermost loop; 2: in it
   bool packable = false;
-  bool fetched = false; // columns: ahead, where they lie
+  bool fetched = false; // ahead, where they lie
   double copyCost = 1;  // cycles per element of a copy
   bool computed = false; // as it is copied: tiles would compute it again and again
 };
@@ -172,8 +172,9 @@ struct ContractScheduler {
     if (tiled >= 0) o.motion = motion(k, operand, tiled);
     o.tiledBytes = strideBytes(operand, tiled);
     o.kBytes = strideBytes(operand, inner);
-    o.fetched =
-        columns && fetchedColumns(k, operand, tiled) > 0 && ksteps * double(o.kBytes) <= kNearSpan;
+    // Rows come in time from the second cache.
+    o.fetched = columns ? fetchedColumns(k, operand, tiled) > 0
+                        : fetchedRows(k, operand, tiled) > 0 && sizeOf(operand) <= double(kColumnBlock);
     const ExprId load = operandLoad(k, operand);
     if (load >= 0)
       for (const Guard &g : k.exprs[size_t(load)].access.guards)
@@ -245,19 +246,25 @@ struct ContractScheduler {
     const double rowTiles = double(ceilDiv(rows, c.mr));
     const double steps =
         packedB ? std::min(ksteps, double(kSumBlock)) : ksteps; // that stay together
+    // Columns whose lines are too far apart for that come late; but not where the rows, which lie side by side,
+    // are fetched as well (measured): there is nothing else to wait for. What is larger than the second cache is
+    // read again for each block of copied rows.
+    const bool near = ksteps * double(b.kBytes) <= kNearSpan, down = a.motion == 1 && (packedA || a.fetched);
+    const bool fetched = b.fetched && (near || down);
+    const double late = near ? 0.25 : packedA ? 1.0 : 0.5;
     auto panel = [&](double nv) {
       // A load that spreads one element costs more than one of a vector: 16 x 1 runs at 63 % of the
       // multipliers' speed, 8 x 3 at all of it (measured in the first cache).
       const double step = std::max({c.mr * nv / 2, (1.45 * c.mr * loadA + nv * loadB) / 2, 4.0});
-      const bool near = nv * lanes * steps * bytes < kNear;
+      const bool first = nv * lanes * steps * bytes < kNear;
       // Lines a power of two apart share few sets of the cache; from page to page nothing is
       // fetched ahead.
       const bool crowded = !packedB && b.kBytes >= 1024 && b.kBytes % 1024 == 0 &&
                            ksteps * nv > double(kWays) * std::max(1.0, 4096.0 / double(b.kBytes));
       double wait = nv * (crowded            ? 5
-                          : near             ? 0.2
+                          : first            ? 0.2
                           : packedB          ? 0.3
-                          : b.fetched        ? 0.25
+                          : fetched          ? late
                           : b.kBytes >= 4096 ? 3
                           : b.kBytes >= 2048 ? 1.5
                                              : 1) +
@@ -274,7 +281,7 @@ struct ContractScheduler {
             (double(a.kBytes) + double(b.kBytes)) * ksteps > kNear)
           wait += kFarPictures;
         if (a.kBytes >= 1024 && ksteps > 64)
-          wait += a.kBytes % 1024 == 0 ? 12 : a.kBytes >= 2048 ? 4 : 2;
+          wait += a.fetched ? 4 : a.kBytes % 1024 == 0 ? 12 : a.kBytes >= 2048 ? 4 : 2;
       }
       return rowTiles * (ksteps * (step + wait) + c.mr * nv * store + 20);
     };
@@ -786,20 +793,29 @@ bool keepsSums(const Kernel &k) {
   return keepsOrder(k, k.contract.a, k.contract.m, k.contract.n, k.schedule);
 }
 
-int64_t fetchedColumns(const Kernel &k, ExprId operand, AxisId col) {
-  constexpr int64_t kFarRows = 1024, kLongSum = 64;
+// Bytes between steps of k of an operand that lies side by side along `tiled`, if they are `apart` at least and
+// `sum` of them follow each other.
+static int64_t fetchedSteps(const Kernel &k, ExprId operand, AxisId tiled, int64_t apart, int64_t sum) {
   const ExprId load = operandLoad(k, operand);
-  if (load < 0 || col < 0 || k.contract.k.empty()) return 0;
+  if (load < 0 || tiled < 0 || k.contract.k.empty()) return 0;
   const AxisId inner = k.contract.k.back();
   const Access &a = k.exprs[size_t(load)].access;
-  if (!a.guards.empty() || a.flat.cn != 0 || extentAt(k, inner) < kLongSum) return 0;
+  if (!a.guards.empty() || a.flat.cn != 0) return 0;
   for (const Term &t : a.flat.terms)
     if (k.atoms[size_t(t.atom)].kind != Atom::Axis) return 0;
-  const auto along = strideAlong(k, a.flat, col), down = strideAlong(k, a.flat, inner);
+  const auto along = strideAlong(k, a.flat, tiled), down = strideAlong(k, a.flat, inner);
   if (!along || *along != 1 || !down || *down <= 0) return 0;
+  int64_t steps = extentAt(k, inner);
+  if (k.contract.k.size() > 1) {
+    const AxisId outer = k.contract.k[k.contract.k.size() - 2];
+    if (strideAlong(k, a.flat, outer).value_or(0) == *down * steps) steps *= extentAt(k, outer);
+  }
   const int64_t bytes = *down * ir::dtypeBytes(k.args[size_t(a.arg)].dtype);
-  return bytes >= kFarRows ? bytes : 0;
+  return steps >= sum && bytes >= apart ? bytes : 0;
 }
+
+int64_t fetchedColumns(const Kernel &k, ExprId operand, AxisId col) { return fetchedSteps(k, operand, col, 1024, 64); }
+int64_t fetchedRows(const Kernel &k, ExprId operand, AxisId row) { return fetchedSteps(k, operand, row, 512, 32); }
 
 void scheduleContract(Kernel &k, const Target &t) {
   ContractScheduler s(k, t);
