@@ -255,6 +255,7 @@ class AmxScheduler {
     const double rowCost = copyCost(k, false) + (amxOperand(k, false).inPlace ? 0.02 : 0),
                  colCost = copyCost(k, true);
     const double lineBytes = 2.0 * double(blockTerms(k));
+    const double ofStep = rows / double(extentAt(k, s.row)); // rows of one step
     // A copy of columns without blocks of k serves the items with other rows that follow.
     const bool keeps = s.kAxis < 0 && s.items.empty();
     int64_t bestCols = panels, bestRows = 1;
@@ -270,7 +271,10 @@ class AmxScheduler {
         const double copy = around * terms * (rows * rowCost * double(c) + cols * colCost * times);
         const double read =
             around * terms * (rows * readRows * double(c) + cols * readCols * times);
-        const double cost = (cycles + copy + read) * unevenness(total) * waste + 500 * total;
+        // Each item's rows fill tiles of their own.
+        const int64_t steps = unit * ceilDiv(rowParts, r), parts = ceilDiv(extentAt(k, s.row), steps);
+        const double tiles = double(parts) * std::ceil(double(steps) * ofStep / s.mr) / std::ceil(rows / s.mr);
+        const double cost = (cycles * tiles + copy + read) * unevenness(total) * waste + 500 * total;
         if (cost < least)
           least = cost, bestCols = c, bestRows = r, copies = copy, reading = read;
       }
