@@ -17,6 +17,7 @@
 #include "codegen/cpu/emit.h"
 #include "codegen/cpu/module_object.h"
 #include "codegen/objects.h"
+#include "codegen/pack.h"
 #include "codegen/planning.h"
 #include "codegen/tune.h"
 #include <atomic>
@@ -207,6 +208,7 @@ void cutFinely(Kernel &k) {
   } else if (k.cls == KernelClass::Contract && s.row >= 0) {
     s.items = {{s.row, s.mr}};
   }
+  if (k.cls == KernelClass::Contract) s.scratchBytes = contractScratch(k); // operands may need a copy now
 }
 
 // Points of all kernels in all rounds: what a replay of the plan visits.

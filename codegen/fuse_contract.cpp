@@ -227,9 +227,9 @@ bool takesEpilogue(const ir::Function &f, const Node &contract) {
 // that is not the order of the labels.
 static void sumAsTheyLie(Kernel &k) {
   ContractInfo &c = k.contract;
-  auto loadOf = [&](ExprId e) {
-    while (k.exprs[e].op == SOp::convert) e = k.exprs[e].args[0];
-    return k.exprs[e].op == SOp::load && k.exprs[e].access.guards.empty() ? &k.exprs[e].access : nullptr;
+  auto loadOf = [&](ExprId e) { // also where the operand is computed of it in the copy
+    e = operandLoad(k, e);
+    return e >= 0 && k.exprs[e].access.guards.empty() ? &k.exprs[e].access : nullptr;
   };
   const Access *a = loadOf(c.a), *b = loadOf(c.b);
   if (!a || !b) return;

@@ -24,8 +24,8 @@
 // whole: what lies inside the dimension that moves has a line's bytes at least. Fixed are
 // parameters and results (others know where they lie), carries, what is read or made through a
 // reshape (which costs nothing in row-major order), and what kernels store in row-major order only;
-// and values of two bytes, which products on tile registers bring into another form in any case
-// (measured: nothing gained).
+// and values of one or two bytes: those of bf16 are brought into another form by products on tile
+// registers in any case (measured: nothing gained).
 //
 // Rows of a moved value whose bytes are a multiple of 1 KiB get a line more, if a product or a sum
 // goes down its columns; see chooseLayouts.
@@ -34,6 +34,7 @@
 // it: they decide in which order products sum. Padding decides no bits.
 #include "codegen/fuse.h"
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 namespace nnc::cg {

@@ -210,6 +210,27 @@ struct Chooser {
     return !f.def(w) && f.type(w).dtype == DType::f32 && f.type(w).dims.size() == 2 && affineOperand(f, r, w);
   }
 
+  // Are there windows, and do all of them reach beyond the dimension? Each element is copied once then, and
+  // computed once; without zeros around it, it would be once for each place in the window.
+  static bool readsPadded(const ir::ContractAttr &a, const std::vector<ir::LabelForm> &forms, const Dims &dims) {
+    bool windows = false;
+    for (size_t d = 0; d < forms.size(); ++d) {
+      Dim low = forms[d].offset, high = low;
+      int moving = 0;
+      for (const ir::LabelTerm &t : forms[d].terms) {
+        const Dim extent = a.extents[size_t(t.label)];
+        if (extent == Dim(1)) continue;
+        ++moving;
+        (t.coef > 0 ? high : low) = (t.coef > 0 ? high : low) + (extent - Dim(1)) * t.coef;
+      }
+      if (moving < 2) continue;
+      if (!low.isConst() || !high.isConst() || !dims[d].isConst()) return false;
+      if (low.b >= 0 && high.b < dims[d].b) return false;
+      windows = true;
+    }
+    return windows;
+  }
+
   // Does the product read the value through a window, so that it copies it in any case? Not if each channel has
   // a filter of its own: then vectors run along the channels, and nothing is copied.
   bool copiesPictures(const Node &n, ValueId x) const {
@@ -223,12 +244,7 @@ struct Chooser {
           }))
         return false;
     for (size_t t = 0; t < 2; ++t)
-      if (n.operands[t] == x && std::none_of(a.forms[t].begin(), a.forms[t].end(), [&](const ir::LabelForm &form) {
-            return form.terms.size() > 1 && std::all_of(form.terms.begin(), form.terms.end(), [&](const ir::LabelTerm &l) {
-                     return a.extents[size_t(l.label)] != Dim(1);
-                   });
-          }))
-        return false;
+      if (n.operands[t] == x && !readsPadded(a, a.forms[t], f.type(x).dims)) return false;
     return n.operands[0] != n.operands[1];
   }
 

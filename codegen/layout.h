@@ -5,9 +5,9 @@
 //   digits (1,11)(0,784)(1,48):      flat = 784*48*(j/48) + 48*i + j%48      panels of 48 columns
 //
 // A layout writes the logical index as mixed-radix digits, most significant first.
-// Kernels apply it when fusion turns a logical index into a flat one; the object carries the digits, and the
-// runtime packs and unpacks files with them, so files are always logical and row-major. Padding is zero from
-// the start and nothing reads or writes it.
+// Kernels apply it when fusion turns a logical index into a flat one. Of persistent values the object carries
+// the digits, and the runtime packs and unpacks files with them, so files are always logical and row-major; their
+// padding is zero from the start. Nothing reads or writes padding.
 #pragma once
 #include "codegen/kernel.h"
 #include <map>

@@ -283,6 +283,22 @@ TEST_CASE("pictures that products copy are computed in the copies") {
   CHECK(stored.count("c3") == 0);
 }
 
+TEST_CASE("pictures without zeros around them are not computed for each place of a window") {
+  const bool padded = GENERATE(true, false);
+  ir::TextError error;
+  auto m = ir::parseModule("nnc-ir 1\nfunc @f batch 4 (%x: f32[n,8,8,4], %w: f32[3,3,4,8]) {\n"
+                           "  %half = constant {value=0.5} : f32[n,8,8,4]\n  %y = mul %x, %half : f32[n,8,8,4]\n" +
+                               std::string(padded ? "  %z = contract %y, %w {x \"n, i+u-1, j+v-1, c\", w \"u, v, c, o\", "
+                                                    "y \"n, i, j, o\"} : f32[n,8,8,8]\n"
+                                                  : "  %z = contract %y, %w {x \"n, i+u, j+v, c\", w \"u, v, c, o\", "
+                                                    "y \"n, i, j, o\"} : f32[n,6,6,8]\n") +
+                               "  return \"z\" = %z\n}\n",
+                           error);
+  INFO(error.message);
+  REQUIRE(m);
+  CHECK(cg::fuse(*m, *m->find("f")).launches.size() == (padded ? 1 : 2));
+}
+
 TEST_CASE("views cost no kernel and no memory") {
   auto m = loadModule("cnn");
   auto p = cg::fuse(*m, *m->find("train_step"));

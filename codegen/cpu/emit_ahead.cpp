@@ -92,6 +92,7 @@ void Emitter::fetchPanel(const Tile &t) {
     llvm::Value *p = address(a.arg, index(a.flat));
     unbind(k.schedule.col);
     fetch(b.CreateGEP(b.getInt8Ty(), p, i64(kStepsAhead * step)), false, 1);
+    if (t.rows == 1) break;
   }
 }
 
@@ -100,6 +101,7 @@ void Emitter::fetchRowsAhead(const Tile &t) {
   const int64_t step = packedA_.arg < 0 ? fetchedRows(k, k.contract.a, k.schedule.row) : 0;
   if (step == 0) return;
   const Access &a = k.exprs[size_t(operandLoad(k, k.contract.a))].access;
+  if (k.schedule.col >= 0 && dependsOn(k, a.flat, k.schedule.col)) return;
   for (int r : {0, t.rows - 1}) {
     bind(k.schedule.row, t.rowBase, r, t.depth);
     llvm::Value *p = address(a.arg, index(a.flat));

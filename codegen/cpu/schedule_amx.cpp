@@ -148,17 +148,18 @@ class AmxScheduler {
     const double rows = product(k, m), cols = double(extentAt(k, col)),
                  around = product(k, k.contract.batch) * product(k, k.contract.n, col),
                  terms = product(k, k.contract.k);
-    double step = INFINITY; // cycles of all tiles per 32 terms
+    double step = 0, least = INFINITY; // cycles of all tiles per 32 terms
     constexpr int kGrids[][2] = {{2, 2}, {3, 1}, {2, 1}, {1, 2}, {1, 1}};
     for (auto [down, across] : kGrids) {
       const double tiles = std::ceil(rows / (16.0 * down)) * std::ceil(cols / (16.0 * across));
-      double one = tiles * std::max(kProduct * down * across, kTileLoad * (down + across) + 8);
-      if (sumsBeside(k)) { // tiles of the rows of one chunk
+      const double one = tiles * std::max(kProduct * down * across, kTileLoad * (down + across) + 8);
+      double withSums = one; // which choose the grid, but not between tiles and vectors
+      if (sumsBeside(k)) {   // tiles of the rows of one chunk
         Kernel trial = k;
         trial.schedule.mr = int(kAmxRows) * down;
-        if (!holdsTileSums(trial)) one *= kSumsInMemory;
+        if (!holdsTileSums(trial)) withSums *= kSumsInMemory;
       }
-      if (one < step) step = one, s.mr = int(kAmxRows) * down, s.nv = across;
+      if (withSums < least) least = withSums, step = one, s.mr = int(kAmxRows) * down, s.nv = across;
     }
     chooseBlocks(k);
     const double lines = std::ceil(terms / 32);
