@@ -77,10 +77,11 @@ bool losesNothing(DType from, DType to) {
 Simpler simplifyCast(const View &v) {
   if (v.typeOf(v.x()) == v.type) return v.x();
   if (const Node *concat = v.inner(Op::concat_)) {
-    std::vector<ValueId> parts;
-    for (const ValueId part : concat->operands)
-      parts.push_back(v.make(Op::cast_, {part}, CastAttr{{v.type.dtype, v.typeOf(part).dims}}));
-    return v.make(Op::concat_, parts, concat->attr);
+    std::vector<ValueId> parts = concat->operands;
+    const Attr attr = concat->attr; // what is made moves the nodes
+    const DType to = v.type.dtype;
+    for (ValueId &part : parts) part = v.make(Op::cast_, {part}, CastAttr{{to, v.typeOf(part).dims}});
+    return v.make(Op::concat_, parts, attr);
   }
   const Node *inner = v.inner(Op::cast_);
   if (!inner) return {};
