@@ -42,7 +42,7 @@ struct Chains {
   std::vector<char> tile;    // by ValueId: members that are computed once and kept in a tile
   std::vector<char> inlined; // by ValueId: read by members alone, which compute it where they read it
 };
-Chains findChains(const ir::Function &f, int64_t least);
+Chains findChains(const ir::Function &f, const FuseOptions &o);
 
 // Facts about the values of a function that fusion decides by.
 struct Roots {

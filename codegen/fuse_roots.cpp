@@ -431,7 +431,7 @@ Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions 
   for (const Node &n : f.nodes)
     for (ValueId x : n.operands) ++c.r.uses[x.i];
   for (const ir::Result &x : f.results) ++c.r.uses[x.value.i];
-  c.r.chains = findChains(f, o.fuse ? o.leastChain : INT64_MAX);
+  c.r.chains = findChains(f, o);
   if (o.fuse)
     for (const Node &n : f.nodes) noteRectifier(f, c.r, n);
   c.copied.assign(count, 0);

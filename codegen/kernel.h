@@ -247,6 +247,7 @@ struct ChainStep {
   StepKind kind = StepKind::Row;
   ExprId b = -1;     // second factor
   int32_t slot = -1; // Product, Tile: where the tile lies in scratch; tiles that follow each other share
+  int64_t sumsAt = -1; // ColSum: bytes into the scratch, where its sums are kept until they are rounded; -1: in memory
   bool seenOnly = false; // Product: nothing reads its tile in columns beyond those that a row sees
 };
 // Columns that a mask hides from all rows of a block: column c is seen by row r only if c <= r + reach. If

@@ -205,6 +205,7 @@ struct Printer {
     if (s.combine != Combine::none && s.order.lanes > 1) o << " lanes " << s.order.lanes;
     o << (s.combine != Combine::none ? ": e" : "e") << s.body;
     if (c.b >= 0) o << " * e" << c.b;
+    if (c.sumsAt >= 0) o << ", rounded at the end";
     if (c.seenOnly) o << ", seen columns";
     o << " : " << ir::dtypeName(s.type) << "\n";
     for (const Store &t : s.stores) o << "    store " << access(t.access) << "\n";

@@ -40,6 +40,8 @@ bool productIsSafe(const Match &m) {
 bool quotientIsSafe(const Match &m) { // c / d and d / c alike
   return m.isFloats() && usable(m.c()) && usable(m.d()) && usable(m.c() / m.d());
 }
+bool onlyFirstIsPositive(const Match &m) { return m.c() > 0 && m.d() <= 0; }
+bool onlySecondIsZero(const Match &m) { return m.c() != 0 && m.d() == 0; }
 bool isPowerOfTwo(const Match &m) {
   int e = 0;
   return usable(m.c()) && std::fabs(std::frexp(m.c(), &e)) == 0.5;
@@ -124,6 +126,10 @@ void addRules(Rules &r) {
   RULE(select(!p, x, y), select(p, y, x));
   RULE(select(p, select(p, x, y), z), select(p, x, z));
   RULE(select(p, x, select(p, y, z)), select(p, x, z));
+  // a mask of numbers, asked for its bits: where(mask > 0, ..)
+  RULE(gt(select(p, c, d), like(c, 0.0)), p, onlyFirstIsPositive);
+  RULE(ne(select(p, c, d), like(c, 0.0)), p, onlySecondIsZero);
+  RULE(eq(select(p, c, d), like(c, 0.0)), !p, onlySecondIsZero);
 #undef RULE
 }
 

@@ -9,6 +9,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <sstream>
+#include <tuple>
 
 using namespace nnc;
 using nnc::test::CompiledModel;
@@ -159,11 +160,12 @@ void requireNoScores(const cg::Compiled &c, const Form &f) {
     }
 }
 
-void requireClose(const std::vector<ir::Tensor> &got, const std::vector<ir::Tensor> &want) {
+void requireClose(const std::vector<ir::Tensor> &got, const std::vector<ir::Tensor> &want,
+                  double tolerance = 2e-5) {
   REQUIRE(want.size() == got.size());
   for (size_t i = 0; i < want.size(); ++i)
     for (size_t j = 0; j < want[i].data.size(); ++j) {
-      if (std::abs(got[i].data[j] - want[i].data[j]) <= 2e-5 * (1 + std::abs(want[i].data[j])))
+      if (std::abs(got[i].data[j] - want[i].data[j]) <= tolerance * (1 + std::abs(want[i].data[j])))
         continue;
       FAIL("result " << i << ", element " << j << ": " << got[i].data[j] << ", not "
                      << want[i].data[j]);
@@ -173,12 +175,15 @@ void requireClose(const std::vector<ir::Tensor> &got, const std::vector<ir::Tens
 void checkForm(const Form &f, int kernels) {
   auto m = load(attention(f));
   const ir::Function &fn = *m->find("train_step");
-  CompiledModel c(*m, target());
+  const bool rounded = f.type == "bf16" || f.type == "f16";
+  cg::CodegenOptions options = target();
+  options.fuse.tiles = options.target.amx = false; // on tile registers small scores are in memory
+  CompiledModel c(*m, options);
   REQUIRE(chains(c.compiled()) == kernels);
   requireNoScores(c.compiled(), f);
   for (const auto &cf : c.compiled().functions())
     for (int64_t n : {f.batch, int64_t(1)}) REQUIRE(cg::checkHazards(cf.program, cf.plan, n) == "");
-  cg::CodegenOptions plain = target();
+  cg::CodegenOptions plain = options;
   plain.fuse.fuse = false;
   CompiledModel unfused(*m, plain);
   REQUIRE(chains(unfused.compiled()) == 0);
@@ -204,7 +209,7 @@ void checkForm(const Form &f, int kernels) {
     ir::Interpreter in(*m, ir::Precision::f64, 5);
     const auto want = in.run("train_step", inputs);
     REQUIRE(want.size() == got.size());
-    requireClose(got, want);
+    requireClose(got, want, rounded ? 0.06 : 2e-5);
   }
 }
 
@@ -253,6 +258,36 @@ TEST_CASE("attention in f64, and forward alone", "[codegen][chain]") {
   f.type = "f32";
   f.derivatives = false;
   checkForm(f, 1);
+}
+
+TEST_CASE("attention in bf16 and f16, with sums over rows rounded at the end", "[codegen][chain]") {
+  Form f;
+  f.type = GENERATE("bf16", "f16");
+  const int form = GENERATE(range(0, 4));
+  f.causal = form & 1, f.shared = form & 2;
+  std::tie(f.rows, f.cols, f.depth, f.width) =
+      GENERATE(std::tuple<int64_t, int64_t, int64_t, int64_t>{70, 65, 32, 17},
+               std::tuple<int64_t, int64_t, int64_t, int64_t>{33, 100, 8, 48});
+  checkForm(f, 2);
+}
+
+TEST_CASE("small scores of bf16 are for tile registers, large ones stay out of memory",
+          "[codegen][chain]") {
+  Form f;
+  f.type = "bf16";
+  f.depth = f.width = 64;
+  const auto kernels = [&](int64_t size, const char *cpu) {
+    f.rows = f.cols = size;
+    return cg::compile(*load(attention(f)), target(cpu), cg::Emit::Kernels)->kernelsText();
+  };
+  const auto chained = [](const std::string &text) {
+    return text.find("kernel Chain") != std::string::npos;
+  };
+  CHECK_FALSE(chained(kernels(128, "sapphirerapids")));
+  CHECK(chained(kernels(2048, "sapphirerapids")));
+  const std::string text = kernels(128, "x86-64-v4");
+  CHECK(chained(text));
+  CHECK(text.find("rounded at the end") != std::string::npos);
 }
 
 TEST_CASE("what does not wait for the forward pass is in its kernel", "[codegen][chain]") {

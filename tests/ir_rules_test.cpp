@@ -85,7 +85,7 @@ TEST_CASE("both sides of every rewrite rule are equal") {
     int applied = 0;
     for (const DType t : {DType::f64, DType::i32})
       for (const double c : {2.0, 3.0, -4.0, 7.0})
-        for (const double d : {5.0, -2.0}) applied += checkRule(rule, t, c, d, r);
+        for (const double d : {5.0, -2.0, 0.0}) applied += checkRule(rule, t, c, d, r);
     INFO("rule simplify.cpp:" << rule.line);
     CHECK(applied > 0);
   }

@@ -275,7 +275,8 @@ void Emitter::emitRowStep(const RowBlock &r, size_t stage) {
 // ---------------------------------------------------------------------
 
 // perRow: out[row, loop] = sum over columns of tile * b; else out[col, loop] += sum over the
-// block's rows, from zero in the first block. Vectors run along the last axis of `loop`.
+// block's rows, from zero in the first block; where `out` is of a narrower type the sums are in
+// scratch until the last block. Vectors run along the last axis of `loop`.
 void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
   const Stage &s = k.stages[stage];
   const ChainInfo &c = k.chain;
@@ -296,6 +297,17 @@ void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
   if (!perRow)
     for (AxisId a : s.reduce)
       first = both(first, b.CreateICmpEQ(a == c.row ? r.base : axis_[size_t(a)].base, i64(0)));
+
+  // Sums that are rounded at the end are kept in scratch: lanes of vector v from `at`.
+  const bool held = c.steps[stage].sumsAt >= 0;
+  const int64_t lineSize = all * width;
+  auto sumAt = [&](llvm::Value *col, llvm::Value *at, int v) {
+    llvm::Value *line = col;
+    for (AxisId a : loops)
+      line = b.CreateAdd(b.CreateMul(line, i64(constExtent(k, a))), axis_[size_t(a)].base);
+    llvm::Value *p = b.CreateGEP(b.getInt8Ty(), scratch_, i64(c.steps[stage].sumsAt));
+    return b.CreateGEP(t, p, addConst(add(b.CreateMul(line, i64(lineSize)), at), int64_t(v) * width));
+  };
 
   // Lanes of vector v of `vectors` from `at`.
   auto atLanes = [&](llvm::Value *at, int v, llvm::Value *mask, size_t depth, const Body &body) {
@@ -324,7 +336,9 @@ void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
       for (int v = 0; v < vectors; ++v) {
         acc.push_back(slot(vt, "acc"));
         llvm::Value *start = llvm::Constant::getNullValue(vt);
-        if (!perRow && !s.stores.empty()) {
+        if (held) {
+          start = b.CreateAlignedLoad(vt, sumAt(addConst(base, i), lanesAt, v), align);
+        } else if (!perRow && !s.stores.empty()) {
           bind(kept, base, i, depth);
           atLanes(lanesAt, v, maskOf(v), depth,
                   [&] { start = b.CreateSelect(first, start, spread(load(s.stores[0].access))); });
@@ -352,6 +366,12 @@ void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
       }
     });
     for (int i = 0; i < count; ++i) {
+      if (held) {
+        for (int v = 0; v < vectors; ++v)
+          b.CreateAlignedStore(b.CreateLoad(vt, acc[size_t(i * vectors + v)]),
+                               sumAt(addConst(base, i), lanesAt, v), align);
+        continue;
+      }
       bind(kept, base, i, depth);
       for (int v = 0; v < vectors; ++v)
         atLanes(lanesAt, v, maskOf(v), depth, [&] {
@@ -371,7 +391,7 @@ void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
         ifThen(b.CreateICmpSGT(end, i64(whole)),
                [&] { block(lanesAt, vectors, lastMask, i64(whole), int(results - whole)); });
       // The sums of columns that no row of the first block sees begin as well.
-      if (k.chain.hidden.any)
+      if (k.chain.hidden.any && !held)
         ifThen(first, [&] {
           forRange(end, i64(results), 1, [&](llvm::Value *from) {
             bind(c.col, from, 0);
@@ -389,15 +409,47 @@ void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
              [&](llvm::Value *from) { block(lanesAt, vectors, lastMask, from, mr); });
     if (whole < results) block(lanesAt, vectors, lastMask, i64(whole), int(results - whole));
   };
-  forAxes(loops, 0, [&] {
-    const int64_t size = int64_t(nv) * width, whole = extent / size * size;
-    forRange(i64(0), i64(whole), size, [&](llvm::Value *at) { panel(at, nv, nullptr); });
-    if (whole == extent) return;
-    const int64_t rest = extent - whole;
-    width_ = width;
-    llvm::Value *mask = rest % width ? firstLanes(i64(rest % width)) : nullptr;
-    width_ = 1;
-    panel(i64(whole), int((rest + width - 1) / width), mask);
+  using Panel = std::function<void(llvm::Value *, int, llvm::Value *)>;
+  auto eachPanelOf = [&](const Panel &body) {
+    forAxes(loops, 0, [&] {
+      const int64_t size = int64_t(nv) * width, whole = extent / size * size;
+      forRange(i64(0), i64(whole), size, [&](llvm::Value *at) { body(at, nv, nullptr); });
+      if (whole == extent) return;
+      const int64_t rest = extent - whole;
+      width_ = width;
+      llvm::Value *mask = rest % width ? firstLanes(i64(rest % width)) : nullptr;
+      width_ = 1;
+      body(i64(whole), int((rest + width - 1) / width), mask);
+    });
+  };
+  if (!held) return eachPanelOf(panel);
+  // All columns begin at zero and end in memory, whichever the rows' masks let through.
+  auto eachSum = [&](const std::function<void(llvm::Value *, llvm::Value *, int, llvm::Value *)> &f) {
+    eachPanelOf([&](llvm::Value *at, int vectors, llvm::Value *lastMask) {
+      forRange(i64(0), i64(constExtent(k, c.col)), 1, [&](llvm::Value *col) {
+        for (int v = 0; v < vectors; ++v) f(col, at, v, v + 1 == vectors ? lastMask : nullptr);
+      });
+    });
+  };
+  ifThen(first, [&] {
+    eachSum([&](llvm::Value *col, llvm::Value *at, int v, llvm::Value *) {
+      b.CreateAlignedStore(llvm::Constant::getNullValue(vt), sumAt(col, at, v), align);
+    });
+  });
+  eachPanelOf(panel);
+  llvm::Value *last = nullptr;
+  for (AxisId a : s.reduce)
+    last = both(last, a == c.row ? b.CreateICmpEQ(addConst(r.base, r.rows), i64(constExtent(k, a)))
+                                 : b.CreateICmpEQ(axis_[size_t(a)].base, i64(constExtent(k, a) - 1)));
+  ifThen(last, [&] {
+    eachSum([&](llvm::Value *col, llvm::Value *at, int v, llvm::Value *mask) {
+      bind(c.col, col, 0);
+      atLanes(at, v, mask, scopes_.size(), [&] {
+        for (const Store &st : s.stores)
+          store(st.access, {b.CreateAlignedLoad(vt, sumAt(col, at, v), align), true});
+      });
+      unbind(c.col);
+    });
   });
 }
 

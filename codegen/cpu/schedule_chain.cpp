@@ -94,6 +94,16 @@ void scheduleChain(Kernel &k, const Target &t) {
     pack = std::max(pack, terms);
   }
   s.scratchBytes = (places * cols + pack) * block * bytes + 64;
+  for (size_t i = 0; i < k.stages.size(); ++i) {
+    const Stage &stage = k.stages[i];
+    if (c.steps[i].kind != StepKind::ColSum || stage.stores.empty() ||
+        k.args[size_t(stage.stores[0].access.arg)].dtype == c.type)
+      continue;
+    int64_t elements = cols * ceilDiv(extentAt(k, stage.loop.back()), lanes) * lanes;
+    for (size_t a = 0; a + 1 < stage.loop.size(); ++a) elements *= extentAt(k, stage.loop[a]);
+    c.steps[i].sumsAt = ceilDiv(s.scratchBytes, 64) * 64;
+    s.scratchBytes = c.steps[i].sumsAt + elements * bytes;
+  }
 
   std::set<AxisId> whole; // axes that sums run over
   for (size_t i = 0; i < k.stages.size(); ++i)
