@@ -918,6 +918,13 @@ std::optional<std::string> format(Sources &sources, uint32_t file, Diagnostics &
     Read in(text);
     std::string next = once(in);
     if (next == text) return text;
+    if (next.size() > kMaxSourceBytes) {
+      diags
+          .report({file, 0, 0}, Diag::SourceTooLarge,
+                  {std::to_string(next.size()), std::to_string(kMaxSourceBytes)})
+          .note("in its formatted form, with two columns for each level of brackets");
+      return std::nullopt;
+    }
     Read out(next);
     if (!same(source, out)) break;
     text = std::move(next);

@@ -778,7 +778,7 @@ std::optional<json> Document::formatting(std::string &error) {
   Diagnostics diags(sources);
   auto formatted = format(sources, sources.add(path_, text_.str()), diags);
   if (!formatted) {
-    error = "the file has syntax errors";
+    error = "the file has syntax errors, or would be too long";
     return std::nullopt;
   }
   // One edit, of the lines that change.

@@ -221,6 +221,17 @@ TEST_CASE("a file with syntax errors is not formatted", "[format]") {
   }
 }
 
+TEST_CASE("a text whose formatted form would be too long is left as it is", "[format]") {
+  std::string text, messages;
+  for (int line = 0; line < 200; ++line) {
+    text += "x" + std::to_string(line) + " = ";
+    for (int i = 0; i < 150; ++i) text += "f(a, ";
+    text += "1" + std::string(150, ')') + "\n";
+  }
+  CHECK_FALSE(formatted(text, &messages));
+  CHECK(messages.find("in its formatted form") != std::string::npos);
+}
+
 TEST_CASE("formatting takes time as the text is long", "[format]") {
   CHECK(nnc::test::growsLinearly(10000, [](size_t n) {
     std::string list = "x = [1";
