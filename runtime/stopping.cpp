@@ -120,9 +120,9 @@ struct StoppingCallback : Callback {
     stopping.best = exact_of(state.get("best"));
     if (!file.has(copy_name())) return;
     stopping.copy_bytes = file.bytes_of(copy_name());
-    const char *kept = file.extra(copy_name(), stopping.copy_bytes);
+    file.locate(copy_name(), stopping.copy_bytes); // before memory of that size is asked for
     stopping.copy = static_cast<char *>(allocate(size_t(stopping.copy_bytes)));
-    memcpy(stopping.copy, kept, size_t(stopping.copy_bytes));
+    file.read(copy_name(), stopping.copy_bytes, stopping.copy);
     stopping.has_copy = true;
   }
 };

@@ -88,7 +88,7 @@ template <class Visit> void walk(const NncTensor &tensor, int64_t n, const Visit
 
 void unpack(const NncTensor &tensor, int64_t n, const char *physical, char *logical) {
   int64_t size = dtype_info(tensor.dtype).bytes;
-  if (tensor.digit_count == 0 || tensor.rank == 0) {
+  if (is_row_major(tensor)) {
     memcpy(logical, physical, size_t(element_count(tensor, n) * size));
     return;
   }
@@ -99,7 +99,7 @@ void unpack(const NncTensor &tensor, int64_t n, const char *physical, char *logi
 
 void pack(const NncTensor &tensor, int64_t n, const char *logical, char *physical) {
   int64_t size = dtype_info(tensor.dtype).bytes;
-  if (tensor.digit_count == 0 || tensor.rank == 0) {
+  if (is_row_major(tensor)) {
     memcpy(physical, logical, size_t(element_count(tensor, n) * size));
     return;
   }

@@ -32,6 +32,9 @@ int64_t element_count(const NncTensor &tensor, int64_t n);
 const char *type_text(int64_t dtype, const int64_t *dims, int64_t rank, int64_t from = 0);
 const char *type_text(const NncTensor &tensor, int64_t n, int64_t from = 0);
 
+inline bool is_row_major(const NncTensor &tensor) {
+  return tensor.digit_count == 0 || tensor.rank == 0;
+}
 // Between the physical bytes of a tensor at batch n and its logical row-major elements.
 void unpack(const NncTensor &tensor, int64_t n, const char *physical, char *logical);
 void pack(const NncTensor &tensor, int64_t n, const char *logical, char *physical);

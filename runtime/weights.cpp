@@ -1,7 +1,6 @@
 // Safetensors: see weights.h.
 #include "runtime/weights.h"
 
-#include "runtime/files.h"
 #include "runtime/json.h"
 #include "runtime/tensor.h"
 
@@ -115,6 +114,15 @@ void check_entry(const WeightsFile &file, const NncTensor &tensor, const char *n
   file.locate(name, file_bytes(tensor));
 }
 
+void read_tensor(Program &program, const WeightsFile &file, const NncTensor &tensor,
+                 const char *name) {
+  if (is_row_major(tensor)) return file.read(name, file_bytes(tensor), program.address(tensor));
+  Array<char> logical;
+  logical.resize(size_t(file_bytes(tensor)));
+  file.read(name, file_bytes(tensor), logical.data);
+  pack(tensor, 0, logical.data, program.address(tensor));
+}
+
 // What stands before the names in the file: "" or the "auto/" of "auto/dense/kernel".
 const char *prefix_in(const WeightsFile &file, Json names) {
   auto all = [&](const char *prefix) {
@@ -139,7 +147,7 @@ const char *prefix_in(const WeightsFile &file, Json names) {
 
 } // namespace
 
-const char *WeightsFile::locate(const char *name, int64_t count) const {
+int64_t WeightsFile::locate(const char *name, int64_t count) const {
   Json range = header.get(name).get("data_offsets");
   for (size_t i = 0; i < 2; i++)
     if (range.count() != 2 || !json_is_integer(range[i].node))
@@ -148,6 +156,10 @@ const char *WeightsFile::locate(const char *name, int64_t count) const {
   if (begin < 0 || end < begin || end > content_bytes || end - begin != count)
     fail("`%s`: tensor `%s`: its place in the file is wrong or the file is truncated", path, name);
   return content + begin;
+}
+
+void WeightsFile::read(const char *name, int64_t count, void *to) const {
+  file.read(size_t(locate(name, count)), to, size_t(count));
 }
 
 int64_t WeightsFile::bytes_of(const char *name) const {
@@ -164,16 +176,22 @@ Json WeightsFile::state() const {
 }
 
 WeightsFile open_weights(const char *path) {
-  WeightsFile file{path, read_file(path, "weights"), {}, nullptr, 0};
+  WeightsFile file{path, open_file(path, "weights"), {}};
+  const size_t size = file.file.size;
   uint64_t length = 0;
-  if (file.bytes.count >= 8) memcpy(&length, file.bytes.data, 8);
-  if (file.bytes.count < 8 || length > file.bytes.count - 8 || length < 2 || file.bytes[8] != '{')
+  if (size >= 8) file.file.read(0, &length, 8);
+  char first = 0;
+  if (size > 8) file.file.read(8, &first, 1);
+  if (size < 8 || length > size - 8 || length < 2 || first != '{')
     fail("`%s`: not a safetensors file, or truncated", path);
+  Array<char> header;
+  header.resize(length + 1); // and a zero byte
+  file.file.read(8, header.data, length);
   const char *error = nullptr;
-  file.header = parse_json(file.bytes.data + 8, length, &error);
+  file.header = parse_json(header.data, length, &error);
   if (!file.header.present()) fail("`%s`: malformed safetensors header: %s", path, error);
-  file.content = file.bytes.data + 8 + length;
-  file.content_bytes = int64_t(file.bytes.count - 8 - length);
+  file.content = int64_t(8 + length);
+  file.content_bytes = int64_t(size - 8 - length);
   return file;
 }
 
@@ -190,9 +208,14 @@ void save_weights(const Program &program, const char *path, const char *model_na
   for (int64_t i = 0; i < model.tensor_count; i++) {
     const NncTensor &tensor = model.tensors[i];
     if (!is_written(tensor, options)) continue;
-    logical.resize(size_t(file_bytes(tensor)));
+    const size_t bytes = size_t(file_bytes(tensor));
+    if (is_row_major(tensor)) {
+      write_bytes(file, program.address(tensor), bytes);
+      continue;
+    }
+    logical.resize(bytes);
     unpack(tensor, 0, program.address(tensor), logical.data);
-    write_bytes(file, logical.data, size_t(file_bytes(tensor)));
+    write_bytes(file, logical.data, bytes);
   }
   if (!options.weights_only) write_bytes(file, &program.step, 8);
   if (options.extras)
@@ -213,7 +236,7 @@ void load_initial(Program &program, Json initial) {
     };
     each([&](const NncTensor &tensor, const char *name) { check_entry(file, tensor, name); });
     each([&](const NncTensor &tensor, const char *name) {
-      pack(tensor, 0, file.locate(name, file_bytes(tensor)), program.address(tensor));
+      read_tensor(program, file, tensor, name);
     });
   }
 }
@@ -224,11 +247,11 @@ void load_weights(Program &program, const WeightsFile &file) {
     if (is_saved(model.tensors[i])) check_entry(file, model.tensors[i], model.tensors[i].name);
   Json step = file.header.get(StepName);
   if (step.present() && same(stored_type(step), "i64"))
-    memcpy(&program.step, file.locate(StepName, 8), 8);
+    file.read(StepName, 8, &program.step);
   for (int64_t i = 0; i < model.tensor_count; i++) {
     const NncTensor &tensor = model.tensors[i];
     if (is_saved(tensor) && file.header.get(tensor.name).present())
-      pack(tensor, 0, file.locate(tensor.name, file_bytes(tensor)), program.address(tensor));
+      read_tensor(program, file, tensor, tensor.name);
   }
   Json notes = file.header.get("__metadata__");
   bool own = same(notes.text("format", ""), "nnc");

@@ -11,6 +11,7 @@
 #ifndef NNC_RUNTIME_WEIGHTS_H
 #define NNC_RUNTIME_WEIGHTS_H
 
+#include "runtime/files.h"
 #include "runtime/json.h"
 #include "runtime/program.h"
 
@@ -30,20 +31,22 @@ struct SaveOptions {
 void save_weights(const Program &program, const char *path, const char *model_name,
                   const SaveOptions &options = {});
 
-// A file of weights in memory, its header parsed.
+// An open file of weights, its header parsed. Tensors are read one by one, so that there are never two copies
+// of all weights in memory.
 struct WeightsFile {
   const char *path;
-  Array<char> bytes;
+  InputFile file;
   Json header;
-  const char *content; // after the header
-  int64_t content_bytes;
+  int64_t content = 0; // where the tensors begin
+  int64_t content_bytes = 0;
 
-  // A tensor in the file; checks that it has this many bytes, all of them inside the file.
-  const char *locate(const char *name, int64_t bytes) const;
+  // Where a tensor is in the file; checks that it has this many bytes, all of them inside the file.
+  int64_t locate(const char *name, int64_t bytes) const;
+  // Its bytes, after the same checks.
+  void read(const char *name, int64_t bytes, void *to) const;
   Json state() const; // what SaveOptions.state was; absent without
   bool has(const char *name) const { return header.get(name).present(); }
   int64_t bytes_of(const char *name) const; // of an Extra
-  const char *extra(const char *name, int64_t bytes) const { return locate(name, bytes); }
 };
 WeightsFile open_weights(const char *path);
 // The weights that the text takes from files, `load("teacher.safetensors", m)`: metadata `initial`.

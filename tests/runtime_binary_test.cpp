@@ -719,6 +719,14 @@ TEST_CASE("runtime: weights are checked before they are used", "[runtime]") {
          "tensor `line/dense/kernel`: `data_offsets` should be two whole numbers");
   header("{\"line/dense/kernel\":{\"dtype\":\"F32\",\"shape\":[16,3],\"data_offsets\":[0,192]}}",
          "its place in the file is wrong or the file is truncated");
+  // From a pipe, or compressed, they are the same.
+  const std::string plain = w.must("image evaluate --weights image.w");
+  CHECK(w.must("image evaluate --weights /dev/stdin < image.w") == plain);
+  const std::string feed = "cd " + w.dir.string() + " && mkfifo pipe && (cat image.w > pipe &)";
+  REQUIRE(std::system(feed.c_str()) == 0);
+  CHECK(w.must("image evaluate --weights pipe") == plain);
+  REQUIRE(std::system(("gzip -k '" + (w.dir / "image.w").string() + "'").c_str()) == 0);
+  CHECK(w.must("image evaluate --weights image.w.gz") == plain);
   // Slots may be missing: weights from elsewhere are a start.
   std::string slotless = file;
   slotless.replace(slotless.find("kernel/momentum"), 15, "kernel/mementum");

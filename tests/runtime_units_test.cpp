@@ -3,6 +3,7 @@
 
 #include "runtime/cpu.h"
 #include "runtime/data.h"
+#include "runtime/files.h"
 #include "runtime/json.h"
 #include "runtime/memory.h"
 #include "runtime/program.h"
@@ -82,6 +83,37 @@ TEST_CASE("runtime: a panel layout puts elements where its digits say", "[runtim
   char memory[13] = {0};
   rt::pack(tensor, 0, "abcdeABCDE", memory);
   CHECK(std::string(memory, 12) == std::string("abcABCde\0DE\0", 12));
+}
+
+TEST_CASE("runtime: a file is in memory only if it cannot be read in pieces", "[runtime]") {
+  char folder[] = "/tmp/nnc-pieces-XXXXXX";
+  REQUIRE(mkdtemp(folder));
+  const std::string path = std::string(folder) + "/file";
+  std::string text;
+  for (int i = 0; i < 100000; ++i) text += std::to_string(i);
+  std::ofstream(path) << text;
+  const auto part = [&](const rt::InputFile &in) {
+    std::string read(1000, 0);
+    in.read(70000, read.data(), read.size());
+    return read;
+  };
+  {
+    const rt::InputFile in = rt::open_file(path.c_str(), "test");
+    CHECK(in.whole.count == 0);
+    CHECK(in.size == text.size());
+    CHECK(part(in) == text.substr(70000, 1000));
+    // Replaced by another file, it is still the one that was opened.
+    std::ofstream(path + ".new") << "new";
+    std::filesystem::rename(path + ".new", path);
+    CHECK(part(in) == text.substr(70000, 1000));
+  }
+  std::ofstream(path) << text;
+  REQUIRE(std::system(("gzip '" + path + "'").c_str()) == 0);
+  const rt::InputFile in = rt::open_file((path + ".gz").c_str(), "test");
+  CHECK(in.whole.count == text.size());
+  CHECK(in.size == text.size());
+  CHECK(part(in) == text.substr(70000, 1000));
+  std::filesystem::remove_all(folder);
 }
 
 TEST_CASE("runtime: JSON", "[runtime]") {
