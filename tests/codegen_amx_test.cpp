@@ -1,10 +1,12 @@
 // Contractions of bf16 on tile registers: bits against the definition, and whole models against the
-// interpreter. What cannot run on this machine is compiled only.
+// interpreter; on the processor's tile registers, or on emulated ones where it has none.
 #include "codegen/amx.h"
 #include "codegen/cpu/schedule.h"
+#include "codegen/cpu/tile_ops.h"
 #include "codegen/pack.h"
 #include "ir/passes.h"
 #include "ir/text.h"
+#include "runtime/abi.h"
 #include "tests/compiled_model.h"
 #include "tests/kernel_check.h"
 #include <fstream>
@@ -15,10 +17,18 @@ using namespace nnc::test;
 
 namespace {
 
-std::optional<Target> tileTarget() {
-  std::string error;
-  const std::optional<Target> native = resolveTarget("native", error);
-  return native && native->amx ? native : std::nullopt;
+// The tests' tiles, with a warning where there are none.
+std::optional<Target> tilesHere() {
+  const std::optional<Target> t = tileTarget();
+  if (!t) WARN("neither tile registers nor AVX-512 to emulate them: code for tiles did not run");
+  return t;
+}
+
+// A kernel that is scheduled for tiles, with those of a target.
+void checkRuns(const Kernel &k, const Target &t, const std::vector<int64_t> &ns, const Data &data,
+               int level = 2) {
+  KernelCode code(k, t, level);
+  for (int64_t n : ns) checkAt(k, code, n, data, emulatesTiles(t) ? "emulated tiles" : "tiles");
 }
 
 // Whatever the cost model thinks of it, on tiles.
@@ -32,9 +42,7 @@ void checkTiles(const Kernel &kernel, std::vector<int64_t> ns = {1}, const Data 
   k.contract = plan->contract, k.schedule = plan->schedule;
   INFO(print(k, true));
   REQUIRE(verify(k) == "");
-  if (!tileTarget()) return;
-  KernelCode code(k, t, level);
-  for (int64_t n : ns) checkAt(k, code, n, data, "tiles");
+  if (const auto here = tilesHere()) checkRuns(k, *here, ns, data, level);
 }
 
 // y[m, n] = relu(x . w + bias) in bf16, operands in either orientation.
@@ -100,6 +108,37 @@ TEST_CASE("products on tiles in every orientation and odd sizes", "[codegen][amx
   const bool aAcross = GENERATE(false, true), bAcross = GENERATE(false, true);
   INFO(s.m << " x " << s.n << " x " << s.k << " " << aAcross << bAcross);
   checkTiles(product(s.m, s.n, s.k, aAcross, bAcross, 1).k);
+}
+
+TEST_CASE("emulated tiles have the bits of the registers", "[codegen][amx]") {
+  // Each against the definition: where there are registers, on both.
+  std::string error;
+  const Target rapids = *resolveTarget("sapphirerapids", error);
+  const auto emulated = emulatedTiles();
+  if (!emulated) {
+    WARN("no AVX-512: no emulated tiles");
+    return;
+  }
+  CHECK(emulatesTiles(*emulated));
+  CHECK_FALSE(emulatesTiles(rapids));
+  CHECK_FALSE(emulatesTiles(*resolveTarget("x86-64-v4", error)));
+  const Target stripped = withEmulatedTiles(rapids);
+  CHECK(emulatesTiles(stripped));
+  CHECK(stripped.features == "-prefer-256-bit,+avx512bf16,+avx512fp16");
+  CHECK_FALSE(stripped.requiredFeatures & NNC_CPU_AMX_BF16);
+  if (!runsHere(rapids)) WARN("no tile registers: only emulated ones ran");
+  Data special;
+  special.special = true;
+  for (bool across : {false, true})
+    for (const Data &data : {Data{}, special}) {
+      Kernel k = product(35, 50, 75, across, !across, 1).k;
+      const auto plan = planAmx(k, rapids);
+      REQUIRE(plan);
+      k.contract = plan->contract, k.schedule = plan->schedule;
+      checkRuns(k, *emulated, {1}, data);
+      if (runsHere(stripped)) checkRuns(k, stripped, {1}, data);
+      if (runsHere(rapids)) checkRuns(k, rapids, {1}, data);
+    }
 }
 
 TEST_CASE("products on tiles over partial batches", "[codegen][amx]") {
@@ -218,9 +257,7 @@ TEST_CASE("items with the same columns share their copy on tiles", "[codegen][am
     if (blocks) s.kAxis = k.contract.k[0], s.kBlock = 32;
     s.scratchBytes = contractScratch(k);
     REQUIRE(verify(k) == "");
-    if (!tileTarget()) continue;
-    KernelCode code(k, t);
-    for (int64_t n : {96, 41}) checkAt(k, code, n, {}, "tiles");
+    if (const auto here = tilesHere()) checkRuns(k, *here, {96, 41}, {});
   }
 }
 
@@ -363,10 +400,20 @@ std::unique_ptr<ir::Module> moduleOf(const std::string &text) {
   return m;
 }
 
-cg::CodegenOptions optionsFor(const char *cpu) {
-  cg::CodegenOptions o;
+Target named(const char *cpu) {
   std::string error;
-  o.target = *cg::resolveTarget(cpu, error);
+  return *cg::resolveTarget(cpu, error);
+}
+
+// Of the processor where there are no tiles at all.
+Target tilesOrNative() {
+  const auto here = tilesHere();
+  return here ? *here : named("native");
+}
+
+cg::CodegenOptions optionsFor(const Target &t) {
+  cg::CodegenOptions o;
+  o.target = t;
   return o;
 }
 
@@ -380,9 +427,9 @@ int tileKernels(const CompiledModel &c) {
 
 // The losses of some steps on one batch whose classes depend on the inputs, and all weights behind
 // them.
-std::vector<double> losses(const ir::Module &m, const char *cpu, int threads,
+std::vector<double> losses(const ir::Module &m, const Target &t, int threads,
                            std::vector<double> *weights) {
-  CompiledModel c(m, optionsFor(cpu));
+  CompiledModel c(m, optionsFor(t));
   c.options.threads = threads;
   c.seed = 3;
   c.run("init", {});
@@ -415,22 +462,23 @@ TEST_CASE("a model in bf16 learns on tiles as on vectors and in f32", "[codegen]
   for (size_t at = 0; (at = wide.find("bf16", at)) != std::string::npos;)
     wide.replace(at, 4, "f32");
   const auto mixed = moduleOf(text), single = moduleOf(wide);
-  CHECK(tileKernels(CompiledModel(*mixed, optionsFor("native"))) >= (tileTarget() ? 5 : 0));
-  const std::vector<double> f32 = losses(*single, "native", 1, nullptr);
+  CHECK(tileKernels(CompiledModel(*mixed, optionsFor(tilesOrNative()))) >= (tileTarget() ? 5 : 0));
+  const std::vector<double> f32 = losses(*single, named("native"), 1, nullptr);
   CHECK(f32.back() < 0.3 * f32.front());
-  for (const char *cpu : {"native", "x86-64-v3"}) {
-    const std::vector<double> bf16 = losses(*mixed, cpu, 1, nullptr);
+  for (const Target &t : {tilesOrNative(), named("x86-64-v3")}) {
+    const std::vector<double> bf16 = losses(*mixed, t, 1, nullptr);
     for (size_t i = 0; i < f32.size(); ++i) {
-      INFO(cpu << " step " << i << ": " << bf16[i] << ", in f32 " << f32[i]);
+      INFO(t.cpu << " step " << i << ": " << bf16[i] << ", in f32 " << f32[i]);
       CHECK(std::abs(bf16[i] - f32[i]) < 0.02 * f32.front());
     }
   }
 }
 
 TEST_CASE("sums beside products are made on tiles, which hold them", "[codegen][amx]") {
-  if (!tileTarget()) return;
+  const auto here = tilesHere();
+  if (!here) return;
   const auto m = test::loadModule("sums16");
-  const CompiledModel c(*m, optionsFor("native"));
+  const CompiledModel c(*m, optionsFor(*here));
   std::vector<int> sums; // of the products that have any
   for (const auto &f : c.compiled().functions())
     for (const cg::Launch &l : f.program.launches) {
@@ -457,10 +505,11 @@ TEST_CASE("sums beside products are made on tiles, which hold them", "[codegen][
 TEST_CASE("bits of a model on tiles do not depend on threads", "[codegen][amx]") {
   const auto m = moduleOf(moduleText());
   std::vector<double> one;
-  const auto want = losses(*m, "native", 1, &one);
+  const Target t = tilesOrNative();
+  const auto want = losses(*m, t, 1, &one);
   for (int threads : {2, 3, 5}) {
     std::vector<double> many;
-    CHECK((losses(*m, "native", threads, &many) == want));
+    CHECK((losses(*m, t, threads, &many) == want));
     CHECK((many == one));
   }
 }
@@ -503,7 +552,7 @@ TEST_CASE("what rounds multiply by is brought into the form of tiles once", "[co
     for (int units : {64, 80, 96}) {
       INFO(units << " units, " << twice);
       const auto m = moduleOf(recurrent(units, twice));
-      cg::CodegenOptions o = optionsFor("native");
+      cg::CodegenOptions o = optionsFor(tilesOrNative());
       o.check = true;
       CompiledModel tiled(*m, o);
       o.fuse.tiles = false;
@@ -533,7 +582,7 @@ TEST_CASE("products round master weights themselves", "[codegen][amx]") {
       "  %y = contract %r, %u {x \"m, n\", w \"k, n\", y \"m, k\"} : bf16[n,96]\n"
       "  return \"y\" = %y\n}\n";
   const auto m = moduleOf(text);
-  cg::CodegenOptions o = optionsFor("native");
+  cg::CodegenOptions o = optionsFor(tilesOrNative());
   o.check = true;
   CompiledModel rounds(*m, o);
   o.fuse.tiles = false;

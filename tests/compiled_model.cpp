@@ -1,6 +1,7 @@
 // See compiled_model.h. The object is loaded with LLVM's in-memory linker; the constants in it are those of
 // runtime/abi.h.
 #include "tests/compiled_model.h"
+#include "codegen/cpu/tile_ops.h"
 #include "ir/passes.h"
 #include "ir/text.h"
 #include "tests/kernel_jit.h"
@@ -144,7 +145,7 @@ CompiledModel::CompiledModel(const ir::Module &m, const cg::CodegenOptions &o) {
   compiled_ = cg::compile(m, o, cg::Emit::Object);
   llvm::InitializeNativeTarget();
   llvm::InitializeNativeTargetAsmPrinter();
-  if (o.target.amx) askForTiles();
+  if (o.target.amx && !cg::emulatesTiles(o.target)) askForTiles();
   jit_ = std::make_unique<Jit>();
   jit_->jit = must(llvm::orc::LLJITBuilder().create());
   auto object = llvm::MemoryBuffer::getMemBufferCopy(compiled_->object, "model.o");

@@ -1,5 +1,6 @@
 // See kernel_jit.h.
 #include "tests/kernel_jit.h"
+#include "codegen/cpu/tile_ops.h"
 #include <llvm/ExecutionEngine/Orc/LLJIT.h>
 #include <llvm/IR/LLVMContext.h>
 #include <llvm/IR/Module.h>
@@ -34,11 +35,24 @@ void askForTiles() {
 #endif
 }
 
+std::optional<cg::Target> emulatedTiles() {
+  std::string error;
+  const auto wide = cg::resolveTarget("x86-64-v4", error);
+  if (!wide || !cg::runsHere(*wide)) return std::nullopt;
+  return cg::withEmulatedTiles(*wide);
+}
+
+std::optional<cg::Target> tileTarget() {
+  std::string error;
+  const auto native = cg::resolveTarget("native", error);
+  return native && native->amx ? native : emulatedTiles();
+}
+
 KernelCodes::KernelCodes(const std::vector<const cg::Kernel *> &kernels, const cg::Target &t, int level)
     : jit_(new Jit) {
   llvm::InitializeNativeTarget();
   llvm::InitializeNativeTargetAsmPrinter();
-  if (t.amx) askForTiles();
+  if (t.amx && !cg::emulatesTiles(t)) askForTiles();
   llvm::LLVMContext context;
   llvm::Module module("kernel", context);
   cg::prepareModule(module, t);

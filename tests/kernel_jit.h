@@ -7,12 +7,18 @@
 #include "codegen/cpu/emit.h"
 #include "runtime/abi.h"
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace nnc::test {
 
 // Before code for a target with AMX runs.
 void askForTiles();
+
+// What code for tile registers runs on here: the processor's, or emulated ones (tile_ops.h), which
+// have the same bits and take AVX-512. Nothing without that.
+std::optional<cg::Target> tileTarget();
+std::optional<cg::Target> emulatedTiles();
 
 // Kernels that are compiled together, which is faster than one by one.
 class KernelCodes {

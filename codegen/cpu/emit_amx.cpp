@@ -11,13 +11,15 @@
 //       the sums to 4 KB of scratch; epilogue of 32 x 2 vectors from there
 //
 // Method. The nest of an item is one function without calls, so that the tiles are configured once
-// and live in registers. A matrix is turned by squares of 16 x 16 pairs of terms; an operand with
+// and live in registers (tile_ops.h has their operations, and what takes their place where there are
+// none). A matrix is turned by squares of 16 x 16 pairs of terms; an operand with
 // guards or uneven strides is gathered first, as the rows of the direction in which it is
 // contiguous. Rows and columns beyond the end hold whatever lies in the scratch and give sums that
 // nobody reads; terms beyond the end are zero in both operands, since 0 * NaN is not 0.
 #include "codegen/amx.h"
 #include "codegen/cpu/emitter.h"
 #include "codegen/cpu/schedule.h"
+#include "codegen/cpu/tile_ops.h"
 #include "codegen/pack.h"
 #include <llvm/IR/IntrinsicsX86.h>
 #include <numeric>
@@ -28,8 +30,8 @@ class AmxEmitter {
  public:
   explicit AmxEmitter(Emitter &emitter)
       : e(emitter), b(emitter.b), k(emitter.k), s(k.schedule), shape_(amxScratch(k)),
-        rowsOperand_(amxOperand(k, false)), colsOperand_(amxOperand(k, true)), terms_(amxTerms(k)) {
-  }
+        rowsOperand_(amxOperand(k, false)), colsOperand_(amxOperand(k, true)), terms_(amxTerms(k)),
+        tile_(b, emitter.target_) {}
   void run();
 
  private:
@@ -43,6 +45,7 @@ class AmxEmitter {
   const AmxScratch shape_;
   const AmxOperand rowsOperand_, colsOperand_;
   const std::vector<AxisId> terms_;
+  TileOps tile_;
 
   // A matrix in memory: lines of bf16 or f32, `pitch` bytes apart. `full`: there is room for
   // whole tiles, and the terms are filled up with zeros.
@@ -100,11 +103,11 @@ class AmxEmitter {
   void clearRest(const Joint &free, const Matrix &to);
   void turn(const Matrix &from, const Joint &free, bool toRows, V to);
   std::vector<V> square(const Matrix &from, const Joint &frees, V free, V term, bool lastTerms);
+  V roundedLine(V values);
   std::vector<V> turnedSquare(const Matrix &from, V free, V term);
   void eachCopy(const Body &body);
   V sumsOfCopy();
   void tile(V row, const Emitter::Tile &t, V first);
-  V load(V at, V pitch);
   void epilogue(V sums, V number, V from, V to, const Emitter::Tile &t);
 };
 
@@ -382,6 +385,20 @@ void AmxEmitter::clearRest(const Joint &free, const Matrix &to) {
   });
 }
 
+// 16 values of f32 as bf16 with the bits of the instruction, which flushes what is subnormal before
+// it rounds.
+AmxEmitter::V AmxEmitter::roundedLine(V values) {
+  V bits = b.CreateBitCast(values, pairs());
+  auto all = [&](uint32_t x) { return llvm::ConstantInt::get(pairs(), x); };
+  V small = b.CreateICmpULT(b.CreateAnd(bits, all(0x7fffffffu)), all(0x00800000u));
+  bits = b.CreateSelect(small, b.CreateAnd(bits, all(0x80000000u)), bits);
+  const int saved = e.width_;
+  e.width_ = 16;
+  V narrow = e.narrow(b.CreateBitCast(bits, values->getType()), DType::bf16);
+  e.width_ = saved;
+  return narrow;
+}
+
 // 32 terms of 16 rows or columns: vectors of pairs, one for each row or column if the matrix runs
 // along the terms, else one for each pair.
 std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, const Joint &frees, V free,
@@ -393,15 +410,19 @@ std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, const Joint &f
     return b.CreateMaskedLoad(t, at, llvm::Align(2), mask, llvm::Constant::getNullValue(t));
   };
   // 32 values of f32, rounded: 16 from each address.
-  auto rounded = [&](V low, V high, V lowMask, V highMask) {
+  auto rounded = [&](V low, V high, V lowMask, V highMask) -> V {
     llvm::Type *t = llvm::FixedVectorType::get(b.getFloatTy(), 16);
     auto part = [&](V at, V mask) -> V {
       if (!mask) return b.CreateAlignedLoad(t, at, llvm::Align(4));
       return b.CreateMaskedLoad(t, at, llvm::Align(4), mask, llvm::Constant::getNullValue(t));
     };
-    V first = part(low, lowMask);
-    return b.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_cvtne2ps2bf16_512, {},
-                             {part(high, highMask), first});
+    V first = part(low, lowMask), second = part(high, highMask);
+    if (e.target_.avx512Bf16)
+      return b.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_cvtne2ps2bf16_512, {},
+                               {second, first});
+    std::vector<int> both(32);
+    std::iota(both.begin(), both.end(), 0);
+    return b.CreateShuffleVector(roundedLine(first), roundedLine(second), both);
   };
   const int64_t bytesEach = from.wide ? 4 : 2;
   const bool someFree = !from.full && frees.unit % 16 != 0;
@@ -416,8 +437,7 @@ std::vector<AmxEmitter::V> AmxEmitter::square(const Matrix &from, const Joint &f
       V line = e.addConst(free, i);
       if (someFree) line = least(line, last);
       V at = bytes(bytes(from.base, times(line, from.pitch)), times(term, bytesEach));
-      V values = from.wide ? V(rounded(at, bytes(at, e.i64(64)), mask, highMask))
-                           : read(at, 32, mask);
+      V values = from.wide ? rounded(at, bytes(at, e.i64(64)), mask, highMask) : read(at, 32, mask);
       lines.push_back(b.CreateBitCast(values, pairs()));
     }
     return lines;
@@ -625,11 +645,6 @@ AmxEmitter::V AmxEmitter::sumsOfCopy() {
   return copy_ ? bytes(sums, times(copy_, shape_.rows * shape_.sumPitch)) : sums;
 }
 
-AmxEmitter::V AmxEmitter::load(V at, V pitch) {
-  return b.CreateIntrinsic(llvm::Intrinsic::x86_tileloadd64_internal, {},
-                           {b.getInt16(16), b.getInt16(64), at, pitch});
-}
-
 void AmxEmitter::tile(V row, const Emitter::Tile &t, V first) {
   const int savedWidth = e.width_;
   e.width_ = 1;
@@ -649,13 +664,12 @@ void AmxEmitter::tile(V row, const Emitter::Tile &t, V first) {
   std::vector<V> start;
   for (int i = 0; i < down * across; ++i) {
     if (!first) {
-      start.push_back(b.CreateIntrinsic(llvm::Intrinsic::x86_tilezero_internal, {},
-                                        {b.getInt16(16), b.getInt16(64)}));
+      start.push_back(tile_.zero());
       continue;
     }
     V at = bytes(sums, e.i64(i / across * kAmxRows * shape_.sumPitch + i % across * 64));
-    start.push_back(load(b.CreateSelect(first, e.zeros(), at),
-                         b.CreateSelect(first, e.i64(0), e.i64(shape_.sumPitch))));
+    start.push_back(tile_.load(b.CreateSelect(first, e.zeros(), at),
+                               b.CreateSelect(first, e.i64(0), e.i64(shape_.sumPitch))));
   }
   auto &context = e.m_.getContext();
   auto *before = b.GetInsertBlock();
@@ -672,17 +686,16 @@ void AmxEmitter::tile(V row, const Emitter::Tile &t, V first) {
   }
   std::vector<V> as, bs;
   for (int r = 0; r < down; ++r)
-    as.push_back(
-        load(bytes(bytes(a, e.i64(r * kAmxRows * rowPitch_)), times(i, 64)), e.i64(rowPitch_)));
+    as.push_back(tile_.load(bytes(bytes(a, e.i64(r * kAmxRows * rowPitch_)), times(i, 64)),
+                            e.i64(rowPitch_)));
   for (int v = 0; v < across; ++v)
-    bs.push_back(
-        load(bytes(bytes(c, e.i64(v * kAmxCols * colPitch_)), times(i, 1024)), e.i64(64)));
+    bs.push_back(tile_.load(bytes(bytes(c, e.i64(v * kAmxCols * colPitch_)), times(i, 1024)),
+                            e.i64(64)));
   std::vector<V> sum;
   for (int r = 0; r < down; ++r)
     for (int v = 0; v < across; ++v)
-      sum.push_back(b.CreateIntrinsic(llvm::Intrinsic::x86_tdpbf16ps_internal, {},
-                                      {b.getInt16(16), b.getInt16(64), b.getInt16(64),
-                                       acc[size_t(r * across + v)], as[size_t(r)], bs[size_t(v)]}));
+      sum.push_back(
+          tile_.multiply(acc[size_t(r * across + v)], as[size_t(r)], bs[size_t(v)]));
   V next = b.CreateAdd(i, e.i64(1), "next", false, true);
   i->addIncoming(next, loop);
   for (size_t j = 0; j < acc.size(); ++j) acc[j]->addIncoming(sum[j], loop);
@@ -690,8 +703,7 @@ void AmxEmitter::tile(V row, const Emitter::Tile &t, V first) {
   b.SetInsertPoint(after);
   for (int j = 0; j < down * across; ++j) {
     V at = bytes(sums, e.i64(j / across * kAmxRows * shape_.sumPitch + j % across * 64));
-    b.CreateIntrinsic(llvm::Intrinsic::x86_tilestored64_internal, {},
-                      {b.getInt16(16), b.getInt16(64), at, e.i64(shape_.sumPitch), sum[size_t(j)]});
+    tile_.store(sum[size_t(j)], at, e.i64(shape_.sumPitch));
   }
   e.width_ = savedWidth;
   if (s.kAxis >= 0) return;
