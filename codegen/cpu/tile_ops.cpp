@@ -20,7 +20,8 @@ llvm::Type *line(llvm::IRBuilder<> &b) {
 // Lines from one place to another; null: that one is a tile.
 void copyLines(llvm::IRBuilder<> &b, V from, V fromPitch, V to, V toPitch) {
   auto at = [&](V base, V pitch, int i) {
-    V offset = pitch ? b.CreateMul(pitch, b.getInt64(uint64_t(i))) : b.getInt64(uint64_t(kLine * i));
+    const uint64_t number = uint64_t(i);
+    V offset = pitch ? b.CreateMul(pitch, b.getInt64(number)) : b.getInt64(kLine * number);
     return b.CreateGEP(b.getInt8Ty(), base, offset);
   };
   auto align = [](V pitch) { return llvm::Align(pitch ? 1 : kLine); };
