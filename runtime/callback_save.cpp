@@ -185,7 +185,7 @@ struct Backup : Callback {
     load_weights(fit.program, file);
     Array<Extra> metrics;
     add_metrics(fit.program, metrics);
-    for (const Extra &m : metrics) file.read(m.name, m.bytes, m.data);
+    for (const Extra &m : metrics) file.read_extra(m.name, m.data, m.bytes);
     for (Callback *c : fit.callbacks) c->load(state.get(c->id), file);
     fit.epoch = state.integer("epoch", 0);
     fit.step = state.integer("step", 0);

@@ -93,29 +93,27 @@ Array<char> read_file(const char *path, const char *what) {
   return gzip ? inflate_all(path, bytes) : static_cast<Array<char> &&>(bytes);
 }
 
-InputFile open_file(const char *path, const char *what) {
-  InputFile in;
-  in.path = path, in.what = what;
-  struct stat info; // a pipe must not be opened twice
-  const bool regular = stat(path, &info) == 0 && S_ISREG(info.st_mode) && !ends_with(path, ".gz");
-  int file = regular ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-  unsigned char first[2] = {};
-  const bool pieces = file >= 0 && fstat(file, &info) == 0 && S_ISREG(info.st_mode) &&
-                      pread(file, first, 2, 0) >= 0 && !(first[0] == 0x1f && first[1] == 0x8b);
-  if (pieces) {
-    in.descriptor = file;
-    in.size = size_t(info.st_size);
-    return in;
+InputFile::InputFile(const char *path, const char *what) : path(path), what(what) {
+  struct stat info;
+  char magic[2] = {0};
+  // A pipe must not be opened twice: its writer would be left alone in between.
+  if (stat(path, &info) == 0 && S_ISREG(info.st_mode) && !ends_with(path, ".gz"))
+    descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  bool plain = descriptor >= 0 && fstat(descriptor, &info) == 0 &&
+               pread(descriptor, magic, 2, 0) == 2 && !(magic[0] == '\x1f' && magic[1] == '\x8b');
+  if (plain) {
+    size = info.st_size;
+    return;
   }
-  if (file >= 0) close(file);
-  in.whole = read_file(path, what);
-  in.size = in.whole.count;
-  return in;
+  if (descriptor >= 0) close(descriptor);
+  descriptor = -1;
+  bytes = read_file(path, what); // which says what is wrong
+  size = int64_t(bytes.count);
 }
 
 InputFile::InputFile(InputFile &&other) noexcept
     : path(other.path), what(other.what), descriptor(other.descriptor),
-      whole(static_cast<Array<char> &&>(other.whole)), size(other.size) {
+      bytes(static_cast<Array<char> &&>(other.bytes)), size(other.size) {
   other.descriptor = -1;
 }
 
@@ -123,18 +121,17 @@ InputFile::~InputFile() {
   if (descriptor >= 0) close(descriptor);
 }
 
-void InputFile::read(size_t offset, void *to, size_t count) const {
+void InputFile::read(int64_t begin, void *to, size_t count) const {
   if (descriptor < 0) {
-    memcpy(to, whole.data + offset, count);
+    memcpy(to, bytes.data + begin, count);
     return;
   }
-  for (size_t done = 0; done < count;) {
-    ssize_t got = pread(descriptor, static_cast<char *>(to) + done, count - done, off_t(offset + done));
+  for (char *next = static_cast<char *>(to); count;) {
+    ssize_t got = pread(descriptor, next, count, off_t(begin));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail("cannot read `%s` (%s): %s", path, what, strerror(errno));
-    if (got == 0)
-      fail("cannot read `%s` (%s): it has become shorter than %zu bytes", path, what, offset + count);
-    done += size_t(got);
+    if (got == 0) fail("`%s`: truncated while it was read", path);
+    next += got, begin += got, count -= size_t(got);
   }
 }
 

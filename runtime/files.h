@@ -1,9 +1,10 @@
 // Whole files in, whole files out.
 //
-// Reading: a file is read into memory at once, or piece by piece where it may be as large as the model;
-// gzip is recognised by its first two bytes and inflated. Writing: into `PATH.tmp-PID` beside the target, flushed to the disk, then renamed over
-// it, so that whatever happens either the old file or the new one is there, never a piece. A
-// program that was killed leaves its temporary file; whoever next writes PATH removes it.
+// Reading: a file is read into memory at once; gzip is recognised by its first two bytes and
+// inflated. A file of weights, which may be as large as the model, is read in places. Writing: into
+// `PATH.tmp-PID` beside the target, flushed to the disk, then renamed over it, so that whatever
+// happens either the old file or the new one is there, never a piece. A program that was killed
+// leaves its temporary file; whoever next writes PATH removes it.
 #ifndef NNC_RUNTIME_FILES_H
 #define NNC_RUNTIME_FILES_H
 
@@ -17,22 +18,21 @@ namespace rt {
 // The bytes are followed by one zero byte that is not counted.
 Array<char> read_file(const char *path, const char *what);
 
-// A file that is read piece by piece: a regular one from the disk; what is no regular file, and gzip, is
-// in memory as a whole.
+// A file whose parts are read when they are wanted. Only what is no plain file, a pipe or gzip, is
+// in memory as a whole. A file that is replaced by another while it is open stays the old one.
 struct InputFile {
-  const char *path = nullptr, *what = nullptr;
-  int descriptor = -1; // -1: in memory
-  Array<char> whole;
-  size_t size = 0;
+  const char *path, *what;
+  int descriptor = -1; // if it is read in places
+  Array<char> bytes;   // else
+  int64_t size = 0;
 
-  InputFile() = default;
+  InputFile(const char *path, const char *what);
+  InputFile(const InputFile &) = delete;
   InputFile(InputFile &&other) noexcept;
-  InputFile &operator=(InputFile &&) = delete;
   ~InputFile();
-  // The bytes must lie inside the file as it was when it was opened.
-  void read(size_t offset, void *to, size_t count) const;
+  // Bytes [begin, begin + count), which must be inside the file.
+  void read(int64_t begin, void *to, size_t count) const;
 };
-InputFile open_file(const char *path, const char *what);
 
 // A folder that can be read and has no folder in it.
 bool is_flat_folder(const char *path);

@@ -120,9 +120,9 @@ struct StoppingCallback : Callback {
     stopping.best = exact_of(state.get("best"));
     if (!file.has(copy_name())) return;
     stopping.copy_bytes = file.bytes_of(copy_name());
-    file.locate(copy_name(), stopping.copy_bytes); // before memory of that size is asked for
+    file.locate(copy_name(), stopping.copy_bytes); // a size that is wrong is not allocated
     stopping.copy = static_cast<char *>(allocate(size_t(stopping.copy_bytes)));
-    file.read(copy_name(), stopping.copy_bytes, stopping.copy);
+    file.read_extra(copy_name(), stopping.copy, stopping.copy_bytes);
     stopping.has_copy = true;
   }
 };

@@ -40,43 +40,39 @@ const char *type_text(const NncTensor &tensor, int64_t n, int64_t from) {
   return type_text(tensor.dtype, dims, tensor.rank, from);
 }
 
-namespace {
-
-// offsets[d][i]: what index i of dimension d contributes to the element's physical place.
-struct Places {
-  Array<int64_t> table;
-  int64_t start[MaxRank];
-
-  Places(const NncTensor &tensor, int64_t n) {
-    int64_t total = 0;
-    for (int64_t d = 0; d < tensor.rank; d++) {
-      start[d] = total;
-      total += at(tensor.dims[d], n);
-    }
-    table.resize(size_t(total));
-    int64_t stride = 1, radix[MaxRank];
-    for (int64_t d = 0; d < tensor.rank; d++) radix[d] = 1;
-    for (int64_t k = tensor.digit_count - 1; k >= 0; k--) {
-      NncDigit digit = tensor.digits[k];
-      int64_t *row = table.data + start[digit.dim];
-      int64_t extent = at(tensor.dims[digit.dim], n);
-      for (int64_t i = 0; i < extent; i++) row[i] += i / radix[digit.dim] % digit.size * stride;
-      radix[digit.dim] *= digit.size;
-      stride *= digit.size;
-    }
+Places::Places(const NncTensor &tensor, int64_t n) {
+  int64_t total = 0;
+  for (int64_t d = 0; d < tensor.rank; d++) {
+    start[d] = total;
+    total += at(tensor.dims[d], n);
   }
-};
+  table.resize(size_t(total));
+  int64_t stride = 1, radix[MaxRank];
+  for (int64_t d = 0; d < tensor.rank; d++) radix[d] = 1;
+  for (int64_t k = tensor.digit_count - 1; k >= 0; k--) {
+    NncDigit digit = tensor.digits[k];
+    int64_t *row = table.data + start[digit.dim];
+    int64_t extent = at(tensor.dims[digit.dim], n);
+    for (int64_t i = 0; i < extent; i++) row[i] += i / radix[digit.dim] % digit.size * stride;
+    radix[digit.dim] *= digit.size;
+    stride *= digit.size;
+  }
+}
 
-// Calls visit(logical element, physical element) for every element.
-template <class Visit> void walk(const NncTensor &tensor, int64_t n, const Visit &visit) {
-  Places places(tensor, n);
-  int64_t index[MaxRank] = {0}, total = element_count(tensor, n), last = tensor.rank - 1;
-  int64_t run = at(tensor.dims[last], n);
-  for (int64_t logical = 0; logical < total; logical += run) {
+Elements::Elements(const NncTensor &tensor, int64_t n) : tensor(tensor), n(n), places(tensor, n) {}
+
+// Calls visit(i, physical element) for the next `count` logical elements, i from 0.
+template <class Visit> void Elements::walk(int64_t count, const Visit &visit) {
+  int64_t last = tensor.rank - 1, extent = at(tensor.dims[last], n);
+  const int64_t *row = places.table.data + places.start[last];
+  for (int64_t i = 0; i < count;) {
     int64_t base = 0;
     for (int64_t d = 0; d < last; d++) base += places.table[size_t(places.start[d] + index[d])];
-    const int64_t *row = places.table.data + places.start[last];
-    for (int64_t i = 0; i < run; i++) visit(logical + i, base + row[i]);
+    int64_t end = extent - index[last] < count - i ? extent : index[last] + count - i;
+    for (int64_t k = index[last]; k < end; k++) visit(i++, base + row[k]);
+    index[last] = end;
+    if (end < extent) return;
+    index[last] = 0;
     for (int64_t d = last - 1; d >= 0; d--) {
       if (++index[d] < at(tensor.dims[d], n)) break;
       index[d] = 0;
@@ -84,29 +80,36 @@ template <class Visit> void walk(const NncTensor &tensor, int64_t n, const Visit
   }
 }
 
-} // namespace
-
-void unpack(const NncTensor &tensor, int64_t n, const char *physical, char *logical) {
-  int64_t size = dtype_info(tensor.dtype).bytes;
-  if (is_row_major(tensor)) {
-    memcpy(logical, physical, size_t(element_count(tensor, n) * size));
-    return;
-  }
-  walk(tensor, n, [&](int64_t to, int64_t from) {
-    memcpy(logical + to * size, physical + from * size, size_t(size));
+void Elements::unpack(const char *physical, char *logical, int64_t count) {
+  size_t size = size_t(dtype_info(tensor.dtype).bytes);
+  walk(count, [&](int64_t to, int64_t from) {
+    memcpy(logical + size_t(to) * size, physical + size_t(from) * size, size);
   });
 }
 
+void Elements::pack(const char *logical, char *physical, int64_t count) {
+  size_t size = size_t(dtype_info(tensor.dtype).bytes);
+  walk(count, [&](int64_t from, int64_t to) {
+    memcpy(physical + size_t(to) * size, logical + size_t(from) * size, size);
+  });
+}
+
+void unpack(const NncTensor &tensor, int64_t n, const char *physical, char *logical) {
+  int64_t count = element_count(tensor, n);
+  if (Elements::in_order(tensor))
+    memcpy(logical, physical, size_t(count * dtype_info(tensor.dtype).bytes));
+  else
+    Elements(tensor, n).unpack(physical, logical, count);
+}
+
 void pack(const NncTensor &tensor, int64_t n, const char *logical, char *physical) {
-  int64_t size = dtype_info(tensor.dtype).bytes;
-  if (is_row_major(tensor)) {
-    memcpy(physical, logical, size_t(element_count(tensor, n) * size));
+  int64_t count = element_count(tensor, n);
+  if (Elements::in_order(tensor)) {
+    memcpy(physical, logical, size_t(count * dtype_info(tensor.dtype).bytes));
     return;
   }
   memset(physical, 0, size_t(tensor.bytes)); // padding is zero and stays zero
-  walk(tensor, n, [&](int64_t from, int64_t to) {
-    memcpy(physical + to * size, logical + from * size, size_t(size));
-  });
+  Elements(tensor, n).pack(logical, physical, count);
 }
 
 float float_of_half(uint16_t half) {

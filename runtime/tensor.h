@@ -32,9 +32,32 @@ int64_t element_count(const NncTensor &tensor, int64_t n);
 const char *type_text(int64_t dtype, const int64_t *dims, int64_t rank, int64_t from = 0);
 const char *type_text(const NncTensor &tensor, int64_t n, int64_t from = 0);
 
-inline bool is_row_major(const NncTensor &tensor) {
-  return tensor.digit_count == 0 || tensor.rank == 0;
-}
+// Where a tensor's elements lie: offsets of index i of dimension d, table[start[d] + i].
+struct Places {
+  Array<int64_t> table;
+  int64_t start[MaxRank];
+  Places(const NncTensor &tensor, int64_t n);
+};
+
+// Goes through a tensor's elements at batch n in logical order, some at a time, so that a large one
+// passes through a small buffer.
+class Elements {
+ public:
+  Elements(const NncTensor &tensor, int64_t n);
+  // Whether the physical elements are in logical order.
+  static bool in_order(const NncTensor &t) { return t.digit_count == 0 || t.rank == 0; }
+  // The next `count` elements.
+  void unpack(const char *physical, char *logical, int64_t count);
+  void pack(const char *logical, char *physical, int64_t count);
+
+ private:
+  template <class Visit> void walk(int64_t count, const Visit &visit);
+  const NncTensor &tensor;
+  int64_t n;
+  Places places;
+  int64_t index[MaxRank] = {0}; // of the next element
+};
+
 // Between the physical bytes of a tensor at batch n and its logical row-major elements.
 void unpack(const NncTensor &tensor, int64_t n, const char *physical, char *logical);
 void pack(const NncTensor &tensor, int64_t n, const char *logical, char *physical);

@@ -12,6 +12,9 @@ namespace {
 
 constexpr const char *StepName = "nnc/step";
 
+// What tensors in another order than the file's pass through, with elements of any type a multiple.
+constexpr int64_t BufferBytes = 1 << 20;
+
 const char *join_names(const Array<const char *> &names) {
   Builder out;
   for (const char *name : names) out.add("%s%s", out.length() ? "," : "", name);
@@ -52,6 +55,13 @@ void add_entry(json_t *header, const char *name, const char *dtype, const NncTen
 
 bool is_written(const NncTensor &t, const SaveOptions &options) {
   return options.weights_only ? is_required(t) : is_saved(t);
+}
+
+// Calls visit(elements) for pieces that fit into the buffer.
+template <class Visit> void each_piece(const NncTensor &tensor, const Visit &visit) {
+  int64_t most = BufferBytes / dtype_info(tensor.dtype).bytes;
+  for (int64_t left = element_count(tensor, 0); left > 0; left -= most)
+    visit(left < most ? left : most);
 }
 
 void build_header(Builder &text, const Program &program, const char *model_name,
@@ -101,26 +111,46 @@ const char *stored_type(Json entry) {
   return text_copy(out.c_str(), out.length());
 }
 
+void load_tensor(const Program &program, const WeightsFile &file, const NncTensor &tensor,
+                 const char *name, Array<char> &buffer) {
+  char *place = program.address(tensor);
+  int64_t from = file.locate(name, file_bytes(tensor));
+  if (Elements::in_order(tensor)) return file.file.read(from, place, size_t(file_bytes(tensor)));
+  memset(place, 0, size_t(tensor.bytes)); // padding is zero and stays zero
+  buffer.resize(BufferBytes);
+  Elements elements(tensor, 0);
+  each_piece(tensor, [&](int64_t count) {
+    int64_t bytes = count * dtype_info(tensor.dtype).bytes;
+    file.file.read(from, buffer.data, size_t(bytes));
+    elements.pack(buffer.data, place, count);
+    from += bytes;
+  });
+}
+
+void save_tensor(const Program &program, OutputFile &file, const NncTensor &tensor,
+                 Array<char> &buffer) {
+  const char *place = program.address(tensor);
+  if (Elements::in_order(tensor)) return write_bytes(file, place, size_t(file_bytes(tensor)));
+  buffer.resize(BufferBytes);
+  Elements elements(tensor, 0);
+  each_piece(tensor, [&](int64_t count) {
+    elements.unpack(place, buffer.data, count);
+    write_bytes(file, buffer.data, size_t(count * dtype_info(tensor.dtype).bytes));
+  });
+}
+
 void check_entry(const WeightsFile &file, const NncTensor &tensor, const char *name) {
   Json entry = file.header.get(name);
   if (!entry.present()) {
     if (is_required(tensor))
-      fail("`%s`: no tensor `%s`: the model needs %s", file.path, name, type_text(tensor, 0));
+      fail("`%s`: no tensor `%s`: the model needs %s", file.file.path, name, type_text(tensor, 0));
     return;
   }
   const char *expected = type_text(tensor, 0), *found = stored_type(entry);
   if (!same(expected, found))
-    fail("`%s`: tensor `%s`: the model has %s, the file has %s", file.path, name, expected, found);
+    fail("`%s`: tensor `%s`: the model has %s, the file has %s", file.file.path, name, expected,
+         found);
   file.locate(name, file_bytes(tensor));
-}
-
-void read_tensor(Program &program, const WeightsFile &file, const NncTensor &tensor,
-                 const char *name) {
-  if (is_row_major(tensor)) return file.read(name, file_bytes(tensor), program.address(tensor));
-  Array<char> logical;
-  logical.resize(size_t(file_bytes(tensor)));
-  file.read(name, file_bytes(tensor), logical.data);
-  pack(tensor, 0, logical.data, program.address(tensor));
 }
 
 // What stands before the names in the file: "" or the "auto/" of "auto/dense/kernel".
@@ -151,15 +181,12 @@ int64_t WeightsFile::locate(const char *name, int64_t count) const {
   Json range = header.get(name).get("data_offsets");
   for (size_t i = 0; i < 2; i++)
     if (range.count() != 2 || !json_is_integer(range[i].node))
-      fail("`%s`: tensor `%s`: `data_offsets` should be two whole numbers", path, name);
+      fail("`%s`: tensor `%s`: `data_offsets` should be two whole numbers", file.path, name);
   int64_t begin = range[0].as_integer(-1), end = range[1].as_integer(-1);
-  if (begin < 0 || end < begin || end > content_bytes || end - begin != count)
-    fail("`%s`: tensor `%s`: its place in the file is wrong or the file is truncated", path, name);
+  if (begin < 0 || end < begin || end > file.size - content || end - begin != count)
+    fail("`%s`: tensor `%s`: its place in the file is wrong or the file is truncated", file.path,
+         name);
   return content + begin;
-}
-
-void WeightsFile::read(const char *name, int64_t count, void *to) const {
-  file.read(size_t(locate(name, count)), to, size_t(count));
 }
 
 int64_t WeightsFile::bytes_of(const char *name) const {
@@ -171,28 +198,29 @@ Json WeightsFile::state() const {
   if (!written) return {};
   const char *error = nullptr;
   Json state = parse_json(written, strlen(written), &error);
-  if (!state.present()) fail("`%s`: malformed state of a training: %s", path, error);
+  if (!state.present()) fail("`%s`: malformed state of a training: %s", file.path, error);
   return state;
 }
 
 WeightsFile open_weights(const char *path) {
-  WeightsFile file{path, open_file(path, "weights"), {}};
-  const size_t size = file.file.size;
+  WeightsFile weights(path);
+  const InputFile &file = weights.file;
   uint64_t length = 0;
-  if (size >= 8) file.file.read(0, &length, 8);
   char first = 0;
-  if (size > 8) file.file.read(8, &first, 1);
-  if (size < 8 || length > size - 8 || length < 2 || first != '{')
+  if (file.size > 8) {
+    file.read(0, &length, 8);
+    file.read(8, &first, 1);
+  }
+  if (file.size < 8 || length > uint64_t(file.size - 8) || length < 2 || first != '{')
     fail("`%s`: not a safetensors file, or truncated", path);
-  Array<char> header;
-  header.resize(length + 1); // and a zero byte
-  file.file.read(8, header.data, length);
+  Array<char> text;
+  text.reserve(length);
+  file.read(8, text.data, length);
   const char *error = nullptr;
-  file.header = parse_json(header.data, length, &error);
-  if (!file.header.present()) fail("`%s`: malformed safetensors header: %s", path, error);
-  file.content = int64_t(8 + length);
-  file.content_bytes = int64_t(size - 8 - length);
-  return file;
+  weights.header = parse_json(text.data, length, &error);
+  if (!weights.header.present()) fail("`%s`: malformed safetensors header: %s", path, error);
+  weights.content = int64_t(8 + length);
+  return weights;
 }
 
 void save_weights(const Program &program, const char *path, const char *model_name,
@@ -204,18 +232,11 @@ void save_weights(const Program &program, const char *path, const char *model_na
   uint64_t length = header.length();
   write_bytes(file, &length, 8);
   write_bytes(file, header.c_str(), length);
-  Array<char> logical;
+  Array<char> buffer;
   for (int64_t i = 0; i < model.tensor_count; i++) {
     const NncTensor &tensor = model.tensors[i];
     if (!is_written(tensor, options)) continue;
-    const size_t bytes = size_t(file_bytes(tensor));
-    if (is_row_major(tensor)) {
-      write_bytes(file, program.address(tensor), bytes);
-      continue;
-    }
-    logical.resize(bytes);
-    unpack(tensor, 0, program.address(tensor), logical.data);
-    write_bytes(file, logical.data, bytes);
+    save_tensor(program, file, tensor, buffer);
   }
   if (!options.weights_only) write_bytes(file, &program.step, 8);
   if (options.extras)
@@ -224,6 +245,7 @@ void save_weights(const Program &program, const char *path, const char *model_na
 }
 
 void load_initial(Program &program, Json initial) {
+  Array<char> buffer;
   for (Json entry : initial) {
     WeightsFile file = open_weights(entry.text("file", ""));
     Json names = entry.get("tensors");
@@ -236,7 +258,7 @@ void load_initial(Program &program, Json initial) {
     };
     each([&](const NncTensor &tensor, const char *name) { check_entry(file, tensor, name); });
     each([&](const NncTensor &tensor, const char *name) {
-      read_tensor(program, file, tensor, name);
+      load_tensor(program, file, tensor, name, buffer);
     });
   }
 }
@@ -247,11 +269,12 @@ void load_weights(Program &program, const WeightsFile &file) {
     if (is_saved(model.tensors[i])) check_entry(file, model.tensors[i], model.tensors[i].name);
   Json step = file.header.get(StepName);
   if (step.present() && same(stored_type(step), "i64"))
-    file.read(StepName, 8, &program.step);
+    file.file.read(file.locate(StepName, 8), &program.step, 8);
+  Array<char> buffer;
   for (int64_t i = 0; i < model.tensor_count; i++) {
     const NncTensor &tensor = model.tensors[i];
     if (is_saved(tensor) && file.header.get(tensor.name).present())
-      read_tensor(program, file, tensor, tensor.name);
+      load_tensor(program, file, tensor, tensor.name, buffer);
   }
   Json notes = file.header.get("__metadata__");
   bool own = same(notes.text("format", ""), "nnc");

@@ -31,22 +31,22 @@ struct SaveOptions {
 void save_weights(const Program &program, const char *path, const char *model_name,
                   const SaveOptions &options = {});
 
-// An open file of weights, its header parsed. Tensors are read one by one, so that there are never two copies
-// of all weights in memory.
+// A file of weights, its header parsed. Tensors are read from it when they are asked for: with all
+// of them in memory beside the model, a large model would need a third more.
 struct WeightsFile {
-  const char *path;
   InputFile file;
   Json header;
-  int64_t content = 0; // where the tensors begin
-  int64_t content_bytes = 0;
+  int64_t content = 0; // where the header ends
 
-  // Where a tensor is in the file; checks that it has this many bytes, all of them inside the file.
+  explicit WeightsFile(const char *path) : file(path, "weights") {}
+  // Where in the file a tensor is; checks that it has this many bytes, all of them inside the file.
   int64_t locate(const char *name, int64_t bytes) const;
-  // Its bytes, after the same checks.
-  void read(const char *name, int64_t bytes, void *to) const;
   Json state() const; // what SaveOptions.state was; absent without
   bool has(const char *name) const { return header.get(name).present(); }
   int64_t bytes_of(const char *name) const; // of an Extra
+  void read_extra(const char *name, char *to, int64_t bytes) const {
+    file.read(locate(name, bytes), to, size_t(bytes));
+  }
 };
 WeightsFile open_weights(const char *path);
 // The weights that the text takes from files, `load("teacher.safetensors", m)`: metadata `initial`.

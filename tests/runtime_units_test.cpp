@@ -3,7 +3,6 @@
 
 #include "runtime/cpu.h"
 #include "runtime/data.h"
-#include "runtime/files.h"
 #include "runtime/json.h"
 #include "runtime/memory.h"
 #include "runtime/program.h"
@@ -11,6 +10,8 @@
 #include "runtime/random.h"
 #include "runtime/stopping.h"
 #include "runtime/tensor.h"
+#include "runtime/weights.h"
+#include "tests/workplace.h"
 
 #include <algorithm>
 #include <cmath>
@@ -73,6 +74,21 @@ TEST_CASE("runtime: pack after unpack is the identity for random layouts", "[run
       if (value != 0) sorted.push_back(value);
     std::sort(sorted.begin(), sorted.end());
     REQUIRE(sorted == file); // each element once, padding zero
+    // The same in pieces that end anywhere.
+    std::vector<float> pieces(memory.size()), there(file.size());
+    rt::Elements in(tensor, 0), out(tensor, 0);
+    for (int64_t done = 0, count; done < logical; done += count) {
+      count = std::min<int64_t>(pick(1, 20), logical - done);
+      in.pack(reinterpret_cast<char *>(file.data() + done), reinterpret_cast<char *>(pieces.data()),
+              count);
+    }
+    REQUIRE(pieces == memory);
+    for (int64_t done = 0, count; done < logical; done += count) {
+      count = std::min<int64_t>(pick(1, 20), logical - done);
+      out.unpack(reinterpret_cast<char *>(memory.data()),
+                 reinterpret_cast<char *>(there.data() + done), count);
+    }
+    REQUIRE(there == file);
   }
 }
 
@@ -85,35 +101,61 @@ TEST_CASE("runtime: a panel layout puts elements where its digits say", "[runtim
   CHECK(std::string(memory, 12) == std::string("abcABCde\0DE\0", 12));
 }
 
-TEST_CASE("runtime: a file is in memory only if it cannot be read in pieces", "[runtime]") {
-  char folder[] = "/tmp/nnc-pieces-XXXXXX";
-  REQUIRE(mkdtemp(folder));
-  const std::string path = std::string(folder) + "/file";
-  std::string text;
-  for (int i = 0; i < 100000; ++i) text += std::to_string(i);
-  std::ofstream(path) << text;
-  const auto part = [&](const rt::InputFile &in) {
-    std::string read(1000, 0);
-    in.read(70000, read.data(), read.size());
-    return read;
+TEST_CASE("runtime: large weights in files, whatever their layout", "[runtime]") {
+  // Both are larger than the buffer that elements in another order pass through, and rows end
+  // inside of it.
+  constexpr int64_t rows = 1001, columns = 703, panel = 48;
+  constexpr int64_t panels = (columns + panel - 1) / panel, plain_bytes = rows * columns * 4;
+  constexpr int64_t panel_bytes = rows * panels * panel * 4;
+  NncDim dims[] = {{0, rows}, {0, columns}};
+  NncDigit digits[] = {{1, panels}, {0, rows}, {1, panel}};
+  NncTensor tensors[] = {
+      {"m/plain", NNC_F32, 2, dims, NNC_PERSISTENT, 0, plain_bytes, 0, nullptr, NNC_TENSOR_PARAM},
+      {"m/panels", NNC_F32, 2, dims, NNC_PERSISTENT, plain_bytes, panel_bytes, 3, digits,
+       NNC_TENSOR_PARAM}};
+  NncModel model{};
+  model.tensors = tensors;
+  model.tensor_count = 2;
+  std::vector<float> values(rows * columns);
+  std::iota(values.begin(), values.end(), 1); // exact below 2^24
+  auto program_in = [&](std::vector<char> &memory) {
+    rt::Program program{};
+    program.model = &model;
+    program.persistent = memory.data();
+    return program;
   };
-  {
-    const rt::InputFile in = rt::open_file(path.c_str(), "test");
-    CHECK(in.whole.count == 0);
-    CHECK(in.size == text.size());
-    CHECK(part(in) == text.substr(70000, 1000));
-    // Replaced by another file, it is still the one that was opened.
-    std::ofstream(path + ".new") << "new";
-    std::filesystem::rename(path + ".new", path);
-    CHECK(part(in) == text.substr(70000, 1000));
+  std::vector<char> memory(plain_bytes + panel_bytes), again(memory.size(), 1);
+  rt::Program from = program_in(memory);
+  for (const NncTensor &t : tensors)
+    rt::pack(t, 0, reinterpret_cast<char *>(values.data()), from.address(t));
+  from.step = 7;
+  nnc::test::Workplace w;
+  std::string path = (w / "m.safetensors").string();
+  rt::save_weights(from, path.c_str(), "m");
+  std::string file = w.read("m.safetensors");
+  std::string expected(reinterpret_cast<const char *>(values.data()), size_t(plain_bytes));
+  REQUIRE(file.size() > 2 * expected.size() + 8);
+  CHECK(file.substr(file.size() - 8 - 2 * expected.size(), 2 * expected.size()) ==
+        expected + expected);
+
+  rt::Program to = program_in(again);
+  SECTION("a file") { rt::load_weights(to, path.c_str()); }
+  SECTION("gzip") {
+    REQUIRE(w.shell("gzip m.safetensors") == 0);
+    rt::load_weights(to, (path + ".gz").c_str());
   }
-  std::ofstream(path) << text;
-  REQUIRE(std::system(("gzip '" + path + "'").c_str()) == 0);
-  const rt::InputFile in = rt::open_file((path + ".gz").c_str(), "test");
-  CHECK(in.whole.count == text.size());
-  CHECK(in.size == text.size());
-  CHECK(part(in) == text.substr(70000, 1000));
-  std::filesystem::remove_all(folder);
+  SECTION("a pipe") { // which can be read only once and from its beginning
+    REQUIRE(w.shell("mkfifo pipe; (cat m.safetensors > pipe &)") == 0);
+    rt::load_weights(to, (w / "pipe").string().c_str());
+  }
+  SECTION("a file that is replaced meanwhile") {
+    rt::WeightsFile open = rt::open_weights(path.c_str());
+    w.write("other", "other");
+    std::filesystem::rename(w / "other", path);
+    rt::load_weights(to, open);
+  }
+  CHECK(again == memory);
+  CHECK(to.step == 7);
 }
 
 TEST_CASE("runtime: JSON", "[runtime]") {
