@@ -379,8 +379,7 @@ static bool hasBf16(const ir::Module &m) {
 static bool usesTiles(const Version &v) {
   for (const CompiledFunction &f : v.functions)
     for (const Launch &l : f.program.launches)
-      if (l.kernel.cls == KernelClass::Contract && l.kernel.schedule.family == Family::Amx)
-        return true;
+      if (l.kernel.schedule.family == Family::Amx) return true;
   return false;
 }
 

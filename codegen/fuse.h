@@ -150,6 +150,7 @@ private:
   void openChain(Group &g, int region);
   bool addSink(const ir::Node &node, int id);
   bool addSum(const ir::Node &node, int id);
+  ExprId addRounded(Group &g, ir::ValueId v, ExprId rounded);
   bool addRowReduce(const ir::Node &node, int id);
   bool mergeRow(const ir::Node &node, int id);
   bool ensureTiles(ir::ValueId v, int id);

@@ -193,17 +193,39 @@ struct Finder {
            g.dims[g.col].b >= std::max<int64_t>(least, 2);
   }
 
-  // Products of bf16 on tile registers, an order faster than on vectors, with the region's values in
-  // memory: while these stay in the caches.
-  bool isOnTiles(const std::vector<const Node *> &products, const Chains::Region &g) {
+  bool multipliesBf16(const Node *n) {
+    return n->op == Op::contract_ && f.type(n->operands[0]).dtype == DType::bf16 &&
+           f.type(n->operands[1]).dtype == DType::bf16;
+  }
+
+  // Products of bf16 are an order faster on tile registers than on vectors. A chain runs on them if
+  // all of its products and sums can (fitsTiles of the schedule); if not, products do better on tile
+  // registers one by one, while the values between them stay in the caches.
+  bool isForTiles(const std::vector<const Node *> &products, const std::vector<const Node *> &users,
+                  const Chains::Region &g) {
     constexpr double kMostElements = 4 << 20; // some 40 MB with exponentials and gradients
     double elements = 1;
     for (Dim d : g.dims) elements *= double(d.at(std::max<int64_t>(1, f.batch)));
-    return elements <= kMostElements &&
-           std::all_of(products.begin(), products.end(), [&](const Node *n) {
-             return f.type(n->operands[0]).dtype == DType::bf16 &&
-                    f.type(n->operands[1]).dtype == DType::bf16;
-           });
+    if (elements > kMostElements || !std::all_of(products.begin(), products.end(), [&](const Node *n) {
+          return multipliesBf16(n);
+        }))
+      return false;
+    // Labels beside the region's: the terms of a product, the lanes of a sum.
+    auto fits = [&](const Node *n) {
+      const auto &a = std::get<ContractAttr>(n->attr);
+      Labels l;
+      l.read(a);
+      const bool product = isMember(n->result());
+      const int member = isMember(n->operands[0]) ? 0 : 1;
+      int own = 0;
+      for (int i = 0; i < int(a.labels.size()); ++i)
+        own += product ? !has(l.y, i) : !has(l.operand(member), i);
+      return multipliesBf16(n) && own == 1 &&
+             (product || sumOf(a, member, g) != Sum::rows || sumsEndInTurn(a, member, g));
+    };
+    return !std::all_of(products.begin(), products.end(), fits) ||
+           !std::all_of(users.begin(), users.end(),
+                        [&](const Node *n) { return n->op != Op::contract_ || fits(n); });
   }
 
   bool acceptable(const Node &n, const Chains::Region &g) {
@@ -245,7 +267,6 @@ struct Finder {
     for (auto &[s, products] : seeds) {
       Chains::Region g;
       if (dead[s] || !orient(users[s], products, g)) continue;
-      if (tiles && isOnTiles(products, g)) continue;
       bool fits = true;
       for (const Node *n : products) {
         Labels l;
@@ -257,7 +278,7 @@ struct Finder {
       }
       if (!fits) return false;
       for (const Node *n : users[s]) fits = fits && acceptable(*n, g);
-      if (!fits) continue;
+      if (!fits || (tiles && isForTiles(products, users[s], g))) continue;
       ids[s] = int(c.regions.size());
       c.regions.push_back(g);
     }
@@ -518,6 +539,27 @@ bool Fuser::addRowReduce(const Node &node, int id) {
   return true;
 }
 
+// The tile of a product holds its sums; what adds it up reads elements as they are, so the rounded
+// values are a tile of their own.
+ExprId Fuser::addRounded(Group &g, ValueId v, ExprId rounded) {
+  Kernel &k = g.kernel();
+  Stage s;
+  s.type = k.chain.type;
+  s.name = nameOf(v);
+  s.body = convertExpr(k, rounded, s.type);
+  s.loop = {k.chain.col};
+  Expr tile;
+  tile.op = SOp::acc;
+  tile.type = k.chain.type;
+  tile.stage = int32_t(k.stages.size());
+  k.stages.push_back(std::move(s));
+  ChainStep step;
+  step.kind = StepKind::Tile;
+  k.chain.steps.push_back(step);
+  g.tiles[v.i] = tile.stage;
+  return roundedExpr(k, k.expr(std::move(tile)), f.type(v).dtype);
+}
+
 // A contraction that adds up columns or rows of a tile.
 bool Fuser::addSum(const Node &node, int id) {
   Group &g = groups[size_t(id)];
@@ -548,6 +590,9 @@ bool Fuser::addSum(const Node &node, int id) {
   Reader own(f, facts, k, this, &g, id);
   s.body = own.read(tile, indicesOf(k, g.tileAxes));
   NNC_CHECK(s.body >= 0, "a tile is read at another index than its own");
+  if (k.chain.steps[size_t(g.tiles.at(tile.i))].kind == StepKind::Product &&
+      k.exprs[size_t(s.body)].op != SOp::acc)
+    s.body = addRounded(g, tile, s.body);
   std::vector<Index> at, from;
   for (const LabelForm &form : a.forms[size_t(1 - t)]) from.push_back(labelIndex(k, form, axisOf));
   for (const LabelForm &form : a.forms[2]) at.push_back(labelIndex(k, form, axisOf));

@@ -242,12 +242,14 @@ struct SortInfo {
 //   ColSum:  for (col, `loop`): sum over `reduce` (outer axes, then row), in the order of `outer` and of
 //            the rows, of body * b, from zero, with fma; b not on col. The sums live in the stores' places
 // Bodies of sums are tiles. A RowSum's stores may use outer, row and loop, a ColSum's outer, col and loop.
+// With the family amx the factors are bf16 and the sums of Product, RowSum and ColSum in the order of amx.h: a
+// ColSum's terms are dealt by blocks of rows, nv times 16.
 enum class StepKind : uint8_t { Product, Tile, Row, RowSum, ColSum };
 struct ChainStep {
   StepKind kind = StepKind::Row;
   ExprId b = -1;     // second factor
   int32_t slot = -1; // Product, Tile: where the tile lies in scratch; tiles that follow each other share
-  int64_t sumsAt = -1; // ColSum: bytes into the scratch, where its sums are kept until they are rounded; -1: in memory
+  int64_t sumsAt = -1; // ColSum: bytes into the scratch, where its sums are kept until the last row; -1: in memory
   bool seenOnly = false; // Product: nothing reads its tile in columns beyond those that a row sees
 };
 // Columns that a mask hides from all rows of a block: column c is seen by row r only if c <= r + reach. If
@@ -281,7 +283,7 @@ struct ItemAxis {
 };
 struct Schedule {
   std::vector<ItemAxis> items; // outermost first; item index is mixed radix over ceil(extent/block)
-  Family family = Family::Outer; // Contract
+  Family family = Family::Outer; // Contract; Chain: Outer or Amx
   AxisId row = -1, col = -1;     // Contract: tiled axes (row in m, col in n); col is the vectorised one
   int32_t mr = 1, nv = 1;        // Contract: rows and vectors of a register tile; Chain: vectors of a
                                  // block of rows, columns of a register tile

@@ -166,7 +166,7 @@ struct Printer {
         << (s.col < 0 ? "-" : axis(s.col)) << packing();
     else if (k.cls == KernelClass::Chain)
       o << "; blocks of " << s.nv << " vectors of " << axis(k.chain.row) << " by all " << axis(k.chain.col)
-        << ", " << s.mr << " at a time";
+        << ", " << s.mr << " at a time" << (s.family == Family::Amx ? " on tile registers" : "");
     else if (s.vec >= 0) o << "; vector axis " << axis(s.vec);
     o << "; lanes " << s.lanes;
     if (s.scratchBytes) o << "; scratch " << s.scratchBytes;
@@ -205,7 +205,7 @@ struct Printer {
     if (s.combine != Combine::none && s.order.lanes > 1) o << " lanes " << s.order.lanes;
     o << (s.combine != Combine::none ? ": e" : "e") << s.body;
     if (c.b >= 0) o << " * e" << c.b;
-    if (c.sumsAt >= 0) o << ", rounded at the end";
+    if (c.sumsAt >= 0) o << ", stored at the end";
     if (c.seenOnly) o << ", seen columns";
     o << " : " << ir::dtypeName(s.type) << "\n";
     for (const Store &t : s.stores) o << "    store " << access(t.access) << "\n";

@@ -6,6 +6,7 @@
 #include "ir/passes.h"
 #include "ir/text.h"
 #include "tests/compiled_model.h"
+#include "tests/kernel_check.h"
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <sstream>
@@ -30,7 +31,7 @@ cg::CodegenOptions target(const std::string &name = "native") {
 struct Form {
   int64_t batch = 3, heads = 2, rows = 5, cols = 7, depth = 4, width = 6;
   bool causal = false, padding = false, zeroed = false, bias = false, shared = false,
-       timeFirst = false;
+       timeFirst = false, split = false; // split: the depth is two dimensions
   double dropout = 0, low = -1e9;
   std::string type = "f32";
   bool derivatives = true, square = true;
@@ -45,8 +46,9 @@ std::string attention(const Form &f) {
     return s + "]";
   };
   const std::string h = std::to_string(f.heads), r = std::to_string(f.rows),
-                    c = std::to_string(f.cols), d = std::to_string(f.depth),
-                    e = std::to_string(f.width);
+                    c = std::to_string(f.cols), e = std::to_string(f.width),
+                    d = f.split ? std::to_string(f.depth / 2) + ",2" : std::to_string(f.depth),
+                    ld = f.split ? "d, u" : "d";
   auto split = [&](const std::string &t, const std::string &x) {
     return f.timeFirst ? dims({t, h, x}) : dims({h, t, x});
   };
@@ -55,14 +57,14 @@ std::string attention(const Form &f) {
   };
   const std::string q = split(r, d), k = f.shared ? dims({c, d}) : split(c, d),
                     v = f.shared ? dims({c, e}) : split(c, e), y = split(r, e), s = dims({h, r, c}),
-                    row = dims({h, r}), lk = f.shared ? "b, k, d" : labels("k", "d"),
+                    row = dims({h, r}), lk = f.shared ? "b, k, " + ld : labels("k", ld),
                     lv = f.shared ? "b, k, e" : labels("k", "e"),
                     mask = "bool[n," + h + "," + r + "," + c + "]";
   o << "nnc-ir 1\nmeta {\"name\": \"t\"}\nfunc @train_step batch " << f.batch << " (%q: " << q
     << ", %k: " << k << ", %v: " << v << ", %w: " << y << ", %keep: bool[n," << c
     << "], %bias: " << f.type << "[" << h << "," << r << "," << c << "]) {\n";
   std::string scores = "%s";
-  o << "  %s = contract %q, %k {x \"" << labels("q", "d") << "\", w \"" << lk
+  o << "  %s = contract %q, %k {x \"" << labels("q", ld) << "\", w \"" << lk
     << "\", y \"b, h, q, k\"} : " << s << "\n";
   o << "  %scale = constant {value=1.7} : " << s << "\n  %s.c = div %s, %scale : " << s << "\n";
   scores = "%s.c";
@@ -172,12 +174,17 @@ void requireClose(const std::vector<ir::Tensor> &got, const std::vector<ir::Tens
     }
 }
 
-void checkForm(const Form &f, int kernels) {
+// On vectors, or on a target with tiles. Sums on tiles are dealt in another order than those of a kernel
+// of their own on vectors, which narrow products may be.
+void checkForm(const Form &f, int kernels, const std::optional<cg::Target> &tiles = {}) {
   auto m = load(attention(f));
   const ir::Function &fn = *m->find("train_step");
   const bool rounded = f.type == "bf16" || f.type == "f16";
   cg::CodegenOptions options = target();
-  options.fuse.tiles = options.target.amx = false; // on tile registers small scores are in memory
+  if (tiles)
+    options.target = *tiles;
+  else
+    options.fuse.tiles = options.target.amx = false;
   CompiledModel c(*m, options);
   REQUIRE(chains(c.compiled()) == kernels);
   requireNoScores(c.compiled(), f);
@@ -197,8 +204,8 @@ void checkForm(const Form &f, int kernels) {
     const std::string bits = bitsOf(got);
     const auto plainly = unfused.run("train_step", inputs);
     // Sums of 128 terms have lanes in a kernel of their own.
-    if (std::max(f.depth, f.width) < 128) REQUIRE((bitsOf(plainly) == bits));
-    requireClose(got, plainly);
+    if (std::max(f.depth, f.width) < 128 && !tiles) REQUIRE((bitsOf(plainly) == bits));
+    requireClose(got, plainly, tiles ? 0.04 : 2e-5);
     for (int threads : {2, 3, 5})
       for (ItemOrder order : {ItemOrder::forward, ItemOrder::shuffled}) {
         c.options.threads = threads;
@@ -271,7 +278,41 @@ TEST_CASE("attention in bf16 and f16, with sums over rows rounded at the end", "
   checkForm(f, 2);
 }
 
-TEST_CASE("small scores of bf16 are for tile registers, large ones stay out of memory",
+TEST_CASE("attention in bf16 on tile registers", "[codegen][chain][amx]") {
+  const std::optional<cg::Target> tiles = test::tileTarget();
+  if (!tiles) {
+    WARN("neither tile registers nor AVX-512 to emulate them: code for tiles did not run");
+    return;
+  }
+  Form f;
+  f.type = "bf16";
+  struct Case {
+    int64_t rows, cols, depth, width;
+    bool causal, shared, timeFirst;
+  };
+  const Case one = GENERATE(Case{70, 65, 32, 17, true, false, false},
+                            Case{33, 100, 8, 48, true, true, false},
+                            Case{64, 96, 64, 64, false, false, true},
+                            Case{64, 64, 32, 32, true, false, true},
+                            Case{45, 40, 64, 30, false, true, false},
+                            Case{10, 7, 70, 33, false, false, true});
+  f.rows = one.rows, f.cols = one.cols, f.depth = one.depth, f.width = one.width;
+  f.causal = one.causal, f.shared = one.shared, f.padding = f.timeFirst = one.timeFirst;
+  checkForm(f, 2, tiles);
+  // To the bit, kernel by kernel, on memory that ends where the arguments do.
+  cg::CodegenOptions options = target();
+  options.target = *tiles;
+  const auto c = cg::compile(*load(attention(f)), options, cg::Emit::Kernels);
+  for (const auto &function : c->functions())
+    for (const cg::Launch &l : function.program.launches) {
+      if (l.kernel.cls != cg::KernelClass::Chain) continue;
+      REQUIRE(l.kernel.schedule.family == cg::Family::Amx);
+      const test::KernelCode code(l.kernel, *tiles);
+      for (int64_t n : {f.batch, int64_t(1)}) test::checkAt(l.kernel, code, n, {}, "tiles");
+    }
+}
+
+TEST_CASE("attention is a chain on tiles if all of it fits them, or if its scores are many",
           "[codegen][chain]") {
   Form f;
   f.type = "bf16";
@@ -283,11 +324,44 @@ TEST_CASE("small scores of bf16 are for tile registers, large ones stay out of m
   const auto chained = [](const std::string &text) {
     return text.find("kernel Chain") != std::string::npos;
   };
+  for (const char *cpu : {"sapphirerapids", "x86-64-v4"})
+    for (int64_t size : {128, 2048}) {
+      const std::string text = kernels(size, cpu);
+      CHECK(chained(text));
+      CHECK(text.find("stored at the end") != std::string::npos);
+    }
+  f.split = true;
   CHECK_FALSE(chained(kernels(128, "sapphirerapids")));
   CHECK(chained(kernels(2048, "sapphirerapids")));
-  const std::string text = kernels(128, "x86-64-v4");
-  CHECK(chained(text));
-  CHECK(text.find("rounded at the end") != std::string::npos);
+  CHECK(chained(kernels(128, "x86-64-v4")));
+}
+
+TEST_CASE("a rounded product is added up as the program rounds it", "[codegen][chain]") {
+  // No exponentials: y = (q k' v) / sum(q k'), whose products go straight into a sum.
+  std::ostringstream o;
+  const std::string s = "bf16[n,2,40,36]", y = "bf16[n,2,40,20]";
+  o << "nnc-ir 1\nmeta {\"name\": \"t\"}\nfunc @train_step batch 2 (%q: bf16[n,2,40,32], %k: "
+       "bf16[n,2,36,32], %v: bf16[n,2,36,20]) {\n"
+    << "  %s = contract %q, %k {x \"b, h, q, d\", w \"b, h, k, d\", y \"b, h, q, k\"} : " << s
+    << "\n  %sum = reduce %s {kind=sum, dims=[3]} : bf16[n,2,40]\n"
+    << "  %y = contract %s, %v {x \"b, h, q, k\", w \"b, h, k, e\", y \"b, h, q, e\"} : " << y
+    << "\n  return \"y\" = %y, \"sum\" = %sum\n}\n";
+  auto m = load(o.str());
+  std::vector<cg::Target> targets{target().target};
+  if (const auto tiles = test::tileTarget()) targets.push_back(*tiles);
+  targets[0].amx = false;
+  for (const cg::Target &t : targets) {
+    cg::CodegenOptions options = target(), plain;
+    options.target = t;
+    plain = options;
+    plain.fuse.fuse = false;
+    CompiledModel c(*m, options), unfused(*m, plain);
+    REQUIRE(chains(c.compiled()) == 1);
+    const auto inputs = randomInputs(*m->find("train_step"), 2, 9);
+    const auto got = c.run("train_step", inputs), want = unfused.run("train_step", inputs);
+    if (!t.amx) CHECK((bitsOf(got) == bitsOf(want)));
+    requireClose(got, want, 0.02);
+  }
 }
 
 TEST_CASE("what does not wait for the forward pass is in its kernel", "[codegen][chain]") {

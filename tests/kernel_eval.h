@@ -57,9 +57,29 @@ class KernelEval {
   int64_t n_;
   uint64_t step_, seed_, iteration_;
   std::vector<int64_t> at_;
+  // A sum in the order of codegen/amx.h.
+  struct TileSum {
+    float sum = 0, even = 0, odd = 0;
+    int count = 0;
+    void finish() {
+      if (count > 0) sum += even + odd;
+      even = odd = 0, count = 0;
+    }
+    void add(double x, double y, int unit = 32) {
+      float &half = count % 2 ? odd : even;
+      half = std::fma(float(x), float(y), half);
+      if (++count == unit) finish();
+    }
+  };
+  struct Held {
+    TileSum dealt;
+    Num plain;
+  };
+
   std::vector<std::vector<Num>> locals_;
   Num acc_;
   std::vector<std::vector<Num>> tiles_; // Chain: by stage, the row at hand
+  std::map<std::vector<int64_t>, Held> held_; // .. sums over rows so far, by stage and what it keeps
   std::map<ExprId, Num> memo_;
   int depth_ = 0;
 
@@ -419,46 +439,49 @@ class KernelEval {
       epilogue();
     });
   }
-  // 32 terms at a time, from block to block of k: see codegen/amx.h.
   double tileSum() {
     const ContractInfo &c = k.contract;
     const auto blocked = std::find(c.k.begin(), c.k.end(), k.schedule.kAxis);
     std::vector<int64_t> block;
-    float sum = 0, even = 0, odd = 0;
-    int count = 0;
-    auto finish = [&] {
-      if (count > 0) sum += even + odd;
-      even = odd = 0, count = 0;
-    };
+    TileSum sum;
     over(c.k, 0, [&] {
       std::vector<int64_t> at;
       if (blocked != c.k.end()) {
         for (auto a = c.k.begin(); a != blocked; ++a) at.push_back(at_[size_t(*a)]);
         at.push_back(at_[size_t(*blocked)] / k.schedule.kBlock);
       }
-      if (at != block) finish(), block = at;
-      float &half = count % 2 ? odd : even;
-      half = std::fma(float(eval(c.a).d), float(eval(c.b).d), half);
-      if (++count == 32) finish();
+      if (at != block) sum.finish(), block = at;
+      sum.add(eval(c.a).d, eval(c.b).d);
     });
-    finish();
-    return sum;
+    sum.finish();
+    return sum.sum;
   }
-  // All steps of one row. Sums over rows go on where the row before left them.
+  // All steps of one row. Sums over rows go on where the row before left them; on tile registers a
+  // block of rows is a tile's terms.
   void chainRow() {
     const ChainInfo &c = k.chain;
     const std::vector<AxisId> cols{c.col};
+    const bool onTiles = k.schedule.family == Family::Amx;
+    const int64_t row = at_[size_t(c.row)];
     locals_.assign(k.stages.size(), {});
     tiles_.assign(k.stages.size(), {});
     for (size_t i = 0; i < k.stages.size(); ++i) {
       const Stage &s = k.stages[i];
       const ExprId second = c.steps[i].b;
-      auto sum = [&](const std::vector<AxisId> &axes, Num from) {
-        over(axes, 0, [&] { from = multiplyAdd(c.type, eval(s.body), eval(second), from); });
-        return from;
+      auto sum = [&](const std::vector<AxisId> &axes) -> Num {
+        TileSum dealt;
+        Num plain;
+        over(axes, 0, [&] {
+          if (onTiles)
+            dealt.add(eval(s.body).d, eval(second).d);
+          else
+            plain = multiplyAdd(c.type, eval(s.body), eval(second), plain);
+        });
+        dealt.finish();
+        return onTiles ? Num{dealt.sum, 0} : plain;
       };
       switch (c.steps[i].kind) {
-      case StepKind::Product: over(cols, 0, [&] { tiles_[i].push_back(sum(s.reduce, {})); }); break;
+      case StepKind::Product: over(cols, 0, [&] { tiles_[i].push_back(sum(s.reduce)); }); break;
       case StepKind::Tile: over(cols, 0, [&] { tiles_[i].push_back(eval(s.body)); }); break;
       case StepKind::Row: {
         locals_[i] = s.reduce.empty() ? std::vector<Num>{eval(s.body)} : reduce(s);
@@ -467,20 +490,38 @@ class KernelEval {
       }
       case StepKind::RowSum:
         over(s.loop, 0, [&] {
-          const Num r = sum(cols, {});
+          const Num r = sum(cols);
           for (const Store &st : s.stores) store(st.access, r);
         });
         break;
-      case StepKind::ColSum:
+      case StepKind::ColSum: {
+        const int unit = int(k.schedule.nv) * 16;
+        std::vector<AxisId> kept = c.outer;
+        std::erase_if(kept, [&](AxisId a) {
+          return std::find(s.reduce.begin(), s.reduce.end(), a) != s.reduce.end();
+        });
+        kept.push_back(c.col);
+        kept.insert(kept.end(), s.loop.begin(), s.loop.end());
         over(cols, 0, [&] {
           over(s.loop, 0, [&] {
+            std::vector<int64_t> place{int64_t(i)};
+            for (AxisId a : kept) place.push_back(at_[size_t(a)]);
+            Held &h = held_[place];
             bool first = true;
             for (AxisId a : s.reduce) first = first && at_[size_t(a)] == 0;
-            const Num r = sum({}, first ? Num{} : load(s.stores[0].access));
-            for (const Store &st : s.stores) store(st.access, r);
+            if (first) h = {};
+            if (onTiles) {
+              h.dealt.add(eval(s.body).d, eval(second).d, unit);
+              if (row + 1 == extent(c.row)) h.dealt.finish();
+              h.plain = {h.dealt.sum, 0};
+            } else {
+              h.plain = multiplyAdd(c.type, eval(s.body), eval(second), h.plain);
+            }
+            for (const Store &st : s.stores) store(st.access, h.plain);
           });
         });
         break;
+      }
       }
     }
   }

@@ -14,7 +14,9 @@
 // element by element; reductions over the columns are plain sums of vectors; and a sum over columns
 // or rows reads tile elements to spread and vectors of the other factor. The last block has fewer
 // rows: its last vector is masked when anything is loaded, and rows beyond the end are neither
-// stored nor added to a sum over rows.
+// stored nor added to a sum over rows. Where products and sums run on tile registers they are made
+// elsewhere (chain_tiles.h), between the same pointwise steps.
+#include "codegen/cpu/chain_tiles.h"
 #include "codegen/cpu/emitter.h"
 #include "codegen/cpu/schedule.h"
 #include <algorithm>
@@ -23,7 +25,7 @@ namespace nnc::cg {
 
 namespace {
 
-constexpr int64_t kSumTile = 16; // a multiple of the columns of every tile of sums
+constexpr int64_t kSumTile = 16; // a multiple of the columns of every tile of sums on vectors
 
 int64_t constExtent(const Kernel &k, AxisId a) { return k.axes[size_t(a)].extent.b; }
 
@@ -34,7 +36,10 @@ void Emitter::emitChain() {
   // The width is counted in f32: a vector of f64 has half as many.
   const int saved = k.schedule.lanes;
   if (ir::dtypeBytes(c.type) == 8) k.schedule.lanes = saved / 2;
+  std::optional<ChainTiles> onTiles;
+  if (k.schedule.family == Family::Amx) chainTiles_ = &onTiles.emplace(*this);
   forAxes(c.outer, 0, [&] {
+    if (chainTiles_) chainTiles_->copyFactors();
     const int64_t block = blockRows(), extent = constExtent(k, c.row), rest = extent % block;
     const Range r = range_[size_t(c.row)];
     llvm::Value *whole = r.hi; // an item's range is whole blocks, but for the last
@@ -48,6 +53,7 @@ void Emitter::emitChain() {
       emitRowBlock({i64(extent - rest), int(rest), vectors});
     });
   });
+  chainTiles_ = nullptr;
   k.schedule.lanes = saved;
 }
 
@@ -62,11 +68,11 @@ void Emitter::emitRowBlock(const RowBlock &r) {
     range_[size_t(col)].hi = k.chain.steps[i].seenOnly ? seen : end;
     scopes_.emplace_back();
     switch (k.chain.steps[i].kind) {
-    case StepKind::Product: emitProduct(r, i); break;
+    case StepKind::Product: chainTiles_ ? chainTiles_->product(r, i) : emitProduct(r, i); break;
     case StepKind::Tile: emitTileStep(r, i); break;
     case StepKind::Row: emitRowStep(r, i); break;
-    case StepKind::RowSum: emitSums(r, i, true); break;
-    case StepKind::ColSum: emitSums(r, i, false); break;
+    case StepKind::RowSum: chainTiles_ ? chainTiles_->rowSum(r, i) : emitSums(r, i, true); break;
+    case StepKind::ColSum: emitColSum(r, i); break;
     }
     scopes_.pop_back();
   }
@@ -77,10 +83,10 @@ void Emitter::emitRowBlock(const RowBlock &r) {
 llvm::Value *Emitter::seenColumns(const RowBlock &r) {
   const HiddenColumns &h = k.chain.hidden;
   if (!h.any) return nullptr;
-  const int64_t cols = constExtent(k, k.chain.col);
+  const int64_t cols = constExtent(k, k.chain.col), tile = chainTiles_ ? kAmxTerms : kSumTile;
   llvm::Value *n = addConst(r.base, r.rows + h.reach);
-  n = b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, n, i64(kSumTile));
-  n = b.CreateAnd(addConst(n, kSumTile - 1), i64(-kSumTile));
+  n = b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, n, i64(tile));
+  n = b.CreateAnd(addConst(n, tile - 1), i64(-tile));
   return b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, n, i64(cols));
 }
 
@@ -123,7 +129,7 @@ void Emitter::atRows(const RowBlock &r, int v, const Body &body) {
 llvm::Value *Emitter::tileAddress(int stage, llvm::Value *col, llvm::Value *row) {
   const int64_t block = blockRows(), place = k.chain.steps[size_t(stage)].slot;
   llvm::Type *t = type(k.chain.type);
-  llvm::Value *p = b.CreateGEP(t, scratch_, i64(place * constExtent(k, k.chain.col) * block));
+  llvm::Value *p = b.CreateGEP(t, scratch_, i64(place * chainColumns(k) * block));
   return b.CreateGEP(t, b.CreateGEP(t, p, b.CreateMul(col, i64(block))), row);
 }
 
@@ -274,9 +280,71 @@ void Emitter::emitRowStep(const RowBlock &r, size_t stage) {
 // --- sums over columns or rows
 // ---------------------------------------------------------------------
 
+// Sums over rows live in the stores' places, or, where these are of a narrower type and on tile
+// registers, in scratch from the first block of rows to the last.
+void Emitter::emitColSum(const RowBlock &r, size_t stage) {
+  const Stage &s = k.stages[stage];
+  if (k.chain.steps[stage].sumsAt < 0) return emitSums(r, stage, false);
+  const llvm::Align align{uint64_t(ir::dtypeBytes(k.chain.type))};
+  const AxisId lane = s.loop.back();
+  const int64_t width = k.schedule.lanes;
+  llvm::Type *vt = llvm::FixedVectorType::get(type(k.chain.type), unsigned(width));
+  const int64_t extent = constExtent(k, lane), rest = extent % width;
+  // All columns, whichever the rows' masks let through.
+  auto eachSum = [&](const std::function<void(llvm::Value *)> &f) {
+    forAxis(k.chain.col, [&] {
+      llvm::Value *col = axis_[size_t(k.chain.col)].base;
+      forAxes({s.loop.begin(), s.loop.end() - 1}, 0, [&] {
+        auto at = [&](llvm::Value *from, llvm::Value *mask) {
+          llvm::Value *p = heldSum(stage, col, from);
+          lanesAt(lane, from, mask, [&] { f(p); });
+        };
+        width_ = int(width);
+        forRange(i64(0), i64(extent - rest), width, [&](llvm::Value *from) { at(from, nullptr); });
+        if (rest) at(i64(extent - rest), firstLanes(i64(rest)));
+        width_ = 1;
+      });
+    });
+  };
+  const Range seen = range_[size_t(k.chain.col)];
+  auto overAll = [&](const std::function<void(llvm::Value *)> &f) {
+    range_[size_t(k.chain.col)] = {i64(0), i64(constExtent(k, k.chain.col))};
+    eachSum(f);
+    range_[size_t(k.chain.col)] = seen;
+  };
+  llvm::Value *first = nullptr, *last = nullptr;
+  for (AxisId a : s.reduce) {
+    const bool row = a == k.chain.row;
+    llvm::Value *at = row ? r.base : axis_[size_t(a)].base;
+    first = both(first, b.CreateICmpEQ(at, i64(0)));
+    last = both(last, b.CreateICmpEQ(addConst(at, row ? r.rows : 1), i64(constExtent(k, a))));
+  }
+  ifThen(first, [&] {
+    overAll([&](llvm::Value *p) {
+      b.CreateAlignedStore(llvm::Constant::getNullValue(vt), p, align);
+    });
+  });
+  chainTiles_ ? chainTiles_->colSum(r, stage) : emitSums(r, stage, false);
+  ifThen(last, [&] {
+    overAll([&](llvm::Value *p) {
+      const Val sum{b.CreateAlignedLoad(vt, p, align), true};
+      for (const Store &st : s.stores) store(st.access, sum);
+    });
+  });
+}
+
+// Where a sum over rows is kept: of the column and the other axes at hand, lanes from `lane`.
+llvm::Value *Emitter::heldSum(size_t stage, llvm::Value *col, llvm::Value *lane) {
+  const Stage &s = k.stages[stage];
+  for (size_t i = 0; i + 1 < s.loop.size(); ++i)
+    col = b.CreateAdd(b.CreateMul(col, i64(constExtent(k, s.loop[i]))),
+                      axis_[size_t(s.loop[i])].base);
+  llvm::Value *p = b.CreateGEP(b.getInt8Ty(), scratch_, i64(k.chain.steps[stage].sumsAt));
+  return b.CreateGEP(type(k.chain.type), p, add(scaled(col, heldPitch(k, stage)), lane));
+}
+
 // perRow: out[row, loop] = sum over columns of tile * b; else out[col, loop] += sum over the
-// block's rows, from zero in the first block; where `out` is of a narrower type the sums are in
-// scratch until the last block. Vectors run along the last axis of `loop`.
+// block's rows, from zero in the first block. Vectors run along the last axis of `loop`.
 void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
   const Stage &s = k.stages[stage];
   const ChainInfo &c = k.chain;
@@ -298,17 +366,10 @@ void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
     for (AxisId a : s.reduce)
       first = both(first, b.CreateICmpEQ(a == c.row ? r.base : axis_[size_t(a)].base, i64(0)));
 
-  // Sums that are rounded at the end are kept in scratch: lanes of vector v from `at`.
   const bool held = c.steps[stage].sumsAt >= 0;
-  const int64_t lineSize = all * width;
   auto sumAt = [&](llvm::Value *col, llvm::Value *at, int v) {
-    llvm::Value *line = col;
-    for (AxisId a : loops)
-      line = b.CreateAdd(b.CreateMul(line, i64(constExtent(k, a))), axis_[size_t(a)].base);
-    llvm::Value *p = b.CreateGEP(b.getInt8Ty(), scratch_, i64(c.steps[stage].sumsAt));
-    return b.CreateGEP(t, p, addConst(add(b.CreateMul(line, i64(lineSize)), at), int64_t(v) * width));
+    return heldSum(stage, col, addConst(at, int64_t(v) * width));
   };
-
   // Lanes of vector v of `vectors` from `at`.
   auto atLanes = [&](llvm::Value *at, int v, llvm::Value *mask, size_t depth, const Body &body) {
     width_ = width;
@@ -409,47 +470,15 @@ void Emitter::emitSums(const RowBlock &r, size_t stage, bool perRow) {
              [&](llvm::Value *from) { block(lanesAt, vectors, lastMask, from, mr); });
     if (whole < results) block(lanesAt, vectors, lastMask, i64(whole), int(results - whole));
   };
-  using Panel = std::function<void(llvm::Value *, int, llvm::Value *)>;
-  auto eachPanelOf = [&](const Panel &body) {
-    forAxes(loops, 0, [&] {
-      const int64_t size = int64_t(nv) * width, whole = extent / size * size;
-      forRange(i64(0), i64(whole), size, [&](llvm::Value *at) { body(at, nv, nullptr); });
-      if (whole == extent) return;
-      const int64_t rest = extent - whole;
-      width_ = width;
-      llvm::Value *mask = rest % width ? firstLanes(i64(rest % width)) : nullptr;
-      width_ = 1;
-      body(i64(whole), int((rest + width - 1) / width), mask);
-    });
-  };
-  if (!held) return eachPanelOf(panel);
-  // All columns begin at zero and end in memory, whichever the rows' masks let through.
-  auto eachSum = [&](const std::function<void(llvm::Value *, llvm::Value *, int, llvm::Value *)> &f) {
-    eachPanelOf([&](llvm::Value *at, int vectors, llvm::Value *lastMask) {
-      forRange(i64(0), i64(constExtent(k, c.col)), 1, [&](llvm::Value *col) {
-        for (int v = 0; v < vectors; ++v) f(col, at, v, v + 1 == vectors ? lastMask : nullptr);
-      });
-    });
-  };
-  ifThen(first, [&] {
-    eachSum([&](llvm::Value *col, llvm::Value *at, int v, llvm::Value *) {
-      b.CreateAlignedStore(llvm::Constant::getNullValue(vt), sumAt(col, at, v), align);
-    });
-  });
-  eachPanelOf(panel);
-  llvm::Value *last = nullptr;
-  for (AxisId a : s.reduce)
-    last = both(last, a == c.row ? b.CreateICmpEQ(addConst(r.base, r.rows), i64(constExtent(k, a)))
-                                 : b.CreateICmpEQ(axis_[size_t(a)].base, i64(constExtent(k, a) - 1)));
-  ifThen(last, [&] {
-    eachSum([&](llvm::Value *col, llvm::Value *at, int v, llvm::Value *mask) {
-      bind(c.col, col, 0);
-      atLanes(at, v, mask, scopes_.size(), [&] {
-        for (const Store &st : s.stores)
-          store(st.access, {b.CreateAlignedLoad(vt, sumAt(col, at, v), align), true});
-      });
-      unbind(c.col);
-    });
+  forAxes(loops, 0, [&] {
+    const int64_t size = int64_t(nv) * width, whole = extent / size * size;
+    forRange(i64(0), i64(whole), size, [&](llvm::Value *at) { panel(at, nv, nullptr); });
+    if (whole == extent) return;
+    const int64_t rest = extent - whole;
+    width_ = width;
+    llvm::Value *mask = rest % width ? firstLanes(i64(rest % width)) : nullptr;
+    width_ = 1;
+    panel(i64(whole), int((rest + width - 1) / width), mask);
   });
 }
 

@@ -364,6 +364,7 @@ void Emitter::copyPanels(Packed &p, std::vector<Range> ranges) {
 // Whether a copy of columns serves all items that follow each other with the same ones.
 bool Emitter::keepsColumns() const {
   const Schedule &s = k.schedule;
+  if (k.cls != KernelClass::Contract) return false;
   const bool packs =
       s.family == Family::Amx ? !amxOperand(k, true).inPlace : packedB_.how == Pack::block;
   if (s.kAxis >= 0 || !packs || s.items.empty()) return false;

@@ -9,7 +9,7 @@
 //
 // The files: emit_expr (operations), emit_access (indices, loads, stores), emit_loops (items,
 // loops), emit_reduce, emit_contract, emit_pack (its operands), emit_ahead, emit_amx, emit_chain,
-// emit_scatter, emit_sort.
+// chain_tiles, emit_scatter, emit_sort.
 #pragma once
 #include "codegen/cpu/emit.h"
 #include "codegen/cpu/llvm_pch.h"
@@ -44,8 +44,11 @@ struct Range {
   llvm::Value *lo = nullptr, *hi = nullptr; // lo <= hi
 };
 
+class ChainTiles;
+
 class Emitter {
   friend class AmxEmitter; // emit_amx.cpp
+  friend class ChainTiles; // chain_tiles.h
 
  public:
   Emitter(llvm::Module &m, const Kernel &k, const Target &t, const std::string &name);
@@ -305,6 +308,9 @@ class Emitter {
   void emitTileStep(const RowBlock &r, size_t stage);
   void emitRowStep(const RowBlock &r, size_t stage);
   void emitSums(const RowBlock &r, size_t stage, bool perRow);
+  void emitColSum(const RowBlock &r, size_t stage);
+  llvm::Value *heldSum(size_t stage, llvm::Value *col, llvm::Value *lane);
+  ChainTiles *chainTiles_ = nullptr; // makes products and sums; null: vectors do
   Val tileElement(int stage);
   llvm::Value *tileAddress(int stage, llvm::Value *col, llvm::Value *row);
   int blockRows() const { return k.schedule.nv * k.schedule.lanes; }

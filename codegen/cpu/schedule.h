@@ -83,5 +83,11 @@ void applyChoice(Kernel &k, const Target &t, const ContractChoice &c);
 void scheduleChain(Kernel &k, const Target &t);
 // Fills the kernel's `hidden` (chain_hidden.cpp).
 void findHidden(Kernel &k);
+// Columns that there is room for in a tile of a chain: on tile registers whole registers.
+int64_t chainColumns(const Kernel &k);
+// Elements from column to column of sums over rows in scratch.
+int64_t heldPitch(const Kernel &k, size_t stage);
+// Rows of a whole block of a chain.
+inline int64_t chainRows(const Kernel &k) { return int64_t(k.schedule.nv) * k.schedule.lanes; }
 
 } // namespace nnc::cg

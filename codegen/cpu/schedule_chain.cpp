@@ -8,7 +8,8 @@
 //
 // Method. A tile takes the place of one that is read for the last time by the step that makes it,
 // or before. An axis that a sum runs over is never cut into items, so that items write disjoint
-// bytes.
+// bytes. A chain of bf16 goes to tile registers where there are any.
+#include "codegen/cpu/chain_tiles.h"
 #include "codegen/cpu/schedule.h"
 #include <algorithm>
 #include <functional>
@@ -52,6 +53,7 @@ int placeTiles(Kernel &k) {
 
 // Multiply-adds and operations of all elements, in cycles.
 double cyclesOf(const Kernel &k, int lanes) {
+  const double each = k.schedule.family == Family::Amx ? 1.0 / 32 : 0.5; // multiply-add, of a lane
   double perElement = 0;
   auto product = [&](const std::vector<AxisId> &axes) {
     double p = 1;
@@ -61,9 +63,9 @@ double cyclesOf(const Kernel &k, int lanes) {
   for (size_t i = 0; i < k.stages.size(); ++i) {
     const Stage &s = k.stages[i];
     switch (k.chain.steps[i].kind) {
-    case StepKind::Product: perElement += product(s.reduce) / 2; break;
+    case StepKind::Product: perElement += each * product(s.reduce); break;
     case StepKind::RowSum:
-    case StepKind::ColSum: perElement += product(s.loop) / 2; break;
+    case StepKind::ColSum: perElement += each * product(s.loop); break;
     case StepKind::Tile: perElement += 12; break;
     case StepKind::Row: perElement += s.reduce.empty() ? 0 : 4; break;
     }
@@ -74,10 +76,22 @@ double cyclesOf(const Kernel &k, int lanes) {
 
 } // namespace
 
+int64_t chainColumns(const Kernel &k) {
+  const int64_t cols = k.axes[size_t(k.chain.col)].extent.b;
+  return k.schedule.family == Family::Amx ? ceilDiv(cols, kAmxTerms) * kAmxTerms : cols;
+}
+
+int64_t heldPitch(const Kernel &k, size_t stage) {
+  const int64_t lanes = k.schedule.lanes;
+  return ceilDiv(k.axes[size_t(k.stages[stage].loop.back())].extent.b, lanes) * lanes;
+}
+
 void scheduleChain(Kernel &k, const Target &t) {
   ChainInfo &c = k.chain;
   Schedule &s = k.schedule;
   const int64_t bytes = ir::dtypeBytes(c.type), lanes = t.vectorBytes / bytes;
+  if (fitsTiles(k, t)) s.family = Family::Amx;
+  const bool onTiles = s.family == Family::Amx;
   const int64_t rows = extentAt(k, c.row), cols = extentAt(k, c.col);
   const int places = placeTiles(k);
   findHidden(k);
@@ -94,12 +108,19 @@ void scheduleChain(Kernel &k, const Target &t) {
     pack = std::max(pack, terms);
   }
   s.scratchBytes = (places * cols + pack) * block * bytes + 64;
+  bool copies = false; // for all blocks of an item
+  if (onTiles) {
+    const ChainScratch x = chainScratch(k);
+    s.mr = 2 * int(kAmxRows);
+    s.scratchBytes = x.total + 64;
+    for (int64_t at : x.factors) copies |= at >= 0;
+  }
   for (size_t i = 0; i < k.stages.size(); ++i) {
     const Stage &stage = k.stages[i];
     if (c.steps[i].kind != StepKind::ColSum || stage.stores.empty() ||
-        k.args[size_t(stage.stores[0].access.arg)].dtype == c.type)
+        (!onTiles && k.args[size_t(stage.stores[0].access.arg)].dtype == c.type))
       continue;
-    int64_t elements = cols * ceilDiv(extentAt(k, stage.loop.back()), lanes) * lanes;
+    int64_t elements = chainColumns(k) * heldPitch(k, i);
     for (size_t a = 0; a + 1 < stage.loop.size(); ++a) elements *= extentAt(k, stage.loop[a]);
     c.steps[i].sumsAt = ceilDiv(s.scratchBytes, 64) * 64;
     s.scratchBytes = c.steps[i].sumsAt + elements * bytes;
@@ -123,8 +144,9 @@ void scheduleChain(Kernel &k, const Target &t) {
     s.items.push_back({a, size});
     wanted /= double(ceilDiv(extent, size));
   };
+  constexpr int64_t kBlocksPerCopy = 4;
   for (AxisId a : c.outer) cut(a, 1);
-  cut(c.row, block);
+  cut(c.row, copies ? kBlocksPerCopy * block : block);
 }
 
 } // namespace nnc::cg
