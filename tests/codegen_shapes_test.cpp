@@ -195,7 +195,8 @@ struct Expected {
   std::vector<std::vector<char>> before, after;
 };
 
-Expected expect(const Kernel &kernel, uint64_t seed, int64_t n, bool dot) {
+// Sums in the order of the kernel's family.
+Expected expect(const Kernel &kernel, uint64_t seed, int64_t n) {
   Expected e;
   e.seed = seed, e.n = n;
   Data data;
@@ -210,10 +211,8 @@ Expected expect(const Kernel &kernel, uint64_t seed, int64_t n, bool dot) {
   e.after = e.before;
   std::vector<char *> args;
   for (auto &bytes : e.after) args.push_back(bytes.data());
-  Kernel k = kernel;
-  k.schedule.family = dot ? Family::Dot : Family::Outer;
   FlushSubnormals flush;
-  KernelEval(k, args, n, 7, 42, 3).run();
+  KernelEval(kernel, args, n, 7, 42, 3).run();
   return e;
 }
 
@@ -301,10 +300,12 @@ class Shapes {
   void add(const Kernel &kernel, uint64_t seed, Random &r) {
     const size_t only = size_t(pick(r, 0, int64_t(targets().size()) - 1));
     const bool dot = contractChoices(kernel, targets()[0])[0].family == Family::Dot;
+    Kernel plain = kernel;
+    plain.schedule.family = dot ? Family::Dot : Family::Outer;
     std::vector<const Expected *> data;
     for (int64_t n : {kernel.batch, pick(r, 1, std::max<int64_t>(kernel.batch, 1))}) {
       if (!data.empty() && n == data[0]->n) continue;
-      expected_.push_back(expect(kernel, seed, n, dot));
+      expected_.push_back(expect(plain, seed, n));
       data.push_back(&expected_.back());
     }
     for (size_t t = 0; t < targets().size(); ++t) {
@@ -392,6 +393,35 @@ TEST_CASE("contractions of random shapes by random schedules", "[codegen][shapes
       dash == std::string::npos ? first + 1 : std::stoull(text.substr(dash + 1)) + 1;
   check(first, end, false); // as here, and in the long test
   check(first, end, true);
+}
+
+TEST_CASE("contractions of bf16 of random shapes on tile registers", "[codegen][shapes][amx]") {
+  const std::optional<Target> tiles = tileTarget();
+  if (!tiles) {
+    WARN("neither tile registers nor AVX-512 to emulate them: code for tiles did not run");
+    return;
+  }
+#if defined(__SANITIZE_ADDRESS__)
+  constexpr int64_t Kernels = 30;
+#else
+  constexpr int64_t Kernels = 300;
+#endif
+  int64_t checked = 0;
+  for (uint64_t seed = 300000; checked < Kernels; ++seed) {
+    Random r(seed);
+    for (Kernel &kernel : contractions(*RandomContraction(r, false).module())) {
+      if (chance(r, 30)) kernel = withSums(kernel, r);
+      const std::optional<ContractPlan> plan = planAmx(kernel, *tiles); // whatever it costs
+      if (!plan) continue;
+      kernel.contract = plan->contract, kernel.schedule = plan->schedule;
+      INFO("seed " << seed << "\n" << print(kernel, true));
+      REQUIRE(verify(kernel) == "");
+      const KernelCodes codes({&kernel}, *tiles, 1);
+      for (int64_t n : {kernel.batch, pick(r, 1, std::max<int64_t>(kernel.batch, 1))})
+        run(kernel, codes[0], expect(kernel, seed, n), r);
+      ++checked;
+    }
+  }
 }
 
 TEST_CASE("contractions of shapes that were wrong once", "[codegen][shapes]") {
