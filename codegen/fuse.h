@@ -178,7 +178,7 @@ private:
 };
 
 // Layouts of values that neither come in nor leave, by ValueId, where row-major is not best (fuse_layouts.cpp).
-std::map<int32_t, Layout> ownLayouts(const ir::Function &f, bool pads);
+std::map<int32_t, Layout> ownLayouts(const ir::Module &m, const ir::Function &f, bool pads);
 Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o,
                   const Frame *frame = nullptr);
 // A product's sum may be split if its parts have as many terms; one of fewer than two parts never is.

@@ -27,8 +27,9 @@
 // and values of one or two bytes: those of bf16 are brought into another form by products on tile
 // registers in any case (measured: nothing gained).
 //
-// Rows of a moved value whose bytes are a multiple of 1 KiB get a line more, if a product or a sum
-// goes down its columns; see chooseLayouts.
+// Rows whose bytes are a multiple of 1 KiB get a line more, if a product or a sum goes down the
+// columns; see chooseLayouts. That is done to moved values, and to those that a loop multiplies by in
+// every round (the turned weight of a recurrent layer), which would be copied in every round.
 //
 // The orders follow from the function alone, neither from the target nor from what fusion makes of
 // it: they decide in which order products sum. Padding decides no bits.
@@ -48,7 +49,39 @@ namespace {
 constexpr int64_t kLine = 64;       // bytes
 constexpr int64_t kConflict = 1024; // bytes between rows that collide
 
+// The dimension of an operand that a label is; -1: none, or not alone.
+int64_t dimOf(const std::vector<ir::LabelForm> &forms, size_t label) {
+  int64_t at = -1;
+  for (size_t d = 0; d < forms.size(); ++d)
+    for (const ir::LabelTerm &t : forms[d].terms)
+      if (size_t(t.label) == label) {
+        if (at >= 0 || !forms[d].isSimple()) return -1;
+        at = int64_t(d);
+      }
+  return at;
+}
+
+// Does the node add up an operand along dimensions outside the innermost one, row after row?
+bool goesDown(const ir::Function &f, const Node &n, ValueId v) {
+  const int64_t last = int64_t(f.type(v).dims.size()) - 1;
+  if (n.op == Op::reduce_ && v == n.operands[0])
+    return !contains(std::get<ir::ReduceAttr>(n.attr).dims, last);
+  if (n.op != Op::contract_) return false;
+  const auto &a = std::get<ir::ContractAttr>(n.attr);
+  for (size_t side = 0; side < 2; ++side) {
+    if (n.operands[side] != v) continue;
+    bool inside = false, outside = false; // summed
+    for (size_t l = 0; l < a.labels.size(); ++l) {
+      const int64_t d = dimOf(a.forms[side], l);
+      if (d >= 0 && dimOf(a.forms[2], l) < 0) (d == last ? inside : outside) = true;
+    }
+    if (outside && !inside) return true;
+  }
+  return false;
+}
+
 struct Chooser {
+  const ir::Module &m;
   const ir::Function &f;
   std::vector<int32_t> above;   // union of values
   std::vector<char> fixed;      // by ValueId
@@ -60,8 +93,8 @@ struct Chooser {
   std::map<int32_t, std::vector<Use>> uses;      // of the members of a group, by its root
   std::map<int32_t, std::vector<int32_t>> tried; // dimensions, by root of a group
 
-  explicit Chooser(const ir::Function &f)
-      : f(f), above(f.values.size()), fixed(f.values.size(), 0), leading(f.values.size(), 0) {
+  Chooser(const ir::Module &m, const ir::Function &f)
+      : m(m), f(f), above(f.values.size()), fixed(f.values.size(), 0), leading(f.values.size(), 0) {
     std::iota(above.begin(), above.end(), 0);
   }
 
@@ -140,18 +173,6 @@ struct Chooser {
     return dim == first ? -1 : dim;
   }
 
-  // The dimension of an operand that a label is; -1: none, or not alone.
-  static int64_t dimOf(const std::vector<ir::LabelForm> &forms, size_t label) {
-    int64_t at = -1;
-    for (size_t d = 0; d < forms.size(); ++d)
-      for (const ir::LabelTerm &t : forms[d].terms)
-        if (size_t(t.label) == label) {
-          if (at >= 0 || !forms[d].isSimple()) return -1;
-          at = int64_t(d);
-        }
-    return at;
-  }
-
   // Does the product jump between the terms of its sum?
   double productPieces(const Node &n) {
     const auto &a = std::get<ir::ContractAttr>(n.attr);
@@ -216,32 +237,33 @@ struct Chooser {
       }
   }
 
-  // Does the use add up along dimensions outside the innermost one, row after row?
-  bool goesDown(const Use &u) const {
-    const int64_t last = int64_t(dims(u.value).size()) - 1;
-    if (u.node->op == Op::reduce_ && u.value == u.node->operands[0])
-      return !contains(std::get<ir::ReduceAttr>(u.node->attr).dims, last);
-    if (u.node->op != Op::contract_) return false;
-    const auto &a = std::get<ir::ContractAttr>(u.node->attr);
-    for (size_t side = 0; side < 2; ++side) {
-      if (u.node->operands[side] != u.value) continue;
-      bool inside = false, outside = false; // summed
-      for (size_t l = 0; l < a.labels.size(); ++l) {
-        const int64_t d = dimOf(a.forms[side], l);
-        if (d >= 0 && dimOf(a.forms[2], l) < 0) (d == last ? inside : outside) = true;
+  // What loops multiply by in every round, going down its columns.
+  std::set<int32_t> walkedByRounds() const {
+    std::set<int32_t> all;
+    for (const Node &n : f.nodes) {
+      const auto *scan = std::get_if<ir::ScanAttr>(&n.attr);
+      if (!scan) continue;
+      const ir::Function &body = *m.find(scan->body);
+      for (size_t i = size_t(scan->carries) + scan->xAxes.size(); i < n.operands.size(); ++i) {
+        const ValueId p = body.params[i].value;
+        if (std::any_of(body.nodes.begin(), body.nodes.end(), [&](const Node &use) {
+              return use.op == Op::contract_ && goesDown(body, use, p);
+            }))
+          all.insert(n.operands[i].i);
       }
-      if (outside && !inside) return true;
     }
-    return false;
+    return all;
   }
 
   std::map<int32_t, Layout> layouts(bool pads) {
     std::map<int32_t, Layout> all;
     std::map<int32_t, bool> down; // by root of a group
+    const std::set<int32_t> walked = walkedByRounds();
     for (int32_t v = 0; v < int32_t(f.values.size()); ++v) {
       const int32_t g = group(ValueId{v});
       const int32_t first = leading[size_t(g)];
-      if (fixed[size_t(v)] || first == 0) continue;
+      const bool isWalked = walked.count(v) != 0;
+      if (fixed[size_t(v)] || (first == 0 && !isWalked)) continue;
       const Dims &d = dims(ValueId{v});
       Layout l;
       l.digits.push_back({first, extent(d[size_t(first)])});
@@ -250,11 +272,13 @@ struct Chooser {
       auto [it, isNew] = down.try_emplace(g, false);
       if (isNew)
         it->second =
-            std::any_of(uses[g].begin(), uses[g].end(), [&](const Use &u) { return goesDown(u); });
+            std::any_of(uses[g].begin(), uses[g].end(),
+                        [&](const Use &u) { return goesDown(f, *u.node, u.value); });
       Digit &row = l.digits.back();
       const int64_t bytes = ir::dtypeBytes(f.type(ValueId{v}).dtype);
-      if (pads && it->second && row.size * bytes % kConflict == 0) row.size += kLine / bytes;
-      all.emplace(v, std::move(l));
+      const bool pad = pads && (it->second || isWalked) && row.size * bytes % kConflict == 0;
+      if (pad) row.size += kLine / bytes;
+      if (first != 0 || pad) all.emplace(v, std::move(l));
     }
     return all;
   }
@@ -262,10 +286,10 @@ struct Chooser {
 
 } // namespace
 
-std::map<int32_t, Layout> ownLayouts(const ir::Function &f, bool pads) {
+std::map<int32_t, Layout> ownLayouts(const ir::Module &m, const ir::Function &f, bool pads) {
   if (std::none_of(f.nodes.begin(), f.nodes.end(), [](const Node &n) { return n.op == Op::scan_; }))
     return {};
-  Chooser c(f);
+  Chooser c(m, f);
   c.findFixed();
   c.joinGroups();
   c.findUses();

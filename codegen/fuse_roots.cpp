@@ -424,7 +424,7 @@ Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions 
   if (o.layouts) noteLayouts(f, *o.layouts, c.r);
   if (frame) noteParts(f, *frame, c.r);
   if (o.moves) {
-    auto own = std::make_shared<const std::map<int32_t, Layout>>(ownLayouts(f, o.pads));
+    auto own = std::make_shared<const std::map<int32_t, Layout>>(ownLayouts(m, f, o.pads));
     for (const auto &[v, layout] : *own) c.r.layouts.emplace(v, &layout);
     c.r.own = std::move(own);
   }
