@@ -263,8 +263,8 @@ struct Chooser {
       const int32_t g = group(ValueId{v});
       const int32_t first = leading[size_t(g)];
       const bool isWalked = walked.count(v) != 0;
-      if (fixed[size_t(v)] || (first == 0 && !isWalked)) continue;
       const Dims &d = dims(ValueId{v});
+      if (fixed[size_t(v)] || d.size() < 2) continue;
       Layout l;
       l.digits.push_back({first, extent(d[size_t(first)])});
       for (size_t i = 0; i < d.size(); ++i)
@@ -272,6 +272,8 @@ struct Chooser {
       auto [it, isNew] = down.try_emplace(g, false);
       if (isNew)
         it->second =
+            std::any_of(uses[g].begin(), uses[g].end(),
+                        [](const Use &u) { return slicedAlong(u) >= 0; }) &&
             std::any_of(uses[g].begin(), uses[g].end(),
                         [&](const Use &u) { return goesDown(f, *u.node, u.value); });
       Digit &row = l.digits.back();

@@ -212,9 +212,10 @@ TEST_CASE("a thread reads the part of a weight that it updates") {
 
 namespace {
 
-// A loop that slices p and stacks ys along their second dimension; `rest` reads them, `results` are returned.
+// A loop that slices p and stacks ys along their second dimension, and multiplies by `weight`; `rest` reads them,
+// `results` are returned.
 std::unique_ptr<ir::Module> sequence(const std::string &rest, const std::string &results,
-                                     const std::string &type = "f32") {
+                                     const std::string &type = "f32", const std::string &weight = "%u") {
   std::string text =
       "nnc-ir 1\n"
       "func @body batch 8 (%h: f32[n,256], %x: f32[n,256], %u: f32[256,256]) {\n"
@@ -226,7 +227,8 @@ std::unique_ptr<ir::Module> sequence(const std::string &rest, const std::string 
       "func @f batch 8 (%x: f32[n,6,16], %w: f32[16,256], %u: f32[256,256], %v: f32[n,6,256], %g: f32[6,n,256]) {\n"
       "  %h0 = constant {value=0} : f32[n,256]\n"
       "  %p = contract %x, %w {x \"m, t, k\", w \"k, n\", y \"m, t, n\"} : f32[n,6,256]\n"
-      "  %h, %ys = scan %h0, %p, %u {body=\"body\", carries=1, xs=[1], ys=[1], length=6, reverse=false}"
+      "  %turned = transpose %u {perm=[1,0]} : f32[256,256]\n"
+      "  %h, %ys = scan %h0, %p, " + weight + " {body=\"body\", carries=1, xs=[1], ys=[1], length=6, reverse=false}"
       " : f32[n,256], f32[n,6,256]\n" +
       rest + "  return " + results + "\n}\n";
   for (size_t at = 0; (at = text.find("f32", at)) != std::string::npos; at += type.size()) text.replace(at, 3, type);
@@ -240,7 +242,7 @@ std::unique_ptr<ir::Module> sequence(const std::string &rest, const std::string 
 // The digits of a value's own layout, as in layout.h; empty: row-major.
 std::string ownLayout(const ir::Module &m, const std::string &name, bool pads = true) {
   const ir::Function &f = *m.find("f");
-  const auto layouts = cg::ownLayouts(f, pads);
+  const auto layouts = cg::ownLayouts(m, f, pads);
   for (size_t v = 0; v < f.values.size(); ++v)
     if (f.values[v].name == name) {
       std::string text;
@@ -283,7 +285,8 @@ TEST_CASE("what a loop slices and stacks lies with the scanned dimension outermo
   auto two = sequence("  %a" + byRows + "  %c = neg %x : f32[n,6,16]\n"
                       "  %b = contract %v, %ys {x \"m, t, k\", w \"m, t, n\", y \"k, n\"} : f32[256,256]\n",
                       "\"a\" = %a, \"b\" = %b");
-  REQUIRE(ownLayout(*two, "ys") == "");
+  REQUIRE(ownLayout(*two, "ys", false) == "");
+  REQUIRE(ownLayout(*two, "ys") == "(0,8)(1,6)(2,272)");
 
   REQUIRE(ownLayout(*sequence("", "\"h\" = %h", "f64"), "ys") == moved);
   REQUIRE(ownLayout(*sequence("", "\"h\" = %h", "bf16"), "ys") == "");
@@ -292,6 +295,18 @@ TEST_CASE("what a loop slices and stacks lies with the scanned dimension outermo
   auto joined = sequence("  %d = mul %ys, %p : f32[n,6,256]\n  %s = reduce %d {kind=sum, dims=[2]} : f32[n,6]\n",
                          "\"s\" = %s");
   REQUIRE(ownLayout(*joined, "d") == moved);
+}
+
+TEST_CASE("what rounds multiply by has its rows off powers of two, and no bit changes") {
+  auto m = sequence("", "\"h\" = %h", "f32", "%turned");
+  REQUIRE(ownLayout(*m, "turned") == "(0,256)(1,272)");
+  REQUIRE(ownLayout(*m, "turned", false) == "");
+  REQUIRE(ownLayout(*sequence("", "\"h\" = %h"), "turned") == ""); // no loop reads it
+  CompiledModel padded(*m, options(true)), plain(*m, options(false));
+  for (int64_t n : {8, 3}) {
+    const auto inputs = test::randomInputs(*m->find("f"), n, uint64_t(n));
+    REQUIRE(padded.run("f", inputs)[0].data == plain.run("f", inputs)[0].data);
+  }
 }
 
 TEST_CASE("a product sums in the order in which its operands lie") {
