@@ -201,15 +201,14 @@ struct Finder {
   // Products of bf16 are an order faster on tile registers than on vectors. A chain runs on them if
   // all of its products and sums can (fitsTiles of the schedule); if not, products do better on tile
   // registers one by one, while the values between them stay in the caches.
-  bool isForTiles(const std::vector<const Node *> &products, const std::vector<const Node *> &users,
+  bool isBetterApart(const std::vector<const Node *> &products, const std::vector<const Node *> &users,
                   const Chains::Region &g) {
     constexpr double kMostElements = 4 << 20; // some 40 MB with exponentials and gradients
     double elements = 1;
     for (Dim d : g.dims) elements *= double(d.at(std::max<int64_t>(1, f.batch)));
-    if (elements > kMostElements || !std::all_of(products.begin(), products.end(), [&](const Node *n) {
-          return multipliesBf16(n);
-        }))
-      return false;
+    const bool bf16 = std::all_of(products.begin(), products.end(),
+                                  [&](const Node *n) { return multipliesBf16(n); });
+    if (elements > kMostElements || !bf16) return false;
     // Labels beside the region's: the terms of a product, the lanes of a sum.
     auto fits = [&](const Node *n) {
       const auto &a = std::get<ContractAttr>(n->attr);
@@ -278,7 +277,7 @@ struct Finder {
       }
       if (!fits) return false;
       for (const Node *n : users[s]) fits = fits && acceptable(*n, g);
-      if (!fits || (tiles && isForTiles(products, users[s], g))) continue;
+      if (!fits || (tiles && isBetterApart(products, users[s], g))) continue;
       ids[s] = int(c.regions.size());
       c.regions.push_back(g);
     }

@@ -28,8 +28,8 @@
 // registers in any case (measured: nothing gained).
 //
 // Rows whose bytes are a multiple of 1 KiB get a line more, if a product or a sum goes down the
-// columns; see chooseLayouts. That is done to moved values, and to those that a loop multiplies by in
-// every round (the turned weight of a recurrent layer), which would be copied in every round.
+// columns; see chooseLayouts. That is done to what loops slice or stack, and to what they multiply
+// by in every round (the turned weight of a recurrent layer), which would be copied in each.
 //
 // The orders follow from the function alone, neither from the target nor from what fusion makes of
 // it: they decide in which order products sum. Padding decides no bits.

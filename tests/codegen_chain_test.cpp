@@ -31,7 +31,8 @@ cg::CodegenOptions target(const std::string &name = "native") {
 struct Form {
   int64_t batch = 3, heads = 2, rows = 5, cols = 7, depth = 4, width = 6;
   bool causal = false, padding = false, zeroed = false, bias = false, shared = false,
-       timeFirst = false, split = false; // split: the depth is two dimensions
+       timeFirst = false, split = false, // the depth is two dimensions
+       negated = false;                  // -k, which is computed as it is read
   double dropout = 0, low = -1e9;
   std::string type = "f32";
   bool derivatives = true, square = true;
@@ -64,7 +65,8 @@ std::string attention(const Form &f) {
     << ", %k: " << k << ", %v: " << v << ", %w: " << y << ", %keep: bool[n," << c
     << "], %bias: " << f.type << "[" << h << "," << r << "," << c << "]) {\n";
   std::string scores = "%s";
-  o << "  %s = contract %q, %k {x \"" << labels("q", ld) << "\", w \"" << lk
+  if (f.negated) o << "  %kn = neg %k : " << k << "\n";
+  o << "  %s = contract %q, " << (f.negated ? "%kn" : "%k") << " {x \"" << labels("q", ld) << "\", w \"" << lk
     << "\", y \"b, h, q, k\"} : " << s << "\n";
   o << "  %scale = constant {value=1.7} : " << s << "\n  %s.c = div %s, %scale : " << s << "\n";
   scores = "%s.c";
@@ -297,7 +299,7 @@ TEST_CASE("attention in bf16 on tile registers", "[codegen][chain][amx]") {
                             Case{45, 40, 64, 30, false, true, false},
                             Case{10, 7, 70, 33, false, false, true});
   f.rows = one.rows, f.cols = one.cols, f.depth = one.depth, f.width = one.width;
-  f.causal = one.causal, f.shared = one.shared, f.padding = f.timeFirst = one.timeFirst;
+  f.causal = one.causal, f.shared = one.shared, f.padding = f.timeFirst = f.negated = one.timeFirst;
   checkForm(f, 2, tiles);
   // To the bit, kernel by kernel, on memory that ends where the arguments do.
   cg::CodegenOptions options = target();

@@ -37,6 +37,22 @@ std::optional<int64_t> pitchInPlace(const Kernel &k, size_t step) {
   return strideAlong(k, x.access.flat, axes.free);
 }
 
+// Whether the values are bf16: loaded or rounded, and then only chosen.
+bool holdsBf16(const Kernel &k, ExprId e) {
+  const Expr &x = k.exprs[size_t(e)];
+  auto all = [&](size_t from) {
+    return std::all_of(x.args.begin() + std::ptrdiff_t(from), x.args.end(),
+                       [&](ExprId a) { return holdsBf16(k, a); });
+  };
+  switch (x.op) {
+  case SOp::select: return all(1);
+  case SOp::neg:
+  case SOp::max:
+  case SOp::min: return all(0);
+  default: return isBf16(k, e);
+  }
+}
+
 // Whether a block's sums over rows are complete before others begin: the axes that they run over are
 // the innermost ones of the outer.
 bool endsInTurn(const Kernel &k, const Stage &s) {
@@ -59,8 +75,8 @@ bool fitsTiles(const Kernel &k, const Target &t) {
     const ChainStep &step = k.chain.steps[i];
     if (step.b < 0) continue;
     const std::vector<AxisId> &own = step.kind == StepKind::Product ? s.reduce : s.loop;
-    if (own.size() != 1 || !k.axes[size_t(own[0])].extent.isConst() || !isBf16(k, s.body) ||
-        !isBf16(k, step.b) || (step.kind == StepKind::ColSum && !endsInTurn(k, s)))
+    if (own.size() != 1 || !k.axes[size_t(own[0])].extent.isConst() || !holdsBf16(k, s.body) ||
+        !holdsBf16(k, step.b) || (step.kind == StepKind::ColSum && !endsInTurn(k, s)))
       return false;
   }
   return true;
@@ -193,7 +209,8 @@ void ChainTiles::copyFactors() {
     eachPart(constExtent(k, axes.free), kAmxRows, [&](V free, int frees) {
       eachPart(terms, kAmxTerms, [&](V term, int count) {
         V to = bytes(scratch(shape_.factors[i]), e.scaled(free, tiles * kLine));
-        put(square(k.chain.steps[i].b, {axes.free, free, 0, frees}, {axes.terms, term, 0, count}, false),
+        const Steps rows{axes.free, free, 0, frees}, along{axes.terms, term, 0, count};
+        put(square(k.chain.steps[i].b, rows, along, false),
             bytes(to, e.scaled(term, kTileBytes / kAmxTerms)));
       });
     });
@@ -207,8 +224,9 @@ void ChainTiles::copyRight(ExprId factor, AxisId free, V freeBase, int64_t frees
   eachPart(frees, kAmxCols, [&](V at, int some) {
     eachPart(count, kAmxTerms, [&](V term, int steps) {
       V to = bytes(scratch(shape_.right), e.scaled(at, tiles * kLine));
-      put(square(factor, {free, e.add(freeBase, at), 0, some}, {terms, e.add(termBase, term), 0, steps}, true),
-          bytes(to, e.scaled(term, kTileBytes / kAmxTerms)));
+      const Steps columns{free, e.add(freeBase, at), 0, some},
+          down{terms, e.add(termBase, term), 0, steps};
+      put(square(factor, columns, down, true), bytes(to, e.scaled(term, kTileBytes / kAmxTerms)));
     });
   });
 }
@@ -314,7 +332,8 @@ int ChainTiles::madeBy(const Stage &s) const {
 
 // A line of a tile: 16 rows of a column.
 ChainTiles::V ChainTiles::elements(int stage, V col, int v) {
-  return b.CreateAlignedLoad(pairs(), e.tileAddress(stage, col, e.i64(v * kAmxCols)), llvm::Align(4));
+  V at = e.tileAddress(stage, col, e.i64(v * kAmxCols));
+  return b.CreateAlignedLoad(pairs(), at, llvm::Align(4));
 }
 
 void ChainTiles::rowSum(const Emitter::RowBlock &r, size_t stage) {
@@ -327,18 +346,22 @@ void ChainTiles::rowSum(const Emitter::RowBlock &r, size_t stage) {
     for (int v = 0; v < vectors; ++v) {
       std::vector<V> lines;
       for (int i = 0; i < 32; i += 2) {
-        auto line = [&](int j) { return j < count ? elements(made, e.addConst(at, j), v) : nothing(); };
+        auto line = [&](int j) {
+          return j < count ? elements(made, e.addConst(at, j), v) : nothing();
+        };
         V low = line(i);
         lines.push_back(pairsOf(low, line(i + 1)));
       }
-      put(lines, bytes(bytes(rounded, e.scaled(at, vectors * kTileBytes / kAmxTerms)), v * kTileBytes));
+      V to = bytes(rounded, e.scaled(at, vectors * kTileBytes / kAmxTerms));
+      put(lines, bytes(to, v * kTileBytes));
     }
   };
   const int64_t whole = cols / kAmxTerms * kAmxTerms;
   e.forRange(e.i64(0), b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, end, e.i64(whole)), kAmxTerms,
              [&](V at) { tilePairs(at, kAmxTerms); });
   if (whole < cols)
-    e.ifThen(b.CreateICmpSGT(end, e.i64(whole)), [&] { tilePairs(e.i64(whole), int(cols - whole)); });
+    e.ifThen(b.CreateICmpSGT(end, e.i64(whole)),
+             [&] { tilePairs(e.i64(whole), int(cols - whole)); });
 
   V steps = b.CreateUDiv(e.addConst(end, kAmxTerms - 1), e.i64(kAmxTerms));
   V results = scratch(shape_.results);
@@ -348,11 +371,12 @@ void ChainTiles::rowSum(const Emitter::RowBlock &r, size_t stage) {
     const Tiles sums = multiply(
         down, vectors, steps, zeros(down * vectors),
         [&](int j, V i) {
-          return tile_.load(bytes(bytes(from, j * tiles * kTileBytes), e.scaled(i, kTileBytes)), e.i64(kLine));
+          V at = bytes(from, j * tiles * kTileBytes);
+          return tile_.load(bytes(at, e.scaled(i, kTileBytes)), e.i64(kLine));
         },
         [&](int v, V i) {
-          return tile_.load(bytes(bytes(rounded, v * kTileBytes), e.scaled(i, vectors * kTileBytes)),
-                            e.i64(kLine));
+          V at = bytes(rounded, v * kTileBytes);
+          return tile_.load(bytes(at, e.scaled(i, vectors * kTileBytes)), e.i64(kLine));
         });
     for (int j = 0; j < down; ++j)
       for (int v = 0; v < vectors; ++v) {
@@ -366,7 +390,7 @@ void ChainTiles::rowSum(const Emitter::RowBlock &r, size_t stage) {
       }
     llvm::Type *floats = llvm::FixedVectorType::get(b.getFloatTy(), 16);
     for (int v = 0; v < vectors; ++v)
-      e.forRange(e.i64(0), e.i64(std::min<int64_t>(kAmxCols, r.rows - v * kAmxCols)), 1, [&](V row) {
+      e.forRange(e.i64(0), e.i64(std::min(kAmxCols, r.rows - v * kAmxCols)), 1, [&](V row) {
         e.bind(k.chain.row, e.add(r.base, e.addConst(row, v * kAmxCols)), 0);
         for (int j = 0; j < down; ++j) {
           V place = bytes(bytes(results, (j * vectors + v) * kTileBytes), e.scaled(row, kLine));
@@ -400,7 +424,8 @@ void ChainTiles::colSum(const Emitter::RowBlock &r, size_t stage) {
     if (r.rows < 32) line = b.CreateAnd(line, there);
     b.CreateAlignedStore(line, bytes(rounded, e.scaled(col, kLine)), llvm::Align(4));
   });
-  copyRight(k.chain.steps[stage].b, lane, e.i64(0), constExtent(k, lane), k.chain.row, r.base, r.rows);
+  copyRight(k.chain.steps[stage].b, lane, e.i64(0), constExtent(k, lane), k.chain.row, r.base,
+            r.rows);
   const int64_t pitch = heldPitch(k, stage) * int64_t(sizeof(float));
   e.forRange(e.i64(0), end, 2 * kAmxRows, [&](V col) {
     eachPart(constExtent(k, lane), 2 * kAmxCols, [&](V at, int lanes) {
@@ -414,10 +439,12 @@ void ChainTiles::colSum(const Emitter::RowBlock &r, size_t stage) {
       sums = multiply(
           2, across, e.i64(1), sums,
           [&](int j, V) {
-            return tile_.load(bytes(rounded, e.scaled(e.addConst(col, j * kAmxRows), kLine)), e.i64(kLine));
+            V line = e.addConst(col, j * kAmxRows);
+            return tile_.load(bytes(rounded, e.scaled(line, kLine)), e.i64(kLine));
           },
           [&](int v, V) {
-            return tile_.load(bytes(right, e.scaled(e.addConst(at, v * kAmxCols), kLine)), e.i64(kLine));
+            V first = e.addConst(at, v * kAmxCols);
+            return tile_.load(bytes(right, e.scaled(first, kLine)), e.i64(kLine));
           });
       for (int j = 0; j < 2 * across; ++j) tile_.store(sums[size_t(j)], place(j), e.i64(pitch));
     });

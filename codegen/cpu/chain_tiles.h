@@ -31,7 +31,7 @@ bool fitsTiles(const Kernel &k, const Target &t);
 
 // What is in the thread's scratch behind the tiles of f32, in bytes from its begin.
 struct ChainScratch {
-  std::vector<int64_t> factors; // by step: the second factor, in tiles of 1 KB; -1: read where it lies
+  std::vector<int64_t> factors; // by step: the second one, in tiles of 1 KB; -1: where it lies
   int64_t right = 0;            // a block's factor in pairs
   int64_t rounded = 0;          // a tile in bf16
   int64_t results = 0;          // four tiles of a register each
@@ -42,7 +42,8 @@ ChainScratch chainScratch(const Kernel &k);
 class ChainTiles {
  public:
   explicit ChainTiles(Emitter &emitter)
-      : e(emitter), b(emitter.b), k(emitter.k), shape_(chainScratch(k)), tile_(b, emitter.target_) {}
+      : e(emitter), b(emitter.b), k(emitter.k), shape_(chainScratch(k)),
+        tile_(b, emitter.target_) {}
 
   // For all blocks of rows of a point of the outer axes.
   void copyFactors();
@@ -54,7 +55,7 @@ class ChainTiles {
  private:
   using V = llvm::Value *;
   using Tiles = std::vector<V>;
-  using At = std::function<V(int, V)>; // a tile of a row or column of tiles, by the number of 32 terms
+  using At = std::function<V(int, V)>; // which tile of a row or column of them, which 32 terms
 
   Emitter &e;
   llvm::IRBuilder<> &b;
