@@ -46,8 +46,7 @@ using ir::ValueId;
 
 namespace {
 
-constexpr int64_t kLine = 64;       // bytes
-constexpr int64_t kConflict = 1024; // bytes between rows that collide
+constexpr int64_t kLine = 64; // bytes
 
 // The dimension of an operand that a label is; -1: none, or not alone.
 int64_t dimOf(const std::vector<ir::LabelForm> &forms, size_t label) {
@@ -277,10 +276,10 @@ struct Chooser {
             std::any_of(uses[g].begin(), uses[g].end(),
                         [&](const Use &u) { return goesDown(f, *u.node, u.value); });
       Digit &row = l.digits.back();
-      const int64_t bytes = ir::dtypeBytes(f.type(ValueId{v}).dtype);
-      const bool pad = pads && (it->second || isWalked) && row.size * bytes % kConflict == 0;
-      if (pad) row.size += kLine / bytes;
-      if (first != 0 || pad) all.emplace(v, std::move(l));
+      const int64_t plain = row.size;
+      if (pads && (it->second || isWalked))
+        row.size = paddedRow(plain, f.type(ValueId{v}).dtype);
+      if (first != 0 || row.size != plain) all.emplace(v, std::move(l));
     }
     return all;
   }

@@ -81,10 +81,14 @@ Layout sliceLayout(const Layout &l, const Dims &dims, int64_t axis, int64_t batc
   return slice;
 }
 
-namespace {
+int64_t paddedRow(int64_t elements, DType t) {
+  constexpr int64_t kConflict = 1024; // bytes between rows that collide
+  constexpr int64_t kLine = 64;       // bytes: tiles of bf16 are loaded by whole lines
+  const int64_t bytes = ir::dtypeBytes(t);
+  return elements * bytes % kConflict == 0 ? elements + kLine / bytes : elements;
+}
 
-constexpr int64_t kConflict = 1024; // bytes between rows that collide
-constexpr int64_t kLine = 64;       // bytes: tiles of bf16 are loaded by whole lines
+namespace {
 
 // Names of persistent values that some function reads, or makes, through a reshape.
 std::set<std::string> reshaped(const ir::Module &m) {
@@ -179,8 +183,7 @@ Layouts chooseLayouts(const ir::Module &m, bool pads) {
   const std::set<std::string> turned = turnedGroups(m, groups);
   for (const std::string &name : fixed) fixedGroups.insert(groups.find(name));
   auto padded = [&](int64_t elements, const ir::Persistent &p) {
-    const int64_t bytes = ir::dtypeBytes(p.type.dtype);
-    return pads && elements * bytes % kConflict == 0 ? elements + kLine / bytes : elements;
+    return pads ? paddedRow(elements, p.type.dtype) : elements;
   };
   for (const ir::Persistent &p : m.persistents) {
     const Dims &dims = p.type.dims;

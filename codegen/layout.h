@@ -35,6 +35,9 @@ Index placeOf(Kernel &k, const Layout &l, const Dims &dims, const std::vector<In
 // the next:  f32[n,5,3] along 1:  (0,n)(gap 5)(1,3), stride 3.
 Layout sliceLayout(const Layout &l, const Dims &dims, int64_t axis, int64_t batch, int64_t &stride);
 
+// The elements from row to row: a line more than a row has where rows would collide, see chooseLayouts.
+int64_t paddedRow(int64_t elements, DType t);
+
 // The layouts of the persistent values, chosen once for all functions of a module. Rows of a matrix that are a
 // multiple of 1 KiB apart fall into few sets of the first-level cache (and, at 4 KiB, of the TLB) when a tile walks
 // down a column: they get a line of 64 bytes more. Weights of products with few rows, and their moments, lie with the
