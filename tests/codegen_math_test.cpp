@@ -78,9 +78,10 @@ struct Worst {
 
 // --- one argument, f32 ---------------------------------------------------------------------------
 
-// Four at a time, by libm's vector functions: good to a few units of the last place of an f64. Numbers
-// that are special to them they hand to the scalar ones, at ten times the time: half of all f32. So
-// where every result is the same, or NaN, in f32, they get a number nearby, or the result is put in.
+// Four at a time, by libm's vector functions: good to a few units of the last place of an f64.
+// Numbers that are special to them they hand to the scalar ones, at ten times the time: half of all
+// f32. So where every result is the same, or NaN, in f32, they get a number nearby, or the result
+// is put in.
 using Four = double __attribute__((vector_size(32)));
 extern "C" {
 Four _ZGVdN4v_exp(Four);
@@ -132,16 +133,21 @@ template <class F> WIDE Four between(Four x, double least, double most, double i
   }
 const Unary kUnary[] = {
     {"exp", SOp::exp, 1.1, INFINITY, SCALAR(std::exp(x)), VECTOR(_ZGVdN4v_exp(within(x, 200)))},
-    {"expm1", SOp::expm1, 1.5, INFINITY, SCALAR(std::expm1(x)), VECTOR(_ZGVdN4v_expm1(within(x, 200)))},
-    {"log", SOp::log, 1, INFINITY, SCALAR(std::log(x)), VECTOR(between(x, 0, INFINITY, 1, _ZGVdN4v_log))},
-    {"log1p", SOp::log1p, 1.6, INFINITY, SCALAR(std::log1p(x)), VECTOR(between(x, -1, INFINITY, 1, _ZGVdN4v_log1p))},
+    {"expm1", SOp::expm1, 1.5, INFINITY, SCALAR(std::expm1(x)),
+     VECTOR(_ZGVdN4v_expm1(within(x, 200)))},
+    {"log", SOp::log, 1, INFINITY, SCALAR(std::log(x)),
+     VECTOR(between(x, 0, INFINITY, 1, _ZGVdN4v_log))},
+    {"log1p", SOp::log1p, 1.6, INFINITY, SCALAR(std::log1p(x)),
+     VECTOR(between(x, -1, INFINITY, 1, _ZGVdN4v_log1p))},
     {"rsqrt", SOp::rsqrt, 1.5, INFINITY, SCALAR(1 / std::sqrt(x)),
      VECTOR(1 / Four(_mm256_sqrt_pd(x)))},
     {"sin", SOp::sin, 1.7, 0x1p50, SCALAR(std::sin(x)), VECTOR(_ZGVdN4v_sin(x))},
     {"cos", SOp::cos, 1.7, 0x1p50, SCALAR(std::cos(x)), VECTOR(_ZGVdN4v_cos(x))},
     {"tan", SOp::tan, 4, 0x1p50, SCALAR(std::tan(x)), VECTOR(_ZGVdN4v_tan(x))},
-    {"asin", SOp::asin, 2.5, INFINITY, SCALAR(std::asin(x)), VECTOR(between(x, -1, 1, 0, _ZGVdN4v_asin))},
-    {"acos", SOp::acos, 1.5, INFINITY, SCALAR(std::acos(x)), VECTOR(between(x, -1, 1, 0, _ZGVdN4v_acos))},
+    {"asin", SOp::asin, 2.5, INFINITY, SCALAR(std::asin(x)),
+     VECTOR(between(x, -1, 1, 0, _ZGVdN4v_asin))},
+    {"acos", SOp::acos, 1.5, INFINITY, SCALAR(std::acos(x)),
+     VECTOR(between(x, -1, 1, 0, _ZGVdN4v_acos))},
     {"atan", SOp::atan, 3, INFINITY, SCALAR(std::atan(x)), VECTOR(_ZGVdN4v_atan(x))},
     {"sinh", SOp::sinh, 3.1, INFINITY, SCALAR(std::sinh(x)), VECTOR(_ZGVdN4v_sinh(within(x, 200)))},
     {"cosh", SOp::cosh, 3.1, INFINITY, SCALAR(std::cosh(x)), VECTOR(_ZGVdN4v_cosh(within(x, 200)))},
