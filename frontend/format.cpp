@@ -7,205 +7,38 @@
 //                                        )
 //                                      }
 //
-// Method. The tokens become a shallow tree of their own: statements and items are sequences, in
-// which brackets, blocks and `if` chains are nodes; the syntax tree is asked only what tokens do
-// not say (which `-` is a sign, which `over` a keyword). Every sequence knows its width on one
-// line, infinite if it cannot be on one: behind a comment, or where the author broke it at a place
-// that is his to break (between items, stages of a pipeline, operands, after `=` and before
-// `else`). What fits is written on one line. What does not is broken at its weakest operator, a
-// pipeline before every stage, brackets between items; the rest goes on in the column of the first
-// item, or, if that is too far to the right or the author broke behind the bracket, two columns
-// further than the line.
+// Method. The tokens (format_tokens.h) become a shallow tree of their own (format_tree.h):
+// sequences of tokens, brackets, blocks and `if` chains, each of which knows its width on one line,
+// infinite if it cannot be on one. What fits is written on one line. What does not is broken at its
+// weakest operator, a pipeline before every stage, brackets between items; the rest goes on in the
+// column of the first item, or, if that is too far to the right or the author broke behind the
+// bracket, two columns further than the line.
 //
 // A break that was made for width reads, the next time, as the author's: so that formatting twice
 // is formatting once, every decision is taken alike for both; what is left is iterated. The result
 // is read again, and must have the tokens and the tree of the source.
 #include "frontend/format.h"
 
-#include "frontend/ast_walk.h"
+#include "frontend/format_tree.h"
 #include "frontend/parse.h"
 #include "frontend/print_ast.h"
 
 #include <algorithm>
-#include <unordered_map>
-#include <unordered_set>
 #include <utility>
 
 namespace nnc::fe {
 
+namespace fmt {
 namespace {
 
 constexpr size_t kWidth = 100;
-constexpr size_t kNever = 1u << 28; // the width of what cannot be on one line
 
-// --- what the tree knows about tokens ------------------------------------------------------------
-
-struct Facts : AstWalker {
-  std::unordered_set<uint32_t> signs, keywords, ifs, trains;
-  std::unordered_map<uint32_t, int> operators; // precedence, weakest first
-  std::string_view text;
-
-  void top(const Top &t) override {
-    if (t.kind == TopKind::Train) {
-      keywords.insert(t.span.begin);
-      trains.insert(t.span.begin);
-    }
-    AstWalker::top(t);
-  }
-  void stmt(const Stmt &s) override {
-    if (s.kind == StmtKind::Minimize) {
-      auto &m = as<MinimizeStmt>(s);
-      keywords.insert(s.span.begin);
-      word("over", m.loss->span.end, m.over[0]->span.begin);
-      word("with", m.over.back()->span.end, m.optimizer->span.begin);
-      if (m.every) word("every", m.optimizer->span.end, m.every->span.begin);
-    }
-    AstWalker::stmt(s);
-  }
-  void expr(const Expr &e) override {
-    if (e.kind == ExprKind::Unary) signs.insert(e.span.begin);
-    if (e.kind == ExprKind::If) ifs.insert(e.span.begin);
-    if (e.kind == ExprKind::Binary) operators[as<BinaryExpr>(e).opSpan.begin] = level(e);
-    if (e.kind == ExprKind::Scan)
-      for (const ScanBind &b : as<ScanExpr>(e).binds)
-        if (b.along && b.along->kind == ExprKind::Unary) signs.insert(b.along->span.begin);
-    AstWalker::expr(e);
-  }
-
- private:
-  // Between two expressions only brackets, comments and the word itself stand.
-  void word(std::string_view w, uint32_t from, uint32_t to) {
-    for (uint32_t i = from; i + w.size() <= to; ++i) {
-      if (text[i] == '#') i = uint32_t(std::min(text.find('\n', i), text.size()));
-      if (text.substr(i, w.size()) == w) {
-        keywords.insert(i);
-        return;
-      }
-    }
-  }
-  static int level(const Expr &e) {
-    switch (as<BinaryExpr>(e).op) {
-    case BinaryOp::Or: return 1;
-    case BinaryOp::And: return 2;
-    case BinaryOp::Less:
-    case BinaryOp::LessEqual:
-    case BinaryOp::Greater:
-    case BinaryOp::GreaterEqual:
-    case BinaryOp::Equal:
-    case BinaryOp::NotEqual: return 3;
-    case BinaryOp::Add:
-    case BinaryOp::Sub: return 4;
-    case BinaryOp::Mul:
-    case BinaryOp::Div:
-    case BinaryOp::FloorDiv:
-    case BinaryOp::Mod:
-    case BinaryOp::MatMul: return 5;
-    case BinaryOp::Pow: return 6;
-    }
-    return 6;
-  }
-};
-
-// --- tokens with what stands between them --------------------------------------------------------
-
-struct Comment {
-  std::string_view text;
-  bool blankBefore = false;
-};
-
-struct Tok {
-  std::string_view text;
-  uint32_t begin = 0;
-  SourceToken::Kind kind = SourceToken::Symbol;
-  bool newline = false;         // a line break of the author's before it
-  bool blank = false;           // and an empty line right before it
-  bool ends = false;            // a statement ends before it
-  std::vector<Comment> leading; // on lines of their own before it
-  std::string_view trailing;    // behind it, on its line
-};
-
-size_t columns(std::string_view text) {
-  return size_t(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
-/// The last one is the end of the file: empty, with the comments before it.
-std::vector<Tok> readTokens(std::string_view text, const std::vector<SourceToken> &source) {
-  std::vector<Tok> out;
-  std::vector<Comment> comments;
-  uint32_t end = text.substr(0, 3) == "\xEF\xBB\xBF" ? 3 : 0;
-  bool newline = false, blank = false;
-  auto gap = [&](uint32_t begin) {
-    auto lines = std::count(text.begin() + end, text.begin() + begin, '\n');
-    newline = newline || lines > 0;
-    blank = lines > 1;
-  };
-  auto take = [&](Tok t, uint32_t begin, uint32_t after) {
-    gap(begin);
-    t.newline = newline;
-    t.blank = blank;
-    t.leading = std::move(comments);
-    comments.clear();
-    newline = blank = false;
-    end = after;
-    out.push_back(std::move(t));
-  };
-  for (const SourceToken &s : source) {
-    std::string_view t = text.substr(s.begin, s.end - s.begin);
-    if (s.kind != SourceToken::Comment) {
-      take({t, s.begin, s.kind, false, false, s.afterNewline, {}, {}}, s.begin, s.end);
-      continue;
-    }
-    while (!t.empty() && (t.back() == ' ' || t.back() == '\t')) t.remove_suffix(1);
-    gap(s.begin);
-    if (!newline && !out.empty() && comments.empty())
-      out.back().trailing = t;
-    else
-      comments.push_back({t, blank});
-    newline = true; // at its end
-    end = s.end;
-  }
-  take({"", uint32_t(text.size()), SourceToken::Symbol, false, false, true, {}, {}},
-       uint32_t(text.size()), uint32_t(text.size()));
-  out.back().blank = false;
-  return out;
-}
-
-// --- the shallow tree ----------------------------------------------------------------------------
-
-struct Node;
-struct Seq {
-  std::vector<Node> nodes;
-  size_t width = kNever;
-};
-struct Arm {
-  size_t word = 0;         // `if` or `else`
-  size_t inner = SIZE_MAX; // the `if` of `else if`
-  Seq condition;           // empty: the last `else`
-  std::vector<Node> block; // one
-};
-struct Node {
-  enum Kind { Token, Group, Block, If } kind = Token;
-  size_t first = 0, last = 0; // tokens
-  std::vector<Seq> items;     // of a group or statements of a block
-  std::vector<size_t> commas;
-  std::vector<Arm> arms;
-  size_t width = kNever;
-  bool isTrain = false; // the block of a `train`
-};
-
-class Formatter {
+class Formatter : Tree {
  public:
-  Formatter(const std::vector<Tok> &toks, const Facts &facts) : toks_(toks), facts_(facts) {}
+  using Tree::Tree;
 
   std::string run() {
-    std::vector<Seq> tops;
-    while (at_ + 1 < toks_.size()) {
-      tops.push_back(sequence(true));
-      const Seq &s = tops.back();
-      if (facts_.trains.count(toks_[s.nodes[0].first].begin) && s.nodes.back().kind == Node::Block)
-        tops.back().nodes.back().isTrain = true;
-    }
-    for (const Seq &s : tops) statement(s, 0);
+    for (const Seq &s : tops_) statement(s, 0);
     line(0);
     put(toks_.size() - 1, 0);
     while (!out_.empty() && (out_.back() == '\n' || out_.back() == ' ')) out_.pop_back();
@@ -215,199 +48,6 @@ class Formatter {
   }
 
  private:
-  const std::vector<Tok> &toks_;
-  const Facts &facts_;
-  size_t at_ = 0;                    // while the tree is built
-  std::string_view bracket_;         // the innermost open one, then
-  std::unordered_set<size_t> slice_; // colons of `x[a:b]`
-
-  // --- building ----------------------------------------------------------------------------------
-
-  std::string_view text(size_t i) const { return toks_[i].text; }
-  bool is(size_t i, std::string_view t) const { return toks_[i].text == t; }
-  bool opens(size_t i) const { return is(i, "(") || is(i, "["); }
-  bool closes(size_t i) const { return is(i, ")") || is(i, "]") || is(i, "}"); }
-
-  /// A statement (ends where the filter ended it) or an item (ends at a comma or the bracket).
-  Seq sequence(bool isStatement, bool condition = false) {
-    Seq s;
-    while (at_ + 1 < toks_.size() && !closes(at_)) {
-      if (!isStatement && !condition && is(at_, ",")) break;
-      // A second list of parameters may stand behind a newline that counts.
-      if (isStatement && !s.nodes.empty() && toks_[at_].ends && !beginsSecondList(s)) break;
-      if (condition && is(at_, "{")) break;
-      if (is(at_, ":") && bracket_ == "[") slice_.insert(at_);
-      s.nodes.push_back(nextNode());
-    }
-    s.width = widthOf(s, 0, s.nodes.size());
-    return s;
-  }
-
-  bool beginsSecondList(const Seq &s) const {
-    return bracket_.empty() && s.nodes.size() == 3 && declares(s) && is(at_, "(");
-  }
-
-  Node nextNode() {
-    if (opens(at_)) return group();
-    if (is(at_, "{")) return block();
-    if (facts_.ifs.count(toks_[at_].begin)) return ifChain();
-    Node n;
-    n.first = n.last = at_++;
-    n.width = columns(text(n.first));
-    return n;
-  }
-
-  Node group() {
-    Node n;
-    n.kind = Node::Group;
-    n.first = at_++;
-    std::string_view saved = std::exchange(bracket_, text(n.first));
-    while (!closes(at_)) {
-      n.items.push_back(sequence(false));
-      if (is(at_, ",")) n.commas.push_back(at_++);
-    }
-    bracket_ = saved;
-    n.last = at_++;
-    n.width = 2;
-    for (size_t i = 0; i < n.items.size(); ++i) {
-      const Seq &s = n.items[i];
-      size_t first = s.nodes[0].first;
-      bool loose = toks_[first].newline || !toks_[first].leading.empty();
-      n.width += loose ? kNever : s.width + (i > 0);
-    }
-    for (size_t comma : n.commas) n.width += 1 + (toks_[comma].leading.empty() ? 0 : kNever);
-    for (size_t i = n.first; i < n.last; ++i)
-      if (!toks_[i].trailing.empty()) n.width = kNever;
-    if (!toks_[n.last].leading.empty()) n.width = kNever;
-    n.width = std::min(n.width, kNever);
-    return n;
-  }
-
-  Node block() {
-    Node n;
-    n.kind = Node::Block;
-    n.first = at_++;
-    std::string_view saved = std::exchange(bracket_, "{");
-    while (!is(at_, "}")) n.items.push_back(sequence(true));
-    bracket_ = saved;
-    n.last = at_++;
-    const Tok &close = toks_[n.last];
-    bool oneLine = n.items.size() <= 1 && close.leading.empty();
-    for (size_t i = n.first; i < n.last; ++i) oneLine = oneLine && toks_[i].trailing.empty();
-    if (!n.items.empty()) {
-      const Tok &first = toks_[n.items[0].nodes[0].first];
-      oneLine = oneLine && !close.newline && !first.newline && first.leading.empty();
-    }
-    if (oneLine) n.width = n.items.empty() ? 3 : std::min(kNever, 4 + n.items[0].width);
-    return n;
-  }
-
-  Node ifChain() {
-    Node n;
-    n.kind = Node::If;
-    n.first = at_;
-    n.width = 0;
-    while (true) {
-      Arm arm;
-      arm.word = at_++;
-      bool last = arm.word != n.first && !is(at_, "if");
-      size_t width = text(arm.word).size() + (arm.word != n.first);
-      if (!last) {
-        if (arm.word != n.first) arm.inner = at_++, width += 3;
-        arm.condition = sequence(false, true);
-        width += 1 + arm.condition.width;
-      }
-      arm.block.push_back(block());
-      n.last = arm.block[0].last;
-      width += 1 + arm.block[0].width;
-      bool broken = arm.word != n.first && toks_[arm.word].newline;
-      for (size_t i = arm.word; i < arm.block[0].first; ++i)
-        broken = broken || !toks_[i].trailing.empty() || (i > n.first && !toks_[i].leading.empty());
-      n.width = std::min(kNever, n.width + width + (broken ? kNever : 0));
-      n.arms.push_back(std::move(arm));
-      if (last || at_ + 1 >= toks_.size() || !is(at_, "else")) return n;
-      if (!toks_[n.last].trailing.empty()) n.width = kNever;
-    }
-  }
-
-  // --- spaces and widths -------------------------------------------------------------------------
-
-  /// Whether something before `i` is left to an operator: then `-` is minus and `[` an index.
-  bool isOperand(size_t i) const {
-    const Tok &t = toks_[i];
-    if (facts_.keywords.count(t.begin)) return false;
-    switch (t.kind) {
-    case SourceToken::Word:
-    case SourceToken::Number:
-    case SourceToken::String: return true;
-    case SourceToken::Reserved: return t.text == "true" || t.text == "false" || t.text == "none";
-    case SourceToken::Symbol: return closes(i);
-    case SourceToken::Comment: return false;
-    }
-    return false;
-  }
-
-  bool spaced(size_t i) const { // between i - 1 and i, on one line
-    size_t p = i - 1;
-    std::string_view a = text(p), b = text(i);
-    if (a == "(" || a == "[" || b == ")" || b == "]" || b == "," || b == ":" || b == ".")
-      return b == ":" && a == ",";
-    if (a == "," || b == "{" || a == "{" || b == "}") return true;
-    if (a == "." || a == ".." || b == "..") return b == ".." && !isOperand(p);
-    if (a == ":") return !slice_.count(p);
-    if (a == "-" && facts_.signs.count(toks_[p].begin)) return false;
-    if (b == "(" || b == "[") return !(isOperand(p) || a == "fn");
-    return true;
-  }
-
-  /// Of a part of a sequence on one line, without the space before it.
-  size_t widthOf(const Seq &s, size_t begin, size_t end) const {
-    size_t width = 0;
-    for (size_t k = begin; k < end; ++k) {
-      const Node &n = s.nodes[k];
-      width += n.width;
-      if (k > begin) {
-        width += spaced(n.first);
-        if (!toks_[n.first].leading.empty() || breaksBefore(s, k)) width += kNever;
-        if (!toks_[s.nodes[k - 1].last].trailing.empty()) width += kNever;
-      }
-    }
-    return std::min(width, kNever);
-  }
-
-  bool isOperator(const Node &n) const {
-    return n.kind == Node::Token && facts_.operators.count(toks_[n.first].begin);
-  }
-  bool isToken(const Node &n, std::string_view t) const {
-    return n.kind == Node::Token && is(n.first, t);
-  }
-
-  /// A break of the author's that stays.
-  bool breaksBefore(const Seq &s, size_t k) const {
-    const Node &n = s.nodes[k];
-    const Tok &t = toks_[n.first];
-    if (!t.newline) return false;
-    const Node &before = s.nodes[k - 1];
-    if (isToken(n, "|>")) return true;
-    if (isOperator(before) || isToken(before, ",")) return true;
-    if (isToken(before, "=") || isToken(before, "<-")) return true;
-    if (n.kind == Node::Token && t.text == "for") return true; // of a comprehension
-    return isSecondList(s, k);
-  }
-
-  /// `fn f(a)(b)`: the lists of a declaration are the first things in brackets.
-  bool isSecondList(const Seq &s, size_t k) const {
-    return k == 3 && s.nodes[2].kind == Node::Group && s.nodes[3].kind == Node::Group &&
-           is(s.nodes[3].first, "(") && is(s.nodes[2].first, "(") && declares(s);
-  }
-  bool declares(const Seq &s) const {
-    static const std::unordered_set<std::string_view> words = {"fn", "layer", "model", "optimizer",
-                                                               "metric"};
-    return s.nodes.size() > 2 && s.nodes[0].kind == Node::Token &&
-           words.count(text(s.nodes[0].first)) && s.nodes[1].kind == Node::Token &&
-           (toks_[s.nodes[1].first].kind == SourceToken::Word);
-  }
-
   // --- writing -----------------------------------------------------------------------------------
 
   std::string out_;
@@ -883,9 +523,7 @@ struct Read {
 
 std::string once(const Read &in) {
   std::string_view text = in.sources.text(0);
-  Facts facts;
-  facts.text = text;
-  facts.file(*in.tree);
+  Facts facts = readFacts(text, *in.tree);
   std::vector<Tok> toks = readTokens(text, in.tokens);
   return Formatter(toks, facts).run();
 }
@@ -906,17 +544,18 @@ bool same(const Read &a, const Read &b) {
 }
 
 } // namespace
+} // namespace fmt
 
 std::optional<std::string> format(Sources &sources, uint32_t file, Diagnostics &diags) {
   parse(sources, file, diags);
   if (diags.hasErrors()) return std::nullopt;
   std::string text(sources.text(file));
-  Read source(text);
+  fmt::Read source(text);
   if (!source.ok) return std::nullopt;
   constexpr int kRounds = 8;
   for (int round = 0; round < kRounds; ++round) {
-    Read in(text);
-    std::string next = once(in);
+    fmt::Read in(text);
+    std::string next = fmt::once(in);
     if (next == text) return text;
     if (next.size() > kMaxSourceBytes) {
       diags
@@ -925,8 +564,8 @@ std::optional<std::string> format(Sources &sources, uint32_t file, Diagnostics &
           .note("in its formatted form, with two columns for each level of brackets");
       return std::nullopt;
     }
-    Read out(next);
-    if (!same(source, out)) break;
+    fmt::Read out(next);
+    if (!fmt::same(source, out)) break;
     text = std::move(next);
   }
   return std::nullopt; // the last guard: no text is known that comes here

@@ -14,9 +14,9 @@
 
 namespace nnc::fe {
 
-/// The formatted text; nothing, and messages, if the file has syntax errors or its formatted form would be
-/// longer than a source may be. Nothing and no message
-/// if it could not be formatted without changing what it means: none such is known.
+/// The formatted text; nothing, and messages, if the file has syntax errors or its formatted form
+/// would be longer than a source may be. Nothing and no message if it could not be formatted
+/// without changing what it means: none such is known.
 std::optional<std::string> format(Sources &sources, uint32_t file, Diagnostics &diags);
 
 } // namespace nnc::fe
