@@ -10,7 +10,8 @@
 // counts are item-aligned on a buffer if the boxes of different items are disjoint: either both
 // have the same axes, blocks and strides and the boxes nest like digits of a number, or both are
 // whole rows of S elements, item after item. What is not proven gets a barrier. The body of a loop
-// follows itself: it is gone through several times, and barriers are added until no round needs more.
+// follows itself: it is gone through several times, and barriers are added until no round needs
+// more.
 #include "codegen/planning.h"
 #include <algorithm>
 
@@ -224,7 +225,8 @@ class Barriers {
     for (size_t i = 0; i < plan.steps.size(); ++i) {
       const Launch &l = p.launches[plan.steps[i].kernel];
       items_[i] = itemFormula(l.kernel);
-      for (size_t a = 0; a < l.args.size(); ++a) boxes_[i].push_back(footprint(l.kernel, int32_t(a)));
+      for (size_t a = 0; a < l.args.size(); ++a)
+        boxes_[i].push_back(footprint(l.kernel, int32_t(a)));
     }
   }
 
@@ -245,13 +247,16 @@ class Barriers {
 
   // Memories that take turns change places every round.
   BufferId memory(BufferId root, int round) const {
-    if (size_t(root) >= plan_.place.size() || plan_.place[root].other < 0 || round % 2 == 0) return root;
+    if (size_t(root) >= plan_.place.size() || plan_.place[root].other < 0 || round % 2 == 0)
+      return root;
     for (BufferId b = 0; b < BufferId(plan_.place.size()); ++b)
       if (plan_.place[b].outer == plan_.place[root].other && plan_.place[b].other >= 0) return b;
     return root;
   }
   // Slices of different rounds are different bytes.
-  bool sliced(BufferId b) const { return p_.buffers[b].life == Life::Outer && p_.buffers[b].slice != 0; }
+  bool sliced(BufferId b) const {
+    return p_.buffers[b].life == Life::Outer && p_.buffers[b].slice != 0;
+  }
 
   void visit(size_t i, int round) {
     Step &step = plan_.steps[i];
@@ -260,7 +265,8 @@ class Barriers {
     for (size_t a = 0; a < l.args.size(); ++a) {
       const ItemFormula *items = l.loop ? nullptr : &items_[i];
       BufferId root = rootOf(plan_, l.args[a]);
-      mine.push_back({memory(root, round), {&boxes_[i][a], items, l.kernel.args[a].written, step.single, round}});
+      mine.push_back({memory(root, round),
+                      {&boxes_[i][a], items, l.kernel.args[a].written, step.single, round}});
       const auto &[at, touch] = mine.back();
       auto meet = [&](const std::vector<Touch> &earlier) {
         for (const Touch &e : earlier)
@@ -288,7 +294,8 @@ void markSingles(const Program &p, Plan &plan, bool shortOnes) {
   for (Step &s : plan.steps) s.single = isSingle(p.launches[s.kernel], shortOnes);
 }
 
-// Rounds 0 to 2 of a cyclic program: conflicts between rounds repeat after two, as memories take turns.
+// Rounds 0 to 2 of a cyclic program: conflicts between rounds repeat after two, as memories take
+// turns.
 void placeBarriers(const Program &p, Plan &plan, bool cyclic) {
   Barriers barriers(p, plan);
   for (int round = 0; round < (cyclic ? 3 : 1); ++round) barriers.run(round);

@@ -61,7 +61,8 @@ Layout columnTiles(const Dims &dims, int32_t terms, int32_t columns);
 // The operand of the rows (k.contract.a) or of the columns, as the schedule says.
 AmxOperand amxOperand(const Kernel &k, bool columns);
 
-// Whether sums beside the contraction meet the rows of tiles, all axes of m, in the order of the sum.
+// Whether sums beside the contraction meet the rows of tiles, all axes of m, in the order of the
+// sum.
 bool sumsInOrder(const Kernel &k);
 // .. and no tile's rows belong to two chunks, so that its sums stay in registers.
 bool holdsTileSums(const Kernel &k);

@@ -23,7 +23,8 @@ struct Target {
 // The targets of --target and --mcpu: one, or those of a portable binary, the most demanding first.
 // `native` is decided by feature bits, never by the processor's name. None, and `error`, for an
 // unknown name.
-std::vector<Target> resolveTargets(std::string_view triple, std::string_view cpu, std::string &error);
+std::vector<Target> resolveTargets(std::string_view triple, std::string_view cpu,
+                                   std::string &error);
 // One level of x86-64.
 std::optional<Target> resolveTarget(std::string_view cpu, std::string &error);
 // The highest level of x86-64 all of whose features a machine has, by LLVM's names of features.
@@ -75,9 +76,9 @@ std::unique_ptr<Compiled> compile(const ir::Module &m, const CodegenOptions &o, 
 // Schedules one kernel for a target (codegen/cpu/schedule.cpp): fills kernel.schedule.
 void schedule(Kernel &k, const Target &t);
 
-// Links an object with the bundled runtime into a static executable, in process with lld. Writes beside,
-// syncs, renames. `bundle` is the directory with the runtime; empty: that of the target beside the
-// running nnc. Returns an empty string, or what went wrong.
+// Links an object with the bundled runtime into a static executable, in process with lld. Writes
+// beside, syncs, renames. `bundle` is the directory with the runtime; empty: that of the target
+// beside the running nnc. Returns an empty string, or what went wrong.
 std::string link(const std::string &object, const std::string &output, const Target &target,
                  const std::string &bundle = "");
 

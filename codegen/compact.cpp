@@ -1,8 +1,8 @@
 // Compaction: a kernel without what fusion tried and left.
 //
-// Expressions, arguments and axes that nothing uses are dropped, the rest is numbered in order of first use
-// from the stages. So two kernels that mean the same, reached on different ways, get the same text, and one
-// compiled function.
+// Expressions, arguments and axes that nothing uses are dropped, the rest is numbered in order of
+// first use from the stages. So two kernels that mean the same, reached on different ways, get the
+// same text, and one compiled function.
 #include "codegen/fuse.h"
 
 namespace nnc::cg {
@@ -163,7 +163,8 @@ struct Compactor {
     }
     if (t.cls == KernelClass::ScatterAdd) {
       const ScatterInfo &c = k().scatter;
-      t.scatter = {list(c.outer), list(c.tokens), list(c.inner), c.rows, -1, -1, c.type, 0, axis(c.row)};
+      t.scatter = {list(c.outer), list(c.tokens), list(c.inner), c.rows, -1, -1, c.type, 0,
+                   axis(c.row)};
       t.scatter.index = expr(c.index);
       t.scatter.update = expr(c.update);
       t.scatter.arg = arg(c.arg, true);

@@ -202,13 +202,15 @@ void cutFinely(Kernel &k) {
       if (k.chain.steps[i].kind == StepKind::ColSum)
         summed.insert(summed.end(), k.stages[i].reduce.begin(), k.stages[i].reduce.end());
     for (AxisId a : k.chain.outer)
-      if (std::find(summed.begin(), summed.end(), a) == summed.end()) return void(s.items = {{a, 1}});
+      if (std::find(summed.begin(), summed.end(), a) == summed.end())
+        return void(s.items = {{a, 1}});
   } else if (const Stage *sums = sumsBeside(k)) {
     s.items = {{sums->reduce[0], sums->chunk}};
   } else if (k.cls == KernelClass::Contract && s.row >= 0) {
     s.items = {{s.row, s.mr}};
   }
-  if (k.cls == KernelClass::Contract) s.scratchBytes = contractScratch(k); // operands may need a copy now
+  // operands may need a copy now
+  if (k.cls == KernelClass::Contract) s.scratchBytes = contractScratch(k);
 }
 
 // Points of all kernels in all rounds: what a replay of the plan visits.
@@ -246,8 +248,8 @@ CompiledFunction lower(const ir::Module &m, const ir::Function &f,
   timer("plan " + f.name);
   if (!o.check) return c;
   checkKernels(c.program);
-  // The replay keeps a record per element: twelve times the memory of the program. And it visits what
-  // the program visits, for minutes if that is a product in each of many rounds.
+  // The replay keeps a record per element: twelve times the memory of the program. And it visits
+  // what the program visits, for minutes if that is a product in each of many rounds.
   constexpr int64_t kReplayedBytes = 64 << 20;
   constexpr double kReplayedPoints = 1e9;
   if (persistent.bytes + c.plan.transientBytes > kReplayedBytes ||

@@ -185,7 +185,8 @@ class Counter {
     forEachAccess(k_, [&](const Access &a, bool writes) {
       (writes ? written : read)[size_t(a.arg)] += points(masks_.index(a.flat));
     });
-    if (k_.cls == KernelClass::ScatterAdd && k_.scatter.arg >= 0) written[size_t(k_.scatter.arg)] = INFINITY;
+    if (k_.cls == KernelClass::ScatterAdd && k_.scatter.arg >= 0)
+      written[size_t(k_.scatter.arg)] = INFINITY;
     double sum = 0;
     for (size_t a = 0; a < k_.args.size(); ++a) {
       const KernelArg &arg = k_.args[a];
@@ -214,7 +215,8 @@ class Counter {
   // What an operand of a product is computed of is computed once for each element, as it is copied.
   void operand(ExprId e, Mask around) {
     const ExprId load = operandLoad(k_, e);
-    if (load >= 0) most_ = double(ir::elementCount(k_.args[size_t(k_.exprs[size_t(load)].access.arg)].dims, n_));
+    if (load >= 0)
+      most_ = double(ir::elementCount(k_.args[size_t(k_.exprs[size_t(load)].access.arg)].dims, n_));
     add(e, around);
     most_ = INFINITY;
   }

@@ -1,21 +1,23 @@
 // Fusion: from a function of tensor nodes to a list of kernels.
 //
-// Problem. One node, one kernel would spend a step on memory traffic and barriers. Example: a dense layer's
+// Problem. One node, one kernel would spend a step on memory traffic and barriers. Example: a dense
+// layer's
 //   %z = contract %x, %w; %s = add %z, (broadcast %b); %h = select (le %s, 0), 0, %s
-// should store h only, from the registers of the product's tile; a softmax row should stay in one kernel; the
-// optimizer's update belongs to the tile that has just finished the weight's gradient.
+// should store h only, from the registers of the product's tile; a softmax row should stay in one
+// kernel; the optimizer's update belongs to the tile that has just finished the weight's gradient.
 //
-// Method. (1) fuse_roots.cpp says which values get memory; everything else is inlined where it is read
-// (fuse_read.cpp). (2) Roots are placed in program order: into the latest kernel that produces something
-// they read, if the root's index space starts with that kernel's parallel axes, if it reads the kernel's own
-// values only at the very same index, and if no dependence would run in a circle; else into a new kernel.
+// Method. (1) fuse_roots.cpp says which values get memory; everything else is inlined where it is
+// read (fuse_read.cpp). (2) Roots are placed in program order: into the latest kernel that produces
+// something they read, if the root's index space starts with that kernel's parallel axes, if it
+// reads the kernel's own values only at the very same index, and if no dependence would run in a
+// circle; else into a new kernel.
 //   Contract + elementwise   -> epilogue stage on the tile
 //   Loops + elementwise      -> a stage, looping over the axes beyond the parallel ones
 //   Loops + reduction        -> a stage that leaves a local behind
-//   ScatterAdd + elementwise -> a stage on the sums, if tokens are few against the rows of the table
-// (3) Values that no other kernel reads lose their store. Elementwise arithmetic is IEEE everywhere, so none
-// of this changes a bit. Reductions over much with little to show for it are split in two
-// kernels, `partial` and `combine`, by shape alone.
+//   ScatterAdd + elementwise -> a stage on the sums, if tokens are few against the table's rows
+// (3) Values that no other kernel reads lose their store. Elementwise arithmetic is IEEE
+// everywhere, so none of this changes a bit. Reductions over much with little to show for it are
+// split in two kernels, `partial` and `combine`, by shape alone.
 #include "codegen/fuse.h"
 #include "codegen/touched.h"
 #include "ir/random.h"
@@ -102,7 +104,8 @@ int32_t Fuser::argFor(Launch &l, BufferId b, bool write) {
   int32_t i = int32_t(it - l.args.begin());
   if (it == l.args.end()) {
     l.args.push_back(b);
-    l.kernel.args.push_back({program.buffers[b].type.dtype, program.buffers[b].type.dims, false, false});
+    l.kernel.args.push_back(
+        {program.buffers[b].type.dtype, program.buffers[b].type.dims, false, false});
   }
   (write ? l.kernel.args[i].written : l.kernel.args[i].read) = true;
   return i;
@@ -121,7 +124,7 @@ void Fuser::addStores(Launch &l, Stage &s, ValueId v, const std::vector<Index> &
   }
 }
 
-// --- placing roots --------------------------------------------------------------------------------
+// --- placing roots -------------------------------------------------------------------------------
 
 // Each value that the node reads, through everything that is inlined, down to those with memory.
 void Fuser::eachRead(const Node &node, const std::function<void(ValueId)> &visit) const {
@@ -196,16 +199,17 @@ void Fuser::noteReader(const Node &node, int id) {
   }
 }
 
-// Pointwise kernels over the same axes that a pointwise node does not read from. In a loop every kernel costs in
-// every round: all of them. Elsewhere the last few that read what the node reads, which is then read once, as
-// the moments of an optimizer read a gradient.
+// Pointwise kernels over the same axes that a pointwise node does not read from. In a loop every
+// kernel costs in every round: all of them. Elsewhere the last few that read what the node reads,
+// which is then read once, as the moments of an optimizer read a gradient.
 std::vector<int> Fuser::siblingsOf(const Node &node) const {
   constexpr size_t kAsked = 4;
   std::vector<int> list;
   if (!isElementwise(f, node) || f.type(node.result()).isScalar()) return list;
   if (frame) {
     for (int g = 0; g < int(groups.size()); ++g)
-      if (groups[g].open && groups[g].kernel().cls == KernelClass::Loops && !groups[g].dims.empty()) list.push_back(g);
+      if (groups[g].open && groups[g].kernel().cls == KernelClass::Loops && !groups[g].dims.empty())
+        list.push_back(g);
     return list;
   }
   for (int32_t v : wholeReads(node)) {
@@ -277,7 +281,8 @@ static bool joins(const ir::Function &f, const Node &n) {
 bool Fuser::mergeConcat(const Node &node, Group &g, int id) {
   Kernel &k = g.kernel();
   ValueId v = node.result();
-  if (k.cls != KernelClass::Loops || f.type(node.operands[0]).dims != g.dims || g.dims.empty()) return false;
+  if (k.cls != KernelClass::Loops || f.type(node.operands[0]).dims != g.dims || g.dims.empty())
+    return false;
   const int64_t d = std::get<ir::AxisAttr>(node.attr).dim;
   Reader r(f, facts, k, this, &g, id);
   std::vector<Index> at;
@@ -331,13 +336,14 @@ static AxisId trailingAxis(Group &g, int position, Dim extent) {
   return it->second;
 }
 
-// Parallel points left when only the leading axes stay parallel: enough to share out, or all of it small.
+// Parallel points left when only the leading axes stay parallel: enough to share out, or all of it
+// small.
 static bool worthIt(const Fuser &fu, const Dims &parallel, const Dims &all) {
   return fu.count(parallel) >= 4 || fu.count(all) <= 2048;
 }
 
-// Does the body read, in order to replace it, what tokens of other rows read as well? A kernel of its own can
-// replace it in place.
+// Does the body read, in order to replace it, what tokens of other rows read as well? A kernel of
+// its own can replace it in place.
 static bool readsTokensRows(const Kernel &k, ExprId body) {
   std::set<ExprId> seen;
   std::vector<ExprId> work{body};
@@ -346,7 +352,8 @@ static bool readsTokensRows(const Kernel &k, ExprId body) {
     work.pop_back();
     if (!seen.insert(id).second) continue;
     const Expr &e = k.exprs[id];
-    if (e.op == SOp::load && !e.access.flat.isConst() && tokensReadElsewhere(k, e.access)) return true;
+    if (e.op == SOp::load && !e.access.flat.isConst() && tokensReadElsewhere(k, e.access))
+      return true;
     work.insert(work.end(), e.args.begin(), e.args.end());
   }
   return false;
@@ -356,7 +363,8 @@ bool Fuser::mergeElementwise(const Node &node, Group &g, int id) {
   ValueId v = node.result();
   const Dims &dims = f.type(v).dims;
   const KernelClass cls = g.kernel().cls;
-  if (cls != KernelClass::Loops && cls != KernelClass::Contract && cls != KernelClass::ScatterAdd) return false;
+  if (cls != KernelClass::Loops && cls != KernelClass::Contract && cls != KernelClass::ScatterAdd)
+    return false;
   if (cls != KernelClass::Loops ? dims != g.dims : !startsWith(dims, g.dims)) return false;
   if (dims.size() > g.dims.size() && !worthIt(*this, g.dims, dims)) return false;
   groupOf[v.i] = id;
@@ -396,13 +404,15 @@ void Fuser::addElementwise(const Node &node, Group &g, int id) {
   g.kernel().parallel = g.dimAxes;
   if (pieces && mergeConcat(node, g, id)) return;
   NNC_CHECK(!pieces, "the pieces of a concatenation cannot be read in a kernel of their own");
-  NNC_CHECK(mergeElementwise(node, g, id), "an elementwise value cannot be read in a kernel of its own");
+  NNC_CHECK(mergeElementwise(node, g, id),
+            "an elementwise value cannot be read in a kernel of its own");
 }
 
-// --- reductions -----------------------------------------------------------------------------------
+// --- reductions ----------------------------------------------------------------------------------
 
 static ir::Ints reducedDims(const Node &n) {
-  return n.op == Op::reduce_ ? std::get<ir::ReduceAttr>(n.attr).dims : std::get<ir::AxesAttr>(n.attr).dims;
+  return n.op == Op::reduce_ ? std::get<ir::ReduceAttr>(n.attr).dims
+                             : std::get<ir::AxesAttr>(n.attr).dims;
 }
 
 Combine combineOf(const Node &n) {
@@ -423,7 +433,8 @@ bool contains(const ir::Ints &list, int64_t x) {
 // Lanes where the reduced elements lie side by side; a short row needs fewer (by shape only).
 ReduceOrder orderFor(const Dims &dims, const ir::Ints &reduced, DType t, Combine c, int64_t batch) {
   ReduceOrder o;
-  if (dims.empty() || !contains(reduced, int64_t(dims.size()) - 1) || c == Combine::cumsum) return o;
+  if (dims.empty() || !contains(reduced, int64_t(dims.size()) - 1) || c == Combine::cumsum)
+    return o;
   int64_t extent = dims.back().at(std::max<int64_t>(batch, 1));
   int32_t full = t == DType::f64 ? kLanesF64 : kLanesF32;
   for (o.lanes = 16; o.lanes < full && o.lanes < extent; o.lanes *= 2) {
@@ -431,8 +442,8 @@ ReduceOrder orderFor(const Dims &dims, const ir::Ints &reduced, DType t, Combine
   return o;
 }
 
-// Only the leading `rank` axes stay parallel; the others become loops of the stages. Legal while no stage
-// has left anything behind for another.
+// Only the leading `rank` axes stay parallel; the others become loops of the stages. Legal while no
+// stage has left anything behind for another.
 bool Fuser::demote(Group &g, size_t rank) {
   Kernel &k = g.kernel();
   if (rank == g.dims.size()) return true;
@@ -477,8 +488,8 @@ bool Fuser::mergeReduce(const Node &node, Group &g, int id) {
   return false;
 }
 
-// Appends the reduction as a stage. In a new group the kept dimensions become the parallel axes. Where the
-// operand cannot be read, nothing is appended (only in a group that has stages already).
+// Appends the reduction as a stage. In a new group the kept dimensions become the parallel axes.
+// Where the operand cannot be read, nothing is appended (only in a group that has stages already).
 void Fuser::addReduce(const Node &node, Group &g, int id) {
   Kernel &k = g.kernel();
   ValueId x = node.operands[0];
@@ -543,7 +554,7 @@ void Fuser::addReduce(const Node &node, Group &g, int id) {
   k.stages.push_back(back);
 }
 
-// --- other classes --------------------------------------------------------------------------------
+// --- other classes -------------------------------------------------------------------------------
 
 void Fuser::addCumsum(const Node &node, Group &g, int id) {
   Kernel &k = g.kernel();
@@ -631,7 +642,8 @@ void Fuser::addScatter(const Node &node, Group &g, int id) {
     list.push_back(k.axis("", d));
     at.push_back(k.axisIndex(list.back()));
   };
-  const bool few = options.fuse && ir::isFloat(a.type.dtype) && 2 * count(tokens) <= count({table[a.axis]}) &&
+  const bool few = options.fuse && ir::isFloat(a.type.dtype) &&
+                   2 * count(tokens) <= count({table[a.axis]}) &&
                    count({table[a.axis]}) < INT32_MAX;
   for (int64_t i = 0; i < a.axis; ++i) axis(k.scatter.outer, table[i]);
   for (Dim d : tokens) {
@@ -662,7 +674,8 @@ void Fuser::addScatter(const Node &node, Group &g, int id) {
   addCombine(node, id, wide, 1, Combine::sum);
 }
 
-// The sums are of the tokens' rows alone; what is done with them, an optimizer's update say, are stages.
+// The sums are of the tokens' rows alone; what is done with them, an optimizer's update say, are
+// stages.
 void Fuser::sumsInScratch(const Node &node, Group &g) {
   Kernel &k = g.kernel();
   k.scatter.arg = -1;
@@ -689,7 +702,8 @@ void Fuser::sumsInScratch(const Node &node, Group &g) {
 // Sums that are stored and nothing else need no stages: they are added up where they belong.
 static void sumInPlace(Launch &l) {
   Kernel &k = l.kernel;
-  if (k.cls != KernelClass::ScatterAdd || k.stages.size() != 1 || k.stages[0].stores.size() != 1) return;
+  if (k.cls != KernelClass::ScatterAdd || k.stages.size() != 1 || k.stages[0].stores.size() != 1)
+    return;
   const int arg = k.stages[0].stores[0].access.arg;
   if (k.exprs[k.stages[0].body].op != SOp::acc || k.args[arg].dtype != k.scatter.type) return;
   k.scatter.arg = arg;
@@ -721,13 +735,15 @@ void Fuser::addSort(const Node &node, Group &g, int id) {
   k.sort.values.flat = k.sort.indices.flat = flat;
 }
 
-// --- end ------------------------------------------------------------------------------------------
+// --- end -----------------------------------------------------------------------------------------
 
 // Appends a copy of a parameter to a kernel over the same axes.
 bool Fuser::copyBeside(ValueId v, BufferId to) {
   if (f.def(v) || !options.fuse) return false;
   for (Group &g : groups) {
-    if (!g.open || g.kernel().cls != KernelClass::Loops || g.dims.empty() || g.dims != f.type(v).dims) continue;
+    if (!g.open || g.kernel().cls != KernelClass::Loops || g.dims.empty() ||
+        g.dims != f.type(v).dims)
+      continue;
     Kernel &k = g.kernel();
     std::vector<Index> at;
     for (AxisId a : g.dimAxes) at.push_back(k.axisIndex(a));
@@ -784,7 +800,8 @@ BufferId Fuser::copyOf(ValueId v, Buffer to) {
   return own;
 }
 
-// Results that are parameters or constants, or stand twice among the bound results, need a buffer of their own.
+// Results that are parameters or constants, or stand twice among the bound results, need a buffer
+// of their own.
 void Fuser::copyResults() {
   std::set<BufferId> bound;
   for (const ir::Result &r : f.results) {
@@ -796,14 +813,16 @@ void Fuser::copyResults() {
     if (copy) {
       Buffer own;
       own.name = r.name;
-      if (r.bind && options.layouts && options.layouts->count(r.name)) own.layout = options.layouts->at(r.name);
+      if (r.bind && options.layouts && options.layouts->count(r.name))
+        own.layout = options.layouts->at(r.name);
       b = copyOf(r.value, std::move(own));
     }
     if (!same) program.results.push_back({r.name, b, r.bind});
   }
 }
 
-// Stores that nobody outside the kernel reads go; kernels come in an order where producers are first.
+// Stores that nobody outside the kernel reads go; kernels come in an order where producers are
+// first.
 void Fuser::finish() {
   std::set<BufferId> needed;
   for (const ProgramResult &r : program.results) needed.insert(r.buffer);
@@ -823,7 +842,8 @@ void Fuser::finish() {
       std::erase_if(s.stores, [&](const Store &t) { return !needed.count(l.args[t.access.arg]); });
     SortInfo &so = l.kernel.sort;
     for (Access *a : {&so.values, &so.indices})
-      if (l.kernel.cls == KernelClass::Sort && a->arg >= 0 && !needed.count(l.args[a->arg])) a->arg = -1;
+      if (l.kernel.cls == KernelClass::Sort && a->arg >= 0 && !needed.count(l.args[a->arg]))
+        a->arg = -1;
     compact(l);
     sumInPlace(l);
   };
@@ -843,7 +863,8 @@ void Fuser::finish() {
     groups[g].deps.clear();
     launches(g, [&](Launch &l) {
       for (size_t i = 0; i < l.args.size(); ++i)
-        if (auto it = writer.find(l.args[i]); it != writer.end() && it->second != g && l.kernel.args[i].read)
+        if (auto it = writer.find(l.args[i]);
+            it != writer.end() && it->second != g && l.kernel.args[i].read)
           groups[g].deps.insert(it->second);
     });
   }
@@ -864,12 +885,14 @@ void Fuser::finish() {
     });
 }
 
-// Loops over nothing have no tiles to divide by; elaboration refuses such sizes with the place in the text.
+// Loops over nothing have no tiles to divide by; elaboration refuses such sizes with the place in
+// the text.
 static void requireElements(const ir::Function &f) {
   for (const ir::ValueInfo &v : f.values)
     for (Dim d : v.type.dims)
       if (d == Dim(0))
-        throw std::runtime_error("`" + f.name + "`: a value of type " + ir::str(v.type) + " has no elements");
+        throw std::runtime_error("`" + f.name + "`: a value of type " + ir::str(v.type) +
+                                 " has no elements");
 }
 
 Program Fuser::run() {
@@ -893,6 +916,8 @@ Program Fuser::run() {
   return std::move(program);
 }
 
-Program fuse(const ir::Module &m, const ir::Function &f, const FuseOptions &o) { return Fuser(m, f, o).run(); }
+Program fuse(const ir::Module &m, const ir::Function &f, const FuseOptions &o) {
+  return Fuser(m, f, o).run();
+}
 
 } // namespace nnc::cg

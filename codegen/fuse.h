@@ -1,5 +1,5 @@
-// Shared pieces of fusion: which values become memory, how expressions are read through views, and the
-// kernels under construction. The algorithm is told in fuse.cpp.
+// Shared pieces of fusion: which values become memory, how expressions are read through views, and
+// the kernels under construction. The algorithm is told in fuse.cpp.
 #pragma once
 #include <functional>
 #include "codegen/acyclic.h"
@@ -9,14 +9,17 @@
 namespace nnc::cg {
 
 // A kernel under construction. `dims` are the dimensions of its parallel axes (Loops) or of the
-// contraction's result (Contract), in order; a value joins the group if it is indexed by these axes.
+// contraction's result (Contract), in order; a value joins the group if it is indexed by these
+// axes.
 struct Group {
   Launch launch;
   Dims dims;
   std::vector<AxisId> dimAxes;           // axis of each of `dims`; -1 where the index is constant
-  std::map<std::pair<int, int64_t>, AxisId> trailing; // axes beyond `dims`, by position and extent key
+  // axes beyond `dims`, by position and extent key
+  std::map<std::pair<int, int64_t>, AxisId> trailing;
   std::map<int32_t, std::pair<int, int>> locals; // ValueId -> (stage, slot) left behind by a stage
-  std::set<int32_t> inlined;             // elementwise member values: recomputed where they are read
+  // elementwise member values: recomputed where they are read
+  std::set<int32_t> inlined;
   int region = -1;                       // Chain: index into Chains::regions
   std::vector<AxisId> tileAxes;          // Chain: axis of each dimension of the region
   std::map<int32_t, int> tiles;          // Chain: ValueId -> stage that makes its tile
@@ -40,7 +43,8 @@ struct Chains {
   std::vector<int> member;   // by ValueId: the region of which it is a value between products; -1
   std::vector<int> sink;     // by ValueId: the region whose values are added up to it; -1
   std::vector<char> tile;    // by ValueId: members that are computed once and kept in a tile
-  std::vector<char> inlined; // by ValueId: read by members alone, which compute it where they read it
+  // by ValueId: read by members alone, which compute it where they read it
+  std::vector<char> inlined;
 };
 Chains findChains(const ir::Function &f, const FuseOptions &o);
 
@@ -49,12 +53,15 @@ struct Roots {
   std::vector<char> root;     // by ValueId: has memory of its own (parameters included)
   std::vector<int> uses;      // consumers, results included
   std::vector<double> cost;   // scalar operations to recompute one element from roots
-  // Comparison -> the rectified value it decides: for h = select(z <= 0, 0, z), z <= 0 is h <= 0, and for
-  // h = select(z > 0, z, 0), z > 0 is h > 0 (NaN and -0 included). So a backward pass needs h, not z.
+  // Comparison -> the rectified value it decides: for h = select(z <= 0, 0, z), z <= 0 is h <= 0,
+  // and for h = select(z > 0, z, 0), z > 0 is h > 0 (NaN and -0 included). So a backward pass needs
+  // h, not z.
   std::map<int32_t, ir::ValueId> rectified;
   Chains chains;
-  std::map<int32_t, const Layout *> layouts; // ValueId -> layout of its memory, where that is not row-major
-  std::shared_ptr<const std::map<int32_t, Layout>> own; // those of them that were chosen for this function alone
+  // ValueId -> layout of its memory, where that is not row-major
+  std::map<int32_t, const Layout *> layouts;
+  // those of them that were chosen for this function alone
+  std::shared_ptr<const std::map<int32_t, Layout>> own;
   const Layout &layoutOf(ir::ValueId v) const {
     static const Layout rowMajor;
     auto it = layouts.find(v.i);
@@ -62,8 +69,8 @@ struct Roots {
   }
 };
 
-// The body of a loop: where the parameters and the stacked results of its function lie. In the order of
-// the function's parameters and results; those of carries are left as they are.
+// The body of a loop: where the parameters and the stacked results of its function lie. In the
+// order of the function's parameters and results; those of carries are left as they are.
 struct Frame {
   struct Part {
     BufferId outer = -1; // of the enclosing program
@@ -76,8 +83,9 @@ struct Frame {
 
 class Fuser {
 public:
-  Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o, const Frame *frame = nullptr);
-  Program run();
+ Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o,
+       const Frame *frame = nullptr);
+ Program run();
 
   const ir::Module &m;
   const ir::Function &f;
@@ -107,10 +115,10 @@ public:
 
   // The kernel that adds up partial results (fuse_split.cpp).
   // With `chunk`: those of chunks of so many steps of `whole`, of which the last may not exist.
-  void addCombine(const ir::Node &node, int partialGroup, BufferId partial, int64_t splits, Combine combine,
-                  int64_t chunk = 0, Dim whole = 0);
+  void addCombine(const ir::Node &node, int partialGroup, BufferId partial, int64_t splits,
+                  Combine combine, int64_t chunk = 0, Dim whole = 0);
 
-private:
+ private:
   void makeBuffers();
   void frameResults();
   Buffer partFor(size_t result) const;
@@ -167,7 +175,8 @@ private:
   };
   std::vector<Partial> partials_;
   bool splitReduce(const ir::Node &node);
-  bool sumBeside(const ir::Node &node, const Partial &part, int64_t splits, const std::set<int> &deps);
+  bool sumBeside(const ir::Node &node, const Partial &part, int64_t splits,
+                 const std::set<int> &deps);
   bool sumBeside(const ir::Node &node, const Partial &part, int64_t splits, int group);
   Partial *siblingOf(const ir::Node &node, const Partial &like, const std::set<int> &deps);
   bool sharesReads(const ir::Node &node, const Group &g) const;
@@ -177,11 +186,13 @@ private:
   void finish();
 };
 
-// Layouts of values that neither come in nor leave, by ValueId, where row-major is not best (fuse_layouts.cpp).
+// Layouts of values that neither come in nor leave, by ValueId, where row-major is not best
+// (fuse_layouts.cpp).
 std::map<int32_t, Layout> ownLayouts(const ir::Module &m, const ir::Function &f, bool pads);
 Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o,
                   const Frame *frame = nullptr);
-// A product's sum may be split if its parts have as many terms; one of fewer than two parts never is.
+// A product's sum may be split if its parts have as many terms; one of fewer than two parts never
+// is.
 inline constexpr int64_t kTermsOfPart = 1024;
 // The layout in which every round of the loop wants operand i; row-major unless it is an invariant.
 Layout operandLayout(const ir::Module &m, const ir::Function &f, const ir::Node &scan, size_t i,
@@ -203,14 +214,14 @@ bool isView(const ir::Function &f, const ir::Node &n);
 // Non-overlapping unwindow is an index map, too.
 bool isIndexMap(const ir::Node &n);
 
-// Reads a value at an index inside a kernel: inlines views and pointwise nodes down to roots. `fuser` null
-// means a dry run over `facts` alone (affineOperand). Fails (-1) where a value of the kernel itself would be
-// read at another index than it was written.
+// Reads a value at an index inside a kernel: inlines views and pointwise nodes down to roots.
+// `fuser` null means a dry run over `facts` alone (affineOperand). Fails (-1) where a value of the
+// kernel itself would be read at another index than it was written.
 class Reader {
 public:
-  Reader(const ir::Function &f, const Roots &facts, Kernel &k, Fuser *fuser, Group *group, int groupId,
-         Launch *launch = nullptr);
-  ExprId read(ir::ValueId v, const std::vector<Index> &at, const std::vector<Guard> &guards = {});
+ Reader(const ir::Function &f, const Roots &facts, Kernel &k, Fuser *fuser, Group *group,
+        int groupId, Launch *launch = nullptr);
+ ExprId read(ir::ValueId v, const std::vector<Index> &at, const std::vector<Guard> &guards = {});
 
 private:
   using Key = std::tuple<int32_t, std::vector<Index>, std::vector<Guard>>;
@@ -243,14 +254,15 @@ ReduceOrder orderFor(const Dims &dims, const ir::Ints &reduced, DType t, Combine
 bool contains(const ir::Ints &list, int64_t x);
 // Adds lo <= x < hi unless the ranges of the axes already prove it.
 void addGuard(const Kernel &k, std::vector<Guard> &gs, const Index &x, Dim hi, int64_t lo = 0);
-// Row-major flat index of `at` in `dims`, strides at N: of memory without a layout, and of logical elements.
+// Row-major flat index of `at` in `dims`, strides at N: of memory without a layout, and of logical
+// elements.
 Index flatten(Kernel &k, const Dims &dims, const std::vector<Index> &at, int64_t batch);
 ExprId constantExpr(Kernel &k, double v, DType t);
 ExprId convertExpr(Kernel &k, ExprId e, DType t);
 // The value where all guards hold, 0 elsewhere.
 ExprId zeroOutside(Kernel &k, const std::vector<Guard> &guards, ExprId e);
-// A computed value of the IR's type t: bf16 and f16 are computed in f32 and rounded to t, every other
-// type is e itself. Loads need none, what they read has been rounded.
+// A computed value of the IR's type t: bf16 and f16 are computed in f32 and rounded to t, every
+// other type is e itself. Loads need none, what they read has been rounded.
 ExprId roundedExpr(Kernel &k, ExprId e, DType t);
 // Drops expressions, arguments and axes that nothing uses and renumbers the rest in order of use.
 void compact(Launch &l);

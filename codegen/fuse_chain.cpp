@@ -100,8 +100,8 @@ Sum sumOf(const ContractAttr &a, int t, const Chains::Region &g) {
   return keepsRow ? Sum::columns : Sum::rows;
 }
 
-// Whether a block's sums over rows end before the next ones begin: the dimensions that they run over are
-// the innermost ones. Then they can be kept in one place until they are rounded.
+// Whether a block's sums over rows end before the next ones begin: the dimensions that they run
+// over are the innermost ones. Then they can be kept in one place until they are rounded.
 bool sumsEndInTurn(const ContractAttr &a, int t, const Chains::Region &g) {
   Labels l;
   if (!l.read(a)) return false;
@@ -199,10 +199,10 @@ struct Finder {
   }
 
   // Products of bf16 are an order faster on tile registers than on vectors. A chain runs on them if
-  // all of its products and sums can (fitsTiles of the schedule); if not, products do better on tile
-  // registers one by one, while the values between them stay in the caches.
-  bool isBetterApart(const std::vector<const Node *> &products, const std::vector<const Node *> &users,
-                  const Chains::Region &g) {
+  // all of its products and sums can (fitsTiles of the schedule); if not, products do better on
+  // tile registers one by one, while the values between them stay in the caches.
+  bool isBetterApart(const std::vector<const Node *> &products,
+                     const std::vector<const Node *> &users, const Chains::Region &g) {
     constexpr double kMostElements = 4 << 20; // some 40 MB with exponentials and gradients
     double elements = 1;
     for (Dim d : g.dims) elements *= double(d.at(std::max<int64_t>(1, f.batch)));
@@ -242,7 +242,8 @@ struct Finder {
       return false;
     const Sum sum = sumOf(std::get<ContractAttr>(n.attr), at, g);
     return sum == Sum::columns ||
-           (sum == Sum::rows && (t == g.type || sumsEndInTurn(std::get<ContractAttr>(n.attr), at, g)));
+           (sum == Sum::rows &&
+            (t == g.type || sumsEndInTurn(std::get<ContractAttr>(n.attr), at, g)));
   }
 
   // One round: regions of the members as they are. False if a product had to be barred.

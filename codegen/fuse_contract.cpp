@@ -1,15 +1,16 @@
 // Contractions as kernels: labels become axes, forms become indices.
 //
-// Problem. One row, `contract`, is every matrix product, convolution, and their gradients. Its forms are
-// affine in the labels; a kernel wants axes: batch (in all three tensors), m (in x and y), n (in w and y) and
-// k (summed). Example: y[n,i,j,o] += x[n,2i+u-1,2j+v-1,c] * w[u,v,c,o] has m = n i j, n = o, k = u v c, and
-// x's index is guarded where the padding can leave the image.
+// Problem. One row, `contract`, is every matrix product, convolution, and their gradients. Its
+// forms are affine in the labels; a kernel wants axes: batch (in all three tensors), m (in x and
+// y), n (in w and y) and k (summed). Example: y[n,i,j,o] += x[n,2i+u-1,2j+v-1,c] * w[u,v,c,o] has m
+// = n i j, n = o, k = u v c, and x's index is guarded where the padding can leave the image.
 //
-// Method. If every dimension of y is a label, the operands are read at their forms. If y has composite forms
-// (the data gradient, transposed convolution), the form is solved for its largest label i of coefficient s,
-// once per residue r modulo s: with h = s*h' + r and d*u the other term, u runs through one progression
-// u0 + (s/g)*u', g = gcd(s, d), and i = h' + (r - c - d*u0)/s - (d/g)*u' is affine again. Residues that no u
-// reaches are filled with zeros. A skinny result over a long sum is split over k into partial results.
+// Method. If every dimension of y is a label, the operands are read at their forms. If y has
+// composite forms (the data gradient, transposed convolution), the form is solved for its largest
+// label i of coefficient s, once per residue r modulo s: with h = s*h' + r and d*u the other term,
+// u runs through one progression u0 + (s/g)*u', g = gcd(s, d), and i = h' + (r - c - d*u0)/s -
+// (d/g)*u' is affine again. Residues that no u reaches are filled with zeros. A skinny result over
+// a long sum is split over k into partial results.
 #include "codegen/fuse.h"
 #include "codegen/pack.h"
 #include <algorithm>
@@ -219,12 +220,13 @@ bool takesEpilogue(const ir::Function &f, const Node &contract) {
   const auto &a = std::get<ContractAttr>(contract.attr);
   if (!compositeResult(a)) return true;
   return std::all_of(a.forms[2].begin(), a.forms[2].end(), [&](const LabelForm &form) {
-    return form.isSimple() || form.terms.empty() || solve(form, a, std::max<int64_t>(f.batch, 1), 0).stride == 1;
+    return form.isSimple() || form.terms.empty() ||
+           solve(form, a, std::max<int64_t>(f.batch, 1), 0).stride == 1;
   });
 }
 
-// Sums over several labels go in the order in which the operands lie, the larger one if they do not agree, where
-// that is not the order of the labels.
+// Sums over several labels go in the order in which the operands lie, the larger one if they do not
+// agree, where that is not the order of the labels.
 static void sumAsTheyLie(Kernel &k) {
   ContractInfo &c = k.contract;
   auto loadOf = [&](ExprId e) { // also where the operand is computed of it in the copy
@@ -233,10 +235,13 @@ static void sumAsTheyLie(Kernel &k) {
   };
   const Access *a = loadOf(c.a), *b = loadOf(c.b);
   if (!a || !b) return;
-  auto size = [&](const Access *x) { return ir::elementCount(k.args[x->arg].dims, std::max<int64_t>(k.batch, 1)); };
+  auto size = [&](const Access *x) {
+    return ir::elementCount(k.args[x->arg].dims, std::max<int64_t>(k.batch, 1));
+  };
   // x lies around y: 1, y around x: -1
   auto around = [&](const Access *o, AxisId x, AxisId y) {
-    const int64_t p = strideAlong(k, o->flat, x).value_or(0), q = strideAlong(k, o->flat, y).value_or(0);
+    const int64_t p = strideAlong(k, o->flat, x).value_or(0),
+                  q = strideAlong(k, o->flat, y).value_or(0);
     return p <= 0 || q <= 0 || p == q ? 0 : p > q ? 1 : -1;
   };
   auto before = [&](AxisId x, AxisId y) {
@@ -315,7 +320,9 @@ static void addPhase(Lowering &l, const std::vector<Phase> &phases, bool single)
   l.g.dims = l.ydims();
   for (size_t d = 0; d < a.forms[2].size(); ++d) {
     const LabelForm &f = a.forms[2][d];
-    const int label = phases[d].pivot >= 0 ? phases[d].pivot : f.terms.empty() ? -1 : f.terms[0].label;
+    const int label = phases[d].pivot >= 0 ? phases[d].pivot
+                      : f.terms.empty()    ? -1
+                                           : f.terms[0].label;
     l.g.dimAxes.push_back(label < 0 ? -1 : l.labels[size_t(label)].axes[0]);
   }
   l.g.accValue = l.node.firstResult.i;
@@ -355,7 +362,8 @@ static void lowerPhases(Fuser &fuser, const Node &node, int id) {
     if (composite[d]) strides[d] = solve(f, a, batch, 0).stride;
   }
   g.open = false;
-  const int64_t all = std::accumulate(strides.begin(), strides.end(), int64_t(1), std::multiplies<>());
+  const int64_t all =
+      std::accumulate(strides.begin(), strides.end(), int64_t(1), std::multiplies<>());
   bool first = true;
   for (bool more = true; more;) {
     std::vector<Phase> phases(rank);

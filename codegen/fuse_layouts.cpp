@@ -110,7 +110,8 @@ struct Chooser {
   }
 
   void findFixed() {
-    for (size_t v = 0; v < f.values.size(); ++v) fixed[v] = ir::dtypeBytes(f.values[v].type.dtype) < 4;
+    for (size_t v = 0; v < f.values.size(); ++v)
+      fixed[v] = ir::dtypeBytes(f.values[v].type.dtype) < 4;
     for (const ir::Param &p : f.params) fixed[size_t(p.value.i)] = 1;
     for (const ir::Result &r : f.results) fixed[size_t(r.value.i)] = 1;
     for (const Node &n : f.nodes) {

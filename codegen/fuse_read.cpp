@@ -1,13 +1,14 @@
 // Reading a value at an index: views dissolve into index arithmetic.
 //
-// Problem. `transpose`, `slice`, `pad`, `window`, `reshape`, `broadcast`, `concat`, `gather` must not cost a
-// pass over memory. Example: the 2x2 pooling of a padded image reads
+// Problem. `transpose`, `slice`, `pad`, `window`, `reshape`, `broadcast`, `concat`, `gather` must
+// not cost a pass over memory. Example: the 2x2 pooling of a padded image reads
 //   max over u, v of  select(guard(0 <= 2i+u-1 < 28, ..), x[n, 2i+u-1, 2j+v-1, c], -inf).
 //
-// Method. read(value, index) walks from the value that a kernel wants towards its inputs. A view rewrites the
-// index (and may add guards), a pointwise node becomes a scalar operation on its operands at the same index,
-// a root is a load. Equal (value, index, guards) are read once. Under guards, loads touch memory only where
-// the guards hold; a fill other than zero, or arithmetic after the load, needs a select on top.
+// Method. read(value, index) walks from the value that a kernel wants towards its inputs. A view
+// rewrites the index (and may add guards), a pointwise node becomes a scalar operation on its
+// operands at the same index, a root is a load. Equal (value, index, guards) are read once. Under
+// guards, loads touch memory only where the guards hold; a fill other than zero, or arithmetic
+// after the load, needs a select on top.
 #include "codegen/fuse.h"
 #include "ir/random.h"
 
@@ -61,12 +62,12 @@ ExprId roundedExpr(Kernel &k, ExprId e, DType t) {
 
 void addGuard(const Kernel &k, std::vector<Guard> &gs, const Index &x, Dim hi, int64_t lo) {
   int64_t a, b;
-  // A dimension with n is at least its value at n = 1, and an index that runs along it stays inside it by
-  // construction of the axes; only constants are compared here.
+  // A dimension with n is at least its value at n = 1, and an index that runs along it stays inside
+  // it by construction of the axes; only constants are compared here.
   bool bounded = rangeOf(k, x, a, b);
   if (bounded && a >= lo && hi.isConst() && b < hi.b) return;
-  if (bounded && a >= lo && !hi.isConst() && x.terms.size() == 1 && x.terms[0].coef == 1 && x.c0 == 0 &&
-      x.cn == 0) {
+  if (bounded && a >= lo && !hi.isConst() && x.terms.size() == 1 && x.terms[0].coef == 1 &&
+      x.c0 == 0 && x.cn == 0) {
     const Atom &at = k.atoms[x.terms[0].atom];
     if (at.kind == Atom::Axis && k.axes[at.axis].extent == hi) return;
   }
@@ -89,10 +90,12 @@ Index flatten(Kernel &k, const Dims &dims, const std::vector<Index> &at, int64_t
   return placeOf(k, {}, dims, at, batch);
 }
 
-Reader::Reader(const ir::Function &f, const Roots &facts, Kernel &k, Fuser *fuser, Group *group, int groupId,
-               Launch *launch)
+Reader::Reader(const ir::Function &f, const Roots &facts, Kernel &k, Fuser *fuser, Group *group,
+               int groupId, Launch *launch)
     : f_(f), facts_(facts), k_(k), fuser_(fuser), group_(group), groupId_(groupId),
-      launch_(launch ? launch : group ? &group->launch : nullptr) {}
+      launch_(launch  ? launch
+              : group ? &group->launch
+                      : nullptr) {}
 
 ExprId Reader::read(ValueId v, const std::vector<Index> &at, const std::vector<Guard> &guards) {
   Key key{v.i, at, guards};
@@ -104,7 +107,8 @@ ExprId Reader::read(ValueId v, const std::vector<Index> &at, const std::vector<G
 
 ExprId Reader::compute(ValueId v, const std::vector<Index> &at, const std::vector<Guard> &guards) {
   if (group_ && groupId_ >= 0)
-    if (auto it = group_->tiles.find(v.i); it != group_->tiles.end()) return tile(v, it->second, at);
+    if (auto it = group_->tiles.find(v.i); it != group_->tiles.end())
+      return tile(v, it->second, at);
   if (facts_.root[v.i]) {
     bool ours = fuser_ && groupId_ >= 0 && fuser_->groupOf[v.i] == groupId_;
     if (!ours) return load(v, f_.type(v).dims, at, guards);
@@ -118,7 +122,8 @@ ExprId Reader::compute(ValueId v, const std::vector<Index> &at, const std::vecto
       return a < 0 || b < 0 ? -1 : op(k_, scalarOp(n.op), DType::boolean, {a, b});
     }
   }
-  if (ir::isPointwise(n.op) || n.op == Op::select_ || n.op == Op::cast_) return pointwise(n, at, guards);
+  if (ir::isPointwise(n.op) || n.op == Op::select_ || n.op == Op::cast_)
+    return pointwise(n, at, guards);
   switch (n.op) {
   case Op::constant_:
   case Op::iota_:
@@ -168,7 +173,8 @@ ExprId Reader::load(ValueId v, const Dims &dims, const std::vector<Index> &at,
   DType stored = f_.type(v).dtype;
   e.type = ir::widened(stored);
   const Layout &layout = facts_.layoutOf(v);
-  NNC_CHECK(layout.isRowMajor() || dims == f_.type(v).dims, "a reshape of memory that is not row-major");
+  NNC_CHECK(layout.isRowMajor() || dims == f_.type(v).dims,
+            "a reshape of memory that is not row-major");
   e.access.flat = placeOf(k_, layout, dims, at, f_.batch);
   e.access.guards = guards;
   // A dry run has no arguments; any number that tells values apart does.
@@ -312,7 +318,8 @@ ExprId Reader::reshape(const Node &n, const std::vector<Index> &at, const std::v
   // Memory is row-major, so a reshape of a buffer is the buffer.
   bool ours = fuser_ && groupId_ >= 0 && fuser_->groupOf[x.i] == groupId_;
   const Node *def = f_.def(x);
-  bool dense = def && def->op == Op::constant_ && std::get<ir::ConstantAttr>(def->attr).data.size() > 1;
+  bool dense =
+      def && def->op == Op::constant_ && std::get<ir::ConstantAttr>(def->attr).data.size() > 1;
   bool direct = facts_.root[x.i] && !ours && facts_.layoutOf(x).isRowMajor();
   if (direct || dense) return load(x, to, at, g);
   if (def && def->op == Op::reshape_ && !facts_.root[x.i]) { // reshape of a reshape
@@ -345,8 +352,9 @@ ExprId Reader::concat(const Node &n, const std::vector<Index> &at, const std::ve
     all.push_back(here[0]);
     ExprId piece = read(x, inner, all);
     if (piece < 0) return -1;
-    result = result < 0 ? piece
-                        : op(k_, SOp::select, k_.exprs[piece].type, {guardExpr(k_, here), piece, result});
+    result = result < 0
+                 ? piece
+                 : op(k_, SOp::select, k_.exprs[piece].type, {guardExpr(k_, here), piece, result});
     start = start + size;
   }
   return result;

@@ -1,18 +1,18 @@
 // Which values get memory.
 //
-// Problem. Fusion inlines everything that is cheap to recompute, but a contraction wants operands it can
-// load, and recomputing exp() in five consumers is no saving. Example: h = relu(z + b) feeds the next
-// product (needs memory), z + b itself does not.
+// Problem. Fusion inlines everything that is cheap to recompute, but a contraction wants operands
+// it can load, and recomputing exp() in five consumers is no saving. Example: h = relu(z + b) feeds
+// the next product (needs memory), z + b itself does not.
 //
-// Method. One pass in program order. Roots are: results of reductions, contractions, scatters, sorts;
-// results of the function; operands of contractions that are no affine read of a buffer; values whose
-// recomputation in all consumers would cost more than storing and loading; values that are computed once
-// and then repeated by a broadcast (a per-step rate, a row's normaliser); values that several read and that
-// are made of a product which nobody else reads:
+// Method. One pass in program order. Roots are: results of reductions, contractions, scatters,
+// sorts; results of the function; operands of contractions that are no affine read of a buffer;
+// values whose recomputation in all consumers would cost more than storing and loading; values that
+// are computed once and then repeated by a broadcast (a per-step rate, a row's normaliser); values
+// that several read and that are made of a product which nobody else reads:
 //   dy = select(mask, 0, product + skip);   sum dy;   sum dy * x;   dx = f(dy, x)
 // Its kernel stores dy instead of the product, and nobody reads mask and skip again.
-//   No memory for the operand of a convolution that is cheap to compute of one picture, in a pass of its own:
-//   the convolution copies its operand and computes it there (computedInCopies).
+//   No memory for the operand of a convolution that is cheap to compute of one picture, in a pass
+//   of its own: the convolution copies its operand and computes it there (computedInCopies).
 #include "codegen/fuse.h"
 #include <algorithm>
 #include <set>
@@ -146,7 +146,8 @@ void noteRectifier(const ir::Function &f, Roots &r, const Node &n) {
     r.rectified.emplace(n.operands[0].i, n.result());
 }
 
-// A persistent value has its layout, and so has what replaces it, unless its kernel knows row-major only.
+// A persistent value has its layout, and so has what replaces it, unless its kernel knows row-major
+// only.
 void noteLayouts(const ir::Function &f, const Layouts &layouts, Roots &r) {
   auto note = [&](const std::string &name, ValueId v) {
     if (auto it = layouts.find(name); it != layouts.end()) r.layouts.emplace(v.i, &it->second);
@@ -155,7 +156,8 @@ void noteLayouts(const ir::Function &f, const Layouts &layouts, Roots &r) {
     if (!p.bind.empty()) note(p.bind, p.value);
   for (const ir::Result &x : f.results) {
     const Node *n = f.def(x.value);
-    if (x.bind && n && n->op != Op::scatter_add_ && n->op != Op::sort_ && n->op != Op::scan_ && n->op != Op::constant_)
+    if (x.bind && n && n->op != Op::scatter_add_ && n->op != Op::sort_ && n->op != Op::scan_ &&
+        n->op != Op::constant_)
       note(x.name, x.value);
   }
 }
@@ -163,8 +165,10 @@ void noteLayouts(const ir::Function &f, const Layouts &layouts, Roots &r) {
 // The parts of the enclosing program's buffers that a body reads and writes.
 void noteParts(const ir::Function &f, const Frame &frame, Roots &r) {
   for (size_t i = 0; i < f.params.size(); ++i)
-    if (!frame.params[i].layout.isRowMajor()) r.layouts.emplace(f.params[i].value.i, &frame.params[i].layout);
-  for (auto [v, result] : stackedValues(f, frame)) r.layouts.emplace(v, &frame.results[result].layout);
+    if (!frame.params[i].layout.isRowMajor())
+      r.layouts.emplace(f.params[i].value.i, &frame.params[i].layout);
+  for (auto [v, result] : stackedValues(f, frame))
+    r.layouts.emplace(v, &frame.results[result].layout);
 }
 
 struct Chooser {
@@ -173,8 +177,10 @@ struct Chooser {
   const FuseOptions &options;
   Roots r;
   std::vector<char> ofProduct; // by ValueId: a product, or made of one that only it reads
-  std::vector<std::vector<int32_t>> readers; // by ValueId: nodes; empty where nothing is computed in copies
-  std::vector<char> copied;                   // by ValueId: computed in the copies that products make of it
+  // by ValueId: nodes; empty where nothing is computed in copies
+  std::vector<std::vector<int32_t>> readers;
+  // by ValueId: computed in the copies that products make of it
+  std::vector<char> copied;
 
   // Would memory for the value take the place of that of a product?
   bool replacesProduct(const Node &n) const {
@@ -186,7 +192,8 @@ struct Chooser {
     });
   }
 
-  // .. in bf16 or f16, and what several read is the value in f32: dy = f32(select(mask, 0, product)).
+  // .. in bf16 or f16, and what several read is the value in f32: dy = f32(select(mask, 0,
+  // product)).
   bool widensProduct(const Node &n) const {
     if (n.op != Op::cast_ || ofProduct.empty() || r.uses[n.result().i] < 2) return false;
     const ValueId x = n.operands[0];
@@ -201,18 +208,22 @@ struct Chooser {
     r.cost[v.i] = 0.5;
   }
 
-  // A weight in f32 that products of bf16 round as they bring it into the form of tiles: no copy of it in
-  // bf16 is written and read again.
+  // A weight in f32 that products of bf16 round as they bring it into the form of tiles: no copy of
+  // it in bf16 is written and read again.
   bool roundsWeight(ValueId x) const {
     const Node *n = f.def(x);
-    if (!options.tiles || !n || n->op != Op::cast_ || f.type(x).dtype != DType::bf16 || r.root[x.i]) return false;
+    if (!options.tiles || !n || n->op != Op::cast_ || f.type(x).dtype != DType::bf16 || r.root[x.i])
+      return false;
     const ValueId w = n->operands[0];
-    return !f.def(w) && f.type(w).dtype == DType::f32 && f.type(w).dims.size() == 2 && affineOperand(f, r, w);
+    return !f.def(w) && f.type(w).dtype == DType::f32 && f.type(w).dims.size() == 2 &&
+           affineOperand(f, r, w);
   }
 
-  // Are there windows, and do all of them reach beyond the dimension? Each element is copied once then, and
-  // computed once; without zeros around it, it would be once for each place in the window.
-  static bool readsPadded(const ir::ContractAttr &a, const std::vector<ir::LabelForm> &forms, const Dims &dims) {
+  // Are there windows, and do all of them reach beyond the dimension? Each element is copied once
+  // then, and computed once; without zeros around it, it would be once for each place in the
+  // window.
+  static bool readsPadded(const ir::ContractAttr &a, const std::vector<ir::LabelForm> &forms,
+                          const Dims &dims) {
     bool windows = false;
     for (size_t d = 0; d < forms.size(); ++d) {
       Dim low = forms[d].offset, high = low;
@@ -231,12 +242,13 @@ struct Chooser {
     return windows;
   }
 
-  // Does the product read the value through a window, so that it copies it in any case? Not if each channel has
-  // a filter of its own: then vectors run along the channels, and nothing is copied.
+  // Does the product read the value through a window, so that it copies it in any case? Not if each
+  // channel has a filter of its own: then vectors run along the channels, and nothing is copied.
   bool copiesPictures(const Node &n, ValueId x) const {
     const auto &a = std::get<ir::ContractAttr>(n.attr);
     for (size_t label = 0; label < a.labels.size(); ++label)
-      if (a.extents[label] != Dim(1) && std::all_of(a.forms.begin(), a.forms.end(), [&](const auto &forms) {
+      if (a.extents[label] != Dim(1) &&
+          std::all_of(a.forms.begin(), a.forms.end(), [&](const auto &forms) {
             return std::any_of(forms.begin(), forms.end(), [&](const ir::LabelForm &form) {
               return std::any_of(form.terms.begin(), form.terms.end(),
                                  [&](const ir::LabelTerm &t) { return size_t(t.label) == label; });
@@ -258,30 +270,34 @@ struct Chooser {
       work.pop_back();
       if (v == on) return true;
       const Node *n = v.i > on.i ? f.def(v) : nullptr; // values are in the order of their nodes
-      if (n && seen.insert(v.i).second) work.insert(work.end(), n->operands.begin(), n->operands.end());
+      if (n && seen.insert(v.i).second)
+        work.insert(work.end(), n->operands.begin(), n->operands.end());
     }
     return false;
   }
 
-  // A picture that every product copies which reads it, with the zeros around it, and that is computed there as
-  // it would be in a pass of its own:
+  // A picture that every product copies which reads it, with the zeros around it, and that is
+  // computed there as it would be in a pass of its own:
   //   mu, var = sums over x = conv(..);   y = relu((x - mu) * factor + beta);   conv(y, ..)
-  // It costs a few operations for each copy and saves the pass, the memory, and in the backward pass the mask: that
-  // is computed of x, too. Not what its producer could store instead (bias and relu of a product).
+  // It costs a few operations for each copy and saves the pass, the memory, and in the backward
+  // pass the mask: that is computed of x, too. Not what its producer could store instead (bias and
+  // relu of a product).
   bool computedInCopies(ValueId x) {
     constexpr double kMostWork = 24; // as in visit()
     const Node *n = f.def(x);
     const DType type = f.type(x).dtype;
-    if (readers.empty() || !n || r.root[x.i] || r.chains.member[x.i] >= 0 || r.chains.inlined[x.i] ||
-        isView(f, *n) || !isInline(f, *n) || !ir::isFloat(type) || ir::widened(type) != type ||
-        size_t(r.uses[x.i]) != readers[size_t(x.i)].size())
+    if (readers.empty() || !n || r.root[x.i] || r.chains.member[x.i] >= 0 ||
+        r.chains.inlined[x.i] || isView(f, *n) || !isInline(f, *n) || !ir::isFloat(type) ||
+        ir::widened(type) != type || size_t(r.uses[x.i]) != readers[size_t(x.i)].size())
       return false;
     bool copied = false;
     for (int32_t i : readers[size_t(x.i)]) {
       const Node &reader = f.nodes[size_t(i)];
       const bool product = reader.op == Op::contract_;
       copied |= product;
-      if (product ? !copiesPictures(reader, x) : !ir::isPointwise(reader.op) && reader.op != Op::select_) return false;
+      if (product ? !copiesPictures(reader, x)
+                  : !ir::isPointwise(reader.op) && reader.op != Op::select_)
+        return false;
     }
     if (!copied) return false;
     // What it is made of: pointwise, of one value of its shape and what is repeated along it.
@@ -300,14 +316,15 @@ struct Chooser {
         continue;
       }
       const Node &d = *f.def(v);
-      if (!ir::isPointwise(d.op) && d.op != Op::select_ && d.op != Op::cast_ && d.op != Op::broadcast_ &&
-          d.op != Op::reshape_)
+      if (!ir::isPointwise(d.op) && d.op != Op::select_ && d.op != Op::cast_ &&
+          d.op != Op::broadcast_ && d.op != Op::reshape_)
         return false;
       work += ownCost(d);
       list.insert(list.end(), d.operands.begin(), d.operands.end());
     }
     if (!whole.valid() || work * double(r.uses[x.i]) > kMostWork) return false;
-    if (f.def(whole) && std::none_of(small.begin(), small.end(), [&](ValueId v) { return dependsOn(v, whole); }))
+    if (f.def(whole) &&
+        std::none_of(small.begin(), small.end(), [&](ValueId v) { return dependsOn(v, whole); }))
       return false;
     return readsEvenly(x);
   }
@@ -322,15 +339,15 @@ struct Chooser {
     if (reader.read(x, at) < 0) return false;
     return std::all_of(k.exprs.begin(), k.exprs.end(), [&](const Expr &e) {
       const std::vector<Term> &terms = e.access.flat.terms;
+      auto isAxis = [&](const Term &t) { return k.atoms[size_t(t.atom)].kind == Atom::Axis; };
       return e.op != SOp::load ||
-             (e.access.guards.empty() && std::all_of(terms.begin(), terms.end(), [&](const Term &t) {
-                return k.atoms[size_t(t.atom)].kind == Atom::Axis;
-              }));
+             (e.access.guards.empty() && std::all_of(terms.begin(), terms.end(), isAxis));
     });
   }
 
-  // Memory for what a product reads: before a reshape rather than after it, so that the value can be the
-  // epilogue of its producer and the reshape stays free. Splats, too: a product needs addresses.
+  // Memory for what a product reads: before a reshape rather than after it, so that the value can
+  // be the epilogue of its producer and the reshape stays free. Splats, too: a product needs
+  // addresses.
   void makeOperand(ValueId x) {
     if (affineOperand(f, r, x) || roundsWeight(x) || copied[x.i]) return;
     if (computedInCopies(x)) {
@@ -338,7 +355,8 @@ struct Chooser {
       return;
     }
     ValueId inner = x;
-    for (const Node *d = f.def(inner); d && !r.root[inner.i] && d->op == Op::reshape_; d = f.def(inner))
+    for (const Node *d = f.def(inner); d && !r.root[inner.i] && d->op == Op::reshape_;
+         d = f.def(inner))
       inner = d->operands[0];
     if (inner != x && !isSplat(f, inner)) {
       makeRoot(inner);
@@ -348,8 +366,8 @@ struct Chooser {
     r.cost[x.i] = 0.5;
   }
 
-  // Memory for what a loop reads. A carry's first value that nobody else reads is where the loop goes on;
-  // others are copied, or computed there (fuse_scan.cpp).
+  // Memory for what a loop reads. A carry's first value that nobody else reads is where the loop
+  // goes on; others are copied, or computed there (fuse_scan.cpp).
   void makeLoopOperand(ValueId x, bool carry) {
     const Node *n = f.def(x);
     if (!n || (carry && r.uses[x.i] > 1)) return;
@@ -411,7 +429,8 @@ bool affineOperand(const ir::Function &f, const Roots &r, ValueId v) {
                                        [&](const Guard &g) { return affine(g.index); });
 }
 
-Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o, const Frame *frame) {
+Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions &o,
+                  const Frame *frame) {
   Chooser c{m, f, o, {}, {}, {}, {}};
   size_t count = f.values.size();
   c.r.root.assign(count, 0);
@@ -448,7 +467,8 @@ Roots chooseRoots(const ir::Module &m, const ir::Function &f, const FuseOptions 
   }
   for (const ir::Result &x : f.results) {
     const Node *n = f.def(x.value);
-    bool dense = n && n->op == Op::constant_ && !isSplat(f, x.value); // bytes in the object, copied out
+    // bytes in the object, copied out
+    bool dense = n && n->op == Op::constant_ && !isSplat(f, x.value);
     if (!dense) c.r.root[x.value.i] = 1;
   }
   return c.r;

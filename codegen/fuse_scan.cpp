@@ -1,20 +1,23 @@
 // Loops: a scan's body as a program of its own.
 //
-// Problem. A scan must run its body's kernels once per iteration without copying anything on the way: the slice
-// of a sequence is read where it lies, and what the body stacks is written where it belongs. Example:
+// Problem. A scan must run its body's kernels once per iteration without copying anything on the
+// way: the slice of a sequence is read where it lies, and what the body stacks is written where it
+// belongs. Example:
 //   %h, %ys = scan @cell (%h0; %x; %w) {xs=[1], ys=[1]}        x[n,5,3], ys[n,5,4]
 // reads x + 3*t and writes ys + 4*t, with the strides of x and ys.
 //
-// Method. The body is fused like any function, with a Frame that says where its parameters and results lie.
-// A slice is a layout with a gap in place of the scanned dimension (layout.h); which slice is a matter of the
-// address alone, so all iterations run the same code. A value that is both carried and stacked is stored twice
-// by the kernel that makes it. Carries are to the body what weights are to a step: values that come in and are
-// replaced, in place where that is legal; else two memories take turns (plan_loop.cpp).
+// Method. The body is fused like any function, with a Frame that says where its parameters and
+// results lie. A slice is a layout with a gap in place of the scanned dimension (layout.h); which
+// slice is a matter of the address alone, so all iterations run the same code. A value that is both
+// carried and stacked is stored twice by the kernel that makes it. Carries are to the body what
+// weights are to a step: values that come in and are replaced, in place where that is legal; else
+// two memories take turns (plan_loop.cpp).
 //
-// An invariant of bf16 that the rounds multiply by, h u of a recurrent layer, is what tile registers take
-// their columns from. They want it in a form of its own (amx.h), and to bring 128 x 512 numbers into it costs
-// several times as much as a product with 32 rows. So a kernel before the loop stores it in that form, straight
-// from what it is made of (the master weight in f32, the other side of a transpose), and rounds read tiles.
+// An invariant of bf16 that the rounds multiply by, h u of a recurrent layer, is what tile
+// registers take their columns from. They want it in a form of its own (amx.h), and to bring 128 x
+// 512 numbers into it costs several times as much as a product with 32 rows. So a kernel before the
+// loop stores it in that form, straight from what it is made of (the master weight in f32, the
+// other side of a transpose), and rounds read tiles.
 #include "codegen/amx.h"
 #include "codegen/fuse.h"
 #include "ir/forms.h"
@@ -108,12 +111,12 @@ void Fuser::bodyResults() {
   }
 }
 
-// --- the form of what rounds multiply by -----------------------------------------------------------
+// --- the form of what rounds multiply by ---------------------------------------------------------
 
 namespace {
 
-// The dimension of the contraction's operand `side`, a matrix, that is summed, the other one being columns of
-// a product of two matrices; -1 if it is something else.
+// The dimension of the contraction's operand `side`, a matrix, that is summed, the other one being
+// columns of a product of two matrices; -1 if it is something else.
 int32_t summedDim(const Node &n, size_t side) {
   if (n.op != Op::contract_ || n.operands[0] == n.operands[1]) return -1;
   const auto &a = std::get<ir::ContractAttr>(n.attr);
@@ -161,8 +164,8 @@ Layout operandLayout(const ir::Module &m, const ir::Function &f, const Node &sca
 
 // --- the enclosing program's side ----------------------------------------------------------------
 
-// Memory with a carry's first value that the loop `id` may write over: the value's own where nobody else reads
-// it, else a kernel computes or copies it.
+// Memory with a carry's first value that the loop `id` may write over: the value's own where nobody
+// else reads it, else a kernel computes or copies it.
 BufferId Fuser::firstValue(ValueId v, int id) {
   bool own = facts.root[v.i] && facts.uses[v.i] == 1 && groupOf[v.i] >= 0;
   if (own && program.buffers[buffer(v)].life == Life::Transient) return buffer(v);
@@ -199,8 +202,9 @@ BufferId Fuser::firstValue(ValueId v, int id) {
   return to;
 }
 
-// A copy of an invariant in the layout of columnTiles, for loop `id`. Its kernel runs through the places in
-// the order in which they lie: for panels of columns and pairs of terms, 16 columns of two terms side by side.
+// A copy of an invariant in the layout of columnTiles, for loop `id`. Its kernel runs through the
+// places in the order in which they lie: for panels of columns and pairs of terms, 16 columns of
+// two terms side by side.
 BufferId Fuser::turnedOnce(ValueId v, const Layout &layout, int id) {
   Buffer b;
   b.name = nameOf(v) + ".tiles";
@@ -218,10 +222,12 @@ BufferId Fuser::turnedOnce(ValueId v, const Layout &layout, int id) {
   k.name = b.name;
   const Digit &panels = layout.digits[0], &pairs = layout.digits[1];
   const int64_t width = layout.digits[2].size * layout.digits[3].size;
-  const AxisId panel = k.axis("", panels.size), pair = k.axis("", pairs.size), lane = k.axis("", width);
+  const AxisId panel = k.axis("", panels.size), pair = k.axis("", pairs.size),
+               lane = k.axis("", width);
   k.parallel = {panel, pair, lane};
   std::vector<Index> at(2);
-  at[size_t(panels.dim)] = k.axisIndex(panel) * layout.digits[2].size + divIndex(k, k.axisIndex(lane), 2);
+  at[size_t(panels.dim)] =
+      k.axisIndex(panel) * layout.digits[2].size + divIndex(k, k.axisIndex(lane), 2);
   at[size_t(pairs.dim)] = k.axisIndex(pair) * 2 + modIndex(k, k.axisIndex(lane), 2);
   std::vector<Guard> guards;
   addGuard(k, guards, at[size_t(panels.dim)], b.type.dims[size_t(panels.dim)]);
@@ -233,7 +239,8 @@ BufferId Fuser::turnedOnce(ValueId v, const Layout &layout, int id) {
   s.name = b.name;
   Store st;
   st.access.arg = argFor(g.launch, to, true);
-  st.access.flat = (k.axisIndex(panel) * pairs.size + k.axisIndex(pair)) * width + k.axisIndex(lane);
+  st.access.flat =
+      (k.axisIndex(panel) * pairs.size + k.axisIndex(pair)) * width + k.axisIndex(lane);
   s.stores.push_back(st);
   k.stages.push_back(std::move(s));
   waitFor(id, {copy});

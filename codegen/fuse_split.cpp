@@ -1,15 +1,16 @@
 // Split sums: partial results in a kernel of their own, then the parts in order.
 //
 //   db[c] = sum over n, h, w of dy[n,h,w,c]       64*28*28 terms for 16 results
-//   ->  partial[s,c] = sum over the s-th chunk of n, all h, w         32 chunks: work for every thread
-//       db[c] = sum over s of partial[s,c]                            and whoever joins (the update of b)
+//   ->  partial[s,c] = sum over the s-th chunk of n, all h, w   32 chunks: work for every thread
+//       db[c] = sum over s of partial[s,c]                      and whoever joins (the update of b)
 //
-// Sums over the same chunks that read the same memory, such as the gradients of a normalisation's shift and scale
+// Sums over the same chunks that read the same memory, such as the gradients of a normalisation's
+// shift and scale
 //   sum dy,  sum dy*(x - mu)
 // are stages of one kernel, which reads it once.
 //
-// Whether and how a sum is split follows from its shape alone, never from threads or fusion, so it is part of the
-// meaning of the bits. Contractions are split likewise (fuse_contract.cpp).
+// Whether and how a sum is split follows from its shape alone, never from threads or fusion, so it
+// is part of the meaning of the bits. Contractions are split likewise (fuse_contract.cpp).
 #include "codegen/fuse.h"
 #include <algorithm>
 
@@ -20,8 +21,8 @@ using ir::ValueId;
 
 constexpr int64_t kEnoughChunks = 8; // for threads to share
 
-// Much to sum and few results: chunks of the longest reduced axis in a kernel of their own, then the chunks
-// in order. false: not worth it.
+// Much to sum and few results: chunks of the longest reduced axis in a kernel of their own, then
+// the chunks in order. false: not worth it.
 bool Fuser::splitReduce(const Node &node) {
   const auto &attr = std::get<ir::ReduceAttr>(node.attr);
   ValueId x = node.operands[0], v = node.result();
@@ -29,13 +30,16 @@ bool Fuser::splitReduce(const Node &node) {
   DType t = ir::widened(f.type(x).dtype);
   int64_t results = count(f.type(v).dims), terms = count(dims) / std::max<int64_t>(results, 1);
   int64_t groupsOf16 = (results + 15) / 16;
-  if (groupsOf16 >= 64 || terms < 8192 || attr.dims.empty() || !(t == DType::f32 || t == DType::f64)) return false;
+  if (groupsOf16 >= 64 || terms < 8192 || attr.dims.empty() ||
+      !(t == DType::f32 || t == DType::f64))
+    return false;
   int64_t want = 1;
   while (want * groupsOf16 < 64) want *= 2;
   int64_t batch = std::max<int64_t>(f.batch, 1);
-  int64_t longest = *std::max_element(attr.dims.begin(), attr.dims.end(), [&](int64_t p, int64_t q) {
-    return dims[p].at(batch) < dims[q].at(batch);
-  });
+  int64_t longest =
+      *std::max_element(attr.dims.begin(), attr.dims.end(), [&](int64_t p, int64_t q) {
+        return dims[p].at(batch) < dims[q].at(batch);
+      });
   // The outermost one, if it will do: pictures are as a whole in one chunk.
   for (int64_t d : attr.dims) {
     if (dims[d].at(batch) == 1) continue;
@@ -112,11 +116,13 @@ bool Fuser::splitReduce(const Node &node) {
   return true;
 }
 
-// The sum of what a product stores, or of what its tiles can compute from that, is made of the tiles while they
-// are in registers: no pass over the memory of the result.
+// The sum of what a product stores, or of what its tiles can compute from that, is made of the
+// tiles while they are in registers: no pass over the memory of the result.
 //   y = conv(x, w);   sum over n, h, w of y - s,  of (y - s)^2
-bool Fuser::sumBeside(const Node &node, const Partial &part, int64_t splits, const std::set<int> &deps) {
-  if (!options.fuse || frame || combineOf(node) != Combine::sum || splits < kEnoughChunks) return false;
+bool Fuser::sumBeside(const Node &node, const Partial &part, int64_t splits,
+                      const std::set<int> &deps) {
+  if (!options.fuse || frame || combineOf(node) != Combine::sum || splits < kEnoughChunks)
+    return false;
   for (auto it = deps.rbegin(); it != deps.rend(); ++it)
     if (!closesCircle(*it, deps) && sumBeside(node, part, splits, *it)) {
       std::set<int> others = deps;
@@ -135,7 +141,8 @@ bool Fuser::sumBeside(const Node &node, const Partial &part, int64_t splits, int
   if (!g.open || k.cls != KernelClass::Contract || g.dims != part.dims) return false;
   // Vectors run along the last dimension, which stays.
   const size_t last = part.dims.size() - 1;
-  if (contains(part.reduced, int64_t(last)) || count({part.dims[last]}) < kLeastColumns) return false;
+  if (contains(part.reduced, int64_t(last)) || count({part.dims[last]}) < kLeastColumns)
+    return false;
   Stage st;
   std::vector<Index> at, out;
   Buffer partial;
@@ -157,13 +164,18 @@ bool Fuser::sumBeside(const Node &node, const Partial &part, int64_t splits, int
   out.insert(out.begin(), divIndex(k, k.axisIndex(g.dimAxes[size_t(part.longest)]), part.chunk));
   if (const Stage *sums = sumsBeside(k)) {
     if (sums->reduce != st.reduce || sums->chunk != part.chunk) return false;
-    if (std::count_if(k.stages.begin(), k.stages.end(), [](auto &s) { return s.chunk; }) >= kMostSums) return false;
+    if (std::count_if(k.stages.begin(), k.stages.end(), [](auto &s) { return s.chunk; }) >=
+        kMostSums)
+      return false;
   }
   // The axes in the order of the sum.
   ContractInfo &c = k.contract;
-  auto place = [&](AxisId a) { return std::find(g.dimAxes.begin(), g.dimAxes.end(), a) - g.dimAxes.begin(); };
+  auto place = [&](AxisId a) {
+    return std::find(g.dimAxes.begin(), g.dimAxes.end(), a) - g.dimAxes.begin();
+  };
   for (auto *list : {&c.batch, &c.m, &c.n})
-    std::stable_sort(list->begin(), list->end(), [&](AxisId x, AxisId y) { return place(x) < place(y); });
+    std::stable_sort(list->begin(), list->end(),
+                     [&](AxisId x, AxisId y) { return place(x) < place(y); });
   std::vector<AxisId> nest;
   for (const auto *list : {&c.batch, &c.m, &c.n})
     for (AxisId a : *list)
@@ -199,14 +211,15 @@ bool Fuser::sharesReads(const Node &node, const Group &g) const {
   return shares;
 }
 
-// A kernel that sums over the same chunks and reads the same memory, and that nothing the node reads waits
-// for. Only the last few are asked: those further back have left the cache in any case.
+// A kernel that sums over the same chunks and reads the same memory, and that nothing the node
+// reads waits for. Only the last few are asked: those further back have left the cache in any case.
 Fuser::Partial *Fuser::siblingOf(const Node &node, const Partial &like, const std::set<int> &deps) {
   constexpr size_t kAsked = 4, kMostStages = 4;
   for (size_t i = partials_.size(), end = i - std::min(i, kAsked); i-- > end;) {
     Partial &p = partials_[i];
     Group &g = groups[p.group];
-    if (p.dims != like.dims || p.reduced != like.reduced || p.longest != like.longest || p.chunk != like.chunk)
+    if (p.dims != like.dims || p.reduced != like.reduced || p.longest != like.longest ||
+        p.chunk != like.chunk)
       continue;
     const std::vector<Stage> &stages = g.kernel().stages;
     if (stages.size() >= kMostStages || stages[0].combine != combineOf(node) ||
@@ -218,8 +231,8 @@ Fuser::Partial *Fuser::siblingOf(const Node &node, const Partial &like, const st
 }
 
 // result = the parts combined in order; a group of its own, which further values may join.
-void Fuser::addCombine(const Node &node, int partialGroup, BufferId partial, int64_t splits, Combine combine,
-                       int64_t chunk, Dim whole) {
+void Fuser::addCombine(const Node &node, int partialGroup, BufferId partial, int64_t splits,
+                       Combine combine, int64_t chunk, Dim whole) {
   ValueId v = node.result();
   int id = newGroup(node);
   Group &g = groups[id];

@@ -193,7 +193,8 @@ struct Binder {
   const std::vector<Users> &users;
   Edges &edges;
 
-  std::vector<int> results = std::vector<int>(p.buffers.size()); // by buffer: of how many it is the value
+  // by buffer: of how many it is the value
+  std::vector<int> results = std::vector<int>(p.buffers.size());
 
   void count() {
     for (const ProgramResult &r : p.results) ++results[size_t(r.buffer)];
@@ -205,7 +206,8 @@ struct Binder {
 
   bool bind(size_t result, BufferId old) {
     BufferId v = p.results[result].buffer;
-    if (p.buffers[v].life != Life::Transient || plan.alias[v] != v || p.buffers[v].pinned) return false;
+    if (p.buffers[v].life != Life::Transient || plan.alias[v] != v || p.buffers[v].pinned)
+      return false;
     if (p.buffers[v].type != p.buffers[old].type || p.buffers[v].layout != p.buffers[old].layout)
       return false;
     if (neededAtEnd(old, result)) return false;
@@ -226,8 +228,8 @@ struct Binder {
 
 } // namespace
 
-bool bindResult(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges, size_t result,
-                BufferId old) {
+bool bindResult(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges,
+                size_t result, BufferId old) {
   Binder binder{p, plan, users, edges};
   binder.count();
   return binder.bind(result, old);

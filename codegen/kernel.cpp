@@ -1,12 +1,13 @@
 // Kernels as data: hash-consed construction and index arithmetic.
 //
-// Problem. Views become index expressions, and the same element must always get the same expression:
-// fusion asks "is this read at the index that is written?", and equal kernels must have equal text.
+// Problem. Views become index expressions, and the same element must always get the same
+// expression: fusion asks "is this read at the index that is written?", and equal kernels must have
+// equal text.
 //   reshape [n,28,28] -> [n,784] read at (r, i):   flat = 784*r + 28*(i/28) + i%28   ->   784*r + i
 //
-// Method. An index is affine over atoms; atoms (axes, floor divisions, remainders, loaded integers) are
-// interned, so equality is structural. Divisions and remainders are simplified with the ranges of the
-// axes: multiples of the divisor leave, and what remains within one period is exact.
+// Method. An index is affine over atoms; atoms (axes, floor divisions, remainders, loaded integers)
+// are interned, so equality is structural. Divisions and remainders are simplified with the ranges
+// of the axes: multiples of the divisor leave, and what remains within one period is exact.
 #include "codegen/kernel.h"
 #include <algorithm>
 #include <cstring>
@@ -159,7 +160,8 @@ bool rangeOfAtom(const Kernel &k, const Atom &a, int64_t &lo, int64_t &hi) {
   return false;
 }
 
-// x = by * quotient + rest, taking every term, and as much of the constants, as the divisor divides.
+// x = by * quotient + rest, taking every term, and as much of the constants, as the divisor
+// divides.
 void splitBy(const Index &x, int64_t by, Index &quotient, Index &rest) {
   for (const Term &t : x.terms) {
     if (t.coef % by == 0) quotient.terms.push_back({t.atom, t.coef / by});
@@ -320,8 +322,10 @@ const Stage *sumsBeside(const Kernel &k) {
 
 int64_t itemUnit(const Kernel &k, AxisId a) {
   const Stage *sums = sumsBeside(k);
-  if (!sums || std::find(sums->reduce.begin(), sums->reduce.end(), a) == sums->reduce.end()) return 1;
-  const bool whole = a != sums->reduce[0] || sums->chunk >= k.axes[a].extent.at(std::max<int64_t>(k.batch, 1));
+  if (!sums || std::find(sums->reduce.begin(), sums->reduce.end(), a) == sums->reduce.end())
+    return 1;
+  const bool whole =
+      a != sums->reduce[0] || sums->chunk >= k.axes[a].extent.at(std::max<int64_t>(k.batch, 1));
   return whole ? 0 : sums->chunk;
 }
 

@@ -6,10 +6,10 @@
 //   A kernel is a function of an item index. Items write disjoint bytes; an item's result does not
 //   depend on which thread runs it, when, or beside what.
 //
-// Example. Row softmax over logits[n,10] with the gradient written out is one Loops kernel: parallel
-// axis n; stage 0 reduces max over c into a local, stage 1 reduces sum of exp(z - local0), stage 2
-// loops over c and stores. A dense layer is one Contract kernel: acc[m,n] = sum_k a*b, then an
-// epilogue (bias, relu, or the optimizer's update) on the tile while it is in registers.
+// Example. Row softmax over logits[n,10] with the gradient written out is one Loops kernel:
+// parallel axis n; stage 0 reduces max over c into a local, stage 1 reduces sum of exp(z - local0),
+// stage 2 loops over c and stores. A dense layer is one Contract kernel: acc[m,n] = sum_k a*b, then
+// an epilogue (bias, relu, or the optimizer's update) on the tile while it is in registers.
 //
 // Method. A kernel holds axes, index expressions over them, typed scalar expressions (hash-consed,
 // about thirty operations) and stages. Views (broadcast, transpose, slice, reverse, pad, window,
@@ -54,8 +54,8 @@ struct Index {
 };
 
 // What an index is made of. Div and Mod are floor division and its remainder by a positive constant
-// (reshapes whose factors do not refine, phases of strided windows); Value is a loaded integer, clamped
-// to [0, limit-1] (gather).
+// (reshapes whose factors do not refine, phases of strided windows); Value is a loaded integer,
+// clamped to [0, limit-1] (gather).
 struct Atom {
   enum Kind : uint8_t { Axis, Div, Mod, Value } kind = Axis;
   AxisId axis = -1;  // Axis
@@ -70,8 +70,8 @@ struct Atom {
   }
 };
 
-// An iteration axis. With a bound, the loop stops where base + axis reaches limit: the last chunk of a
-// split reduction (base = chunk index * chunk size).
+// An iteration axis. With a bound, the loop stops where base + axis reaches limit: the last chunk
+// of a split reduction (base = chunk index * chunk size).
 struct Axis {
   std::string name;
   Dim extent;
@@ -91,9 +91,10 @@ struct Guard {
   }
 };
 
-// One element of an argument: its row-major flat index in logical elements. Strides come from N (the
-// largest batch), so `flat` has no term in n but for concatenation along the batch. A load whose
-// guards do not all hold yields 0 and touches no memory; a store whose guards do not hold is dropped.
+// One element of an argument: its row-major flat index in logical elements. Strides come from N
+// (the largest batch), so `flat` has no term in n but for concatenation along the batch. A load
+// whose guards do not all hold yields 0 and touches no memory; a store whose guards do not hold is
+// dropped.
 struct Access {
   int32_t arg = 0;  // index into Kernel::args
   Index flat;
@@ -116,8 +117,9 @@ enum class SOp : uint8_t {
   index,    // Index `index` as i32, i64 (exact) or a float
   size,     // Dim `dim` at run time, as i32
   guard,    // bool: all of `guards` hold
-  random,   // f32 in [0,1): Philox(seed, step, site, the environment's iteration, index = `index`); the
-            // operands are the site's two u32 words, low and high: loads, so that draws share code
+  random,   // f32 in [0,1): Philox(seed, step, site, the environment's iteration, index = `index`);
+            // the operands are the site's two u32 words, low and high: loads, so that draws
+            // share code
   neg, abs, sign, sqrt, floor, ceil, round, // round: ties to even
   exp, expm1, log, log1p, rsqrt, sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, sigmoid, erf,
   add, sub, mul, div, idiv, imod, pow, atan2,
@@ -126,7 +128,8 @@ enum class SOp : uint8_t {
   eq, ne, lt, le, gt, ge, isNan, // bool results
   select,   // (bool, T, T)
   land, lor, lnot, // bool
-  convert,  // numeric conversion to `type`: float -> int truncates and saturates, NaN -> 0; x -> bool is x != 0
+  convert,  // numeric conversion to `type`: float -> int truncates and saturates, NaN -> 0;
+            // x -> bool is x != 0
   // Below: only made by the expansion of elementary functions (math.cpp).
   bitcast,  // f32 <-> i32 bits, f64 <-> i64
   shl, shr, // integer shifts by a constant operand; shr is arithmetic on signed, logical on u32
@@ -151,10 +154,10 @@ std::string_view sopName(SOp op);
 enum class Combine : uint8_t { none, sum, prod, max, min, argmax, cumsum };
 
 // The order of a reduction. The reduced axes run in the order listed, outermost first.
-// lanes = 1: one accumulator, in sequence. lanes > 1: element j of the innermost reduced axis goes to
-// accumulator j mod lanes (from the identity); at the end the lanes fold by halves: lane i += lane i + w
-// for w = lanes/2, lanes/4, .., 1. argmax and max/min take lanes = 1 semantics in any order: ties go to
-// the smaller index, NaN wins.
+// lanes = 1: one accumulator, in sequence. lanes > 1: element j of the innermost reduced axis goes
+// to accumulator j mod lanes (from the identity); at the end the lanes fold by halves: lane i +=
+// lane i + w for w = lanes/2, lanes/4, .., 1. argmax and max/min take lanes = 1 semantics in any
+// order: ties go to the smaller index, NaN wins.
 struct ReduceOrder {
   int32_t lanes = 1;
 };
@@ -167,14 +170,16 @@ struct Store {
 
 // One stage of an item: for every point of `loop` (in order) combine `body` over `reduce`.
 //   none:   no reduce axes; the value is `body`
-//   argmax: slot 0 the maximum (NaN wins), slot 1 the i32 row-major index over `reduce` of its first place
-//   cumsum: exactly one reduce axis; a running sum along it, stored at every step (a store's access may use
-//           the axis); `exclusive` stores before adding; reversed order is in the index expressions
+//   argmax: slot 0 the maximum (NaN wins), slot 1 the i32 row-major index over `reduce` of its
+//           first place
+//   cumsum: exactly one reduce axis; a running sum along it, stored at every step (a store's access
+//           may use the axis); `exclusive` stores before adding; reversed order is in the index
+//           expressions
 // Results go to stores, and, if `loop` is empty, may be read by later stages as `local`.
 //
-// Consecutive stages without reductions over the same `loop` axes are one block: at each point all their
-// bodies are evaluated before any of their stores takes place. So an optimizer that writes m and w in place
-// reads the old m in both; all epilogue stages of a contraction are one block.
+// Consecutive stages without reductions over the same `loop` axes are one block: at each point all
+// their bodies are evaluated before any of their stores takes place. So an optimizer that writes m
+// and w in place reads the old m in both; all epilogue stages of a contraction are one block.
 struct Stage {
   std::vector<AxisId> loop, reduce;
   Combine combine = Combine::none;
@@ -191,26 +196,29 @@ struct Stage {
 
 enum class KernelClass : uint8_t { Loops, Contract, ScatterAdd, Sort, Chain };
 
-// acc[batch, m, n] = sum over k (in the listed order, outermost first) of a * b, from zero, with fma
-// (lanes as ReduceOrder along the innermost k for the dot family; amx.h has the order of the family
-// amx). Then the stages, each elementwise over (batch, m, n): `loop` and `reduce` empty, `acc` stands for the element. `a` and `b` are the operand
-// expressions: a load, perhaps under convert; guards yield zero.
-//   A stage with `reduce`, some of (batch, m, n) in their order, sums its body over them, the first in chunks of
-// `chunk` steps: its one store has the index first / chunk instead of that axis. The sum lives in the store's place:
-// the first element of a chunk replaces it, the others are added, in the order of the axes, lanes 1. All such
-// stages of a kernel have the same axes and chunks. An item has whole chunks, and all of the other axes.
+// acc[batch, m, n] = sum over k (in the listed order, outermost first) of a * b, from zero, with
+// fma (lanes as ReduceOrder along the innermost k for the dot family; amx.h has the order of the
+// family amx). Then the stages, each elementwise over (batch, m, n): `loop` and `reduce` empty,
+// `acc` stands for the element. `a` and `b` are the operand expressions: a load, perhaps under
+// convert; guards yield zero.
+//   A stage with `reduce`, some of (batch, m, n) in their order, sums its body over them, the first
+// in chunks of `chunk` steps: its one store has the index first / chunk instead of that axis. The
+// sum lives in the store's place: the first element of a chunk replaces it, the others are added, in
+// the order of the axes, lanes 1. All such stages of a kernel have the same axes and chunks. An
+// item has whole chunks, and all of the other axes.
 struct ContractInfo {
   std::vector<AxisId> batch, m, n, k;
   ExprId a = -1, b = -1;
   DType type = DType::f32; // accumulator
 };
 
-// table[.., v, ..] = sum over `tokens` in order of update where index == v, from zero. Axes: `outer` before and
-// `inner` after the table's indexed dimension (extent `rows`); `index` and `update` expressions over them.
-// Without stages the table is argument `arg`, its flat index = outer, row, inner in row-major order. With
-// stages (`arg` -1), each is elementwise over (outer, row, inner), as those of a contraction are, and `acc`
-// stands for the table's element; all updates are read before the first stage. With `touched` only rows
-// that a token names are visited, as the stages leave all others as they are (touched.cpp).
+// table[.., v, ..] = sum over `tokens` in order of update where index == v, from zero. Axes:
+// `outer` before and `inner` after the table's indexed dimension (extent `rows`); `index` and
+// `update` expressions over them. Without stages the table is argument `arg`, its flat index =
+// outer, row, inner in row-major order. With stages (`arg` -1), each is elementwise over (outer,
+// row, inner), as those of a contraction are, and `acc` stands for the table's element; all updates
+// are read before the first stage. With `touched` only rows that a token names are visited, as the
+// stages leave all others as they are (touched.cpp).
 struct ScatterInfo {
   std::vector<AxisId> outer, tokens, inner;
   Dim rows;
@@ -221,8 +229,8 @@ struct ScatterInfo {
   bool touched = false;
 };
 
-// Stable sort along `axis` for every point of Kernel::parallel: value expression over both; stores as two
-// args (values, i32 indices; -1: not wanted), row-major over (parallel.., axis at `place`).
+// Stable sort along `axis` for every point of Kernel::parallel: value expression over both; stores
+// as two args (values, i32 indices; -1: not wanted), row-major over (parallel.., axis at `place`).
 struct SortInfo {
   AxisId axis = 0;
   bool descending = false;
@@ -231,31 +239,36 @@ struct SortInfo {
   Access values, indices; // over the axes; arg -1: not wanted
 };
 
-// Products of products, where what lies between them is too large to keep: softmax(q k') v. Values over
-// (outer, row, col) exist as tiles only: a block of rows, all columns, in the thread's scratch. For every
-// point of `outer`, in order, and every row, the stages run in order; a step says what its stage is:
-//   Product: tile = sum over `reduce` in order of body * b, from zero, with fma. `body` does not depend on
-//            col, `b` not on row
+// Products of products, where what lies between them is too large to keep: softmax(q k') v. Values
+// over (outer, row, col) exist as tiles only: a block of rows, all columns, in the thread's
+// scratch. For every point of `outer`, in order, and every row, the stages run in order; a step
+// says what its stage is:
+//   Product: tile = sum over `reduce` in order of body * b, from zero, with fma. `body` does not
+//            depend on col, `b` not on row
 //   Tile:    tile = body, over (row, col); `loop` = {col}
 //   Row:     body, or body combined over `reduce` = {col}; leaves a local behind for the row
-//   RowSum:  for `loop`: sum over `reduce` = {col} in order of body * b, from zero, with fma; b not on row
-//   ColSum:  for (col, `loop`): sum over `reduce` (outer axes, then row), in the order of `outer` and of
-//            the rows, of body * b, from zero, with fma; b not on col. The sums live in the stores' places
-// Bodies of sums are tiles. A RowSum's stores may use outer, row and loop, a ColSum's outer, col and loop.
-// With the family amx the factors are bf16 and the sums of Product, RowSum and ColSum in the order of amx.h: a
-// ColSum's terms are dealt by blocks of rows, nv times 16.
+//   RowSum:  for `loop`: sum over `reduce` = {col} in order of body * b, from zero, with fma; b not
+//            on row
+//   ColSum:  for (col, `loop`): sum over `reduce` (outer axes, then row), in the order of `outer`
+//            and of the rows, of body * b, from zero, with fma; b not on col. The sums live in the
+//            stores' places
+// Bodies of sums are tiles. A RowSum's stores may use outer, row and loop, a ColSum's outer, col
+// and loop. With the family amx the factors are bf16 and the sums of Product, RowSum and ColSum in
+// the order of amx.h: a ColSum's terms are dealt by blocks of rows, nv times 16.
 enum class StepKind : uint8_t { Product, Tile, Row, RowSum, ColSum };
 struct ChainStep {
   StepKind kind = StepKind::Row;
   ExprId b = -1;     // second factor
-  int32_t slot = -1; // Product, Tile: where the tile lies in scratch; tiles that follow each other share
-  int64_t sumsAt = -1; // ColSum: bytes into the scratch, where its sums are kept until the last row; -1: in memory
+  // Product, Tile: where the tile lies in scratch; tiles that follow each other share
+  int32_t slot = -1;
+  // ColSum: bytes into the scratch, where its sums are kept until the last row; -1: in memory
+  int64_t sumsAt = -1;
   bool seenOnly = false; // Product: nothing reads its tile in columns beyond those that a row sees
 };
-// Columns that a mask hides from all rows of a block: column c is seen by row r only if c <= r + reach. If
-// all of `zeros`, values of a row, are 0 (the exponentials of what stands for hidden scores), every value
-// from step `from` on is 0 in hidden columns, and they are passed over. So no bit depends on it, but that a
-// weight of 0 does not meet a NaN.
+// Columns that a mask hides from all rows of a block: column c is seen by row r only if c <= r +
+// reach. If all of `zeros`, values of a row, are 0 (the exponentials of what stands for hidden
+// scores), every value from step `from` on is 0 in hidden columns, and they are passed over. So no
+// bit depends on it, but that a weight of 0 does not meet a NaN.
 struct HiddenColumns {
   bool any = false;
   int64_t reach = 0;
@@ -273,8 +286,8 @@ struct ChainInfo {
 // ** schedules **: per target, never affects bits beyond what ReduceOrder and the family say
 
 enum class Family : uint8_t { Outer, Dot, Amx };
-// Whether a contraction copies an operand into the thread's scratch before its tiles read it (pack.h):
-// for each tile of rows, or once for all tiles of an item (and of a block of k).
+// Whether a contraction copies an operand into the thread's scratch before its tiles read it
+// (pack.h): for each tile of rows, or once for all tiles of an item (and of a block of k).
 enum class Pack : uint8_t { none, tile, block };
 struct ItemAxis {
   AxisId axis = 0;
@@ -284,16 +297,21 @@ struct ItemAxis {
 struct Schedule {
   std::vector<ItemAxis> items; // outermost first; item index is mixed radix over ceil(extent/block)
   Family family = Family::Outer; // Contract; Chain: Outer or Amx
-  AxisId row = -1, col = -1;     // Contract: tiled axes (row in m, col in n); col is the vectorised one
-  int32_t mr = 1, nv = 1;        // Contract: rows and vectors of a register tile; Chain: vectors of a
-                                 // block of rows, columns of a register tile
-  Pack packA = Pack::none, packB = Pack::none; // Contract, outer: the operand with rows, that with columns
-  // Contract: this axis of k is summed in blocks of kBlock, the axes before it step by step; between
-  // blocks the sums of an item lie in scratch, so no bit depends on it. -1: one block.
+  // Contract: tiled axes (row in m, col in n); col is the vectorised one
+  AxisId row = -1, col = -1;
+  // Contract: rows and vectors of a register tile; Chain: vectors of a block of rows, columns of a
+  // register tile
+  int32_t mr = 1, nv = 1;
+  // Contract, outer: the operand with rows, that with columns
+  Pack packA = Pack::none, packB = Pack::none;
+  // Contract: this axis of k is summed in blocks of kBlock, the axes before it step by step;
+  // between blocks the sums of an item lie in scratch, so no bit depends on it. -1: one block.
   AxisId kAxis = -1;
   int64_t kBlock = 0;
-  int64_t rowBlock = 0;          // Amx: steps of `row`, the outermost axis of m, in one copy of rows
-  AxisId vec = -1;               // Loops: vectorised parallel axis; -1: each stage its innermost axis
+  // Amx: steps of `row`, the outermost axis of m, in one copy of rows
+  int64_t rowBlock = 0;
+  // Loops: vectorised parallel axis; -1: each stage its innermost axis
+  AxisId vec = -1;
   int32_t lanes = 16;            // vector width in elements of f32
   int64_t scratchBytes = 0;      // per thread
   friend bool operator==(const Schedule &, const Schedule &) = default;
@@ -332,7 +350,8 @@ struct Kernel {
 
   AxisId axis(std::string name, Dim extent);
   AtomId atom(const Atom &a);
-  ExprId expr(Expr e); // hash-consed and locally folded (constants, x*1 on indices; never IEEE-visible)
+  // hash-consed and locally folded (constants, x*1 on indices; never IEEE-visible)
+  ExprId expr(Expr e);
   Index axisIndex(AxisId a);
 
 private:
@@ -347,7 +366,8 @@ Index constIndex(int64_t c);
 Index dimIndex(Dim d);
 Index divIndex(Kernel &k, const Index &x, int64_t by);
 Index modIndex(Kernel &k, const Index &x, int64_t by);
-// Smallest and largest value over the axes, n up to N; false if unbounded (Value atoms have bounds).
+// Smallest and largest value over the axes, n up to N; false if unbounded (Value atoms have
+// bounds).
 bool rangeOf(const Kernel &k, const Index &x, int64_t &lo, int64_t &hi);
 // Does the index depend on the axis (through Div, Mod, Value too)?
 bool dependsOn(const Kernel &k, const Index &x, AxisId axis);
@@ -362,15 +382,16 @@ const Stage *sumsBeside(const Kernel &k);
 // Of how many steps of an axis the items of a contraction must have a multiple; 0: of all of them.
 int64_t itemUnit(const Kernel &k, AxisId a);
 
-// Items at batch size n, from the schedule; and the same as const + ceil(perN*n/div) for the step table
-// (only one item axis may depend on n; others are constant: items = product).
+// Items at batch size n, from the schedule; and the same as const + ceil(perN*n/div) for the step
+// table (only one item axis may depend on n; others are constant: items = product).
 int64_t itemCount(const Kernel &k, int64_t n);
 
-// Canonical text: everything that determines the code, with arguments by position and axes by number.
-// Kernels with equal text share one compiled function. `pretty` adds names for --emit=kernels.
+// Canonical text: everything that determines the code, with arguments by position and axes by
+// number. Kernels with equal text share one compiled function. `pretty` adds names for
+// --emit=kernels.
 std::string print(const Kernel &k, bool pretty);
-// Checks the invariants stated above (ids in range, types, disjoint stores by construction, schedule
-// consistent); empty if they hold.
+// Checks the invariants stated above (ids in range, types, disjoint stores by construction,
+// schedule consistent); empty if they hold.
 std::string verify(const Kernel &k);
 
 } // namespace nnc::cg

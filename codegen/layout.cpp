@@ -27,11 +27,13 @@ Index rowMajor(const Dims &dims, const std::vector<Index> &at, int64_t batch) {
 
 } // namespace
 
-Index placeOf(Kernel &k, const Layout &l, const Dims &dims, const std::vector<Index> &at, int64_t batch) {
+Index placeOf(Kernel &k, const Layout &l, const Dims &dims, const std::vector<Index> &at,
+              int64_t batch) {
   if (l.isRowMajor()) return recombine(k, rowMajor(dims, at, batch));
   Index flat;
   int64_t stride = 1;
-  std::vector<int64_t> below(dims.size(), 1); // product of the less significant digits of each dimension
+  // product of the less significant digits of each dimension
+  std::vector<int64_t> below(dims.size(), 1);
   for (size_t i = l.digits.size(); i-- > 0;) {
     const Digit &d = l.digits[i];
     if (d.dim < 0) {
@@ -49,7 +51,8 @@ Index placeOf(Kernel &k, const Layout &l, const Dims &dims, const std::vector<In
   return recombine(k, flat);
 }
 
-Layout sliceLayout(const Layout &l, const Dims &dims, int64_t axis, int64_t batch, int64_t &stride) {
+Layout sliceLayout(const Layout &l, const Dims &dims, int64_t axis, int64_t batch,
+                   int64_t &stride) {
   std::vector<Digit> digits = l.digits;
   if (l.isRowMajor())
     for (size_t i = 0; i < dims.size(); ++i)
@@ -72,7 +75,8 @@ Layout sliceLayout(const Layout &l, const Dims &dims, int64_t axis, int64_t batc
     if (d.dim < 0 && d.size == 1) continue;
     slice.digits.insert(slice.digits.begin(), d);
   }
-  auto firstOwn = std::find_if(slice.digits.begin(), slice.digits.end(), [](const Digit &d) { return d.dim >= 0; });
+  auto firstOwn = std::find_if(slice.digits.begin(), slice.digits.end(),
+                               [](const Digit &d) { return d.dim >= 0; });
   slice.digits.erase(slice.digits.begin(), firstOwn);
   std::vector<Digit> plain;
   for (size_t i = 0; i < rest.size(); ++i)
@@ -96,7 +100,8 @@ std::set<std::string> reshaped(const ir::Module &m) {
   for (const auto &f : m.functions) {
     std::vector<char> touched(f->values.size(), 0);
     for (const ir::Node &n : f->nodes)
-      if (n.op == ir::Op::reshape_) touched[size_t(n.operands[0].i)] = touched[size_t(n.firstResult.i)] = 1;
+      if (n.op == ir::Op::reshape_)
+        touched[size_t(n.operands[0].i)] = touched[size_t(n.firstResult.i)] = 1;
     for (const ir::Param &p : f->params)
       if (!p.bind.empty() && touched[size_t(p.value.i)]) names.insert(p.bind);
     for (const ir::Result &r : f->results)
@@ -109,22 +114,25 @@ constexpr int64_t kFewRows = 64; // as many as dot products are chosen for
 constexpr int64_t kLongSum = 128;
 
 // Weights [in, out] whose products have few rows: each element is used so rarely that a copy in
-// another form never pays, and what an output adds up lies in one run if the columns are the rows of
-// memory. A thread that owns some of the outputs then owns whole runs, in this product, in the
+// another form never pays, and what an output adds up lies in one run if the columns are the rows
+// of memory. A thread that owns some of the outputs then owns whole runs, in this product, in the
 // weight's gradient and in its update: no line of the weight moves from one core to another.
 bool hasFewRows(const ir::Function &f, const ir::Node &n, ir::ValueId weight) {
   const auto &a = std::get<ir::ContractAttr>(n.attr);
   const int side = n.operands[1] == weight ? 1 : 0;
   if (n.operands[size_t(1 - side)] == weight) return false;
   if (ir::summedDimension(a, size_t(side)) != 0) return false;
-  const int32_t in = a.forms[size_t(side)][0].terms[0].label, out = a.forms[size_t(side)][1].terms[0].label;
+  const int32_t in = a.forms[size_t(side)][0].terms[0].label,
+                out = a.forms[size_t(side)][1].terms[0].label;
   auto inResult = [&](int32_t label) {
     for (const ir::LabelForm &form : a.forms[2])
       for (const ir::LabelTerm &t : form.terms)
         if (t.label == label) return true;
     return false;
   };
-  auto extent = [&](int32_t label) { return a.extents[size_t(label)].at(std::max<int64_t>(f.batch, 1)); };
+  auto extent = [&](int32_t label) {
+    return a.extents[size_t(label)].at(std::max<int64_t>(f.batch, 1));
+  };
   int64_t rows = 1;
   for (size_t l = 0; l < a.labels.size(); ++l)
     if (inResult(int32_t(l)) && int32_t(l) != out) rows *= extent(int32_t(l));

@@ -12,9 +12,9 @@
 // to an integer and 2^n come from the bits of x + 1.5 * 2^23 (2^52), which a saturating conversion
 // would make slower.
 //
-// The errors are bounded by the table in docs/internals.md, which codegen_math_test holds to; sin, cos
-// and tan take arguments beyond 2^50 for 0.
-// Results below the smallest normal number flush to zero, as everywhere.
+// The errors are bounded by the table in docs/internals.md, which codegen_math_test holds to; sin,
+// cos and tan take arguments beyond 2^50 for 0. Results below the smallest normal number flush to
+// zero, as everywhere.
 #include "codegen/math.h"
 #include <cmath>
 #include <limits>

@@ -43,8 +43,8 @@ bool before(const Lifetime &x, const Lifetime &y) {
   return x.lastSingle && y.firstSingle && x.lastStep < y.firstStep;
 }
 
-// In a body: may x of the next round be touched while others still touch y of this one? So it is if the
-// rounds meet without a barrier, the one ends and the other begins there.
+// In a body: may x of the next round be touched while others still touch y of this one? So it is if
+// the rounds meet without a barrier, the one ends and the other begins there.
 bool meet(const Lifetime &x, const Lifetime &y, int lastEpoch) {
   return x.firstEpoch == 0 && y.lastEpoch == lastEpoch && !(x.firstSingle && y.lastSingle);
 }
@@ -52,7 +52,8 @@ bool meet(const Lifetime &x, const Lifetime &y, int lastEpoch) {
 // The last epoch, where it goes over into the first of the next round; else -1.
 int openEpoch(const Plan &plan, bool cyclic) {
   if (!cyclic || plan.steps.empty() || plan.steps[0].barrierBefore) return -1;
-  return int(std::count_if(plan.steps.begin(), plan.steps.end(), [](auto &s) { return s.barrierBefore; }));
+  return int(
+      std::count_if(plan.steps.begin(), plan.steps.end(), [](auto &s) { return s.barrierBefore; }));
 }
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -81,8 +82,8 @@ void placeTransients(const Program &p, Plan &plan, bool reuse, bool cyclic) {
   for (BufferId b : order) {
     int64_t size = std::max<int64_t>(aligned(bytesOf(p.buffers[b], p.batch)), 64), at = 0;
     for (const Placed &other : placed) {
-      bool apart =
-          reuse && (apartInTime(lives[b], lives[other.buffer]) || apartInTime(lives[other.buffer], lives[b]));
+      bool apart = reuse && (apartInTime(lives[b], lives[other.buffer]) ||
+                             apartInTime(lives[other.buffer], lives[b]));
       if (apart) continue;
       if (at + size <= other.begin) break;
       at = std::max(at, other.end);
@@ -253,8 +254,9 @@ void printSteps(std::ostream &o, const Program &p, const Plan &plan, const ir::M
       const PlannedLoop &at = plan.loops[loop];
       std::string indent(2 * ends.size(), ' ');
       if (at.barrierBefore) o << "  " << indent << "---- all threads meet\n";
-      o << "  " << indent << "loop " << at.name << ", steps " << at.first << " to " << at.end - 1 << ", "
-        << at.length << " rounds" << (at.reverse ? ", last iteration first" : "") << placeOf(m, at.loc) << "\n";
+      o << "  " << indent << "loop " << at.name << ", steps " << at.first << " to " << at.end - 1
+        << ", " << at.length << " rounds" << (at.reverse ? ", last iteration first" : "")
+        << placeOf(m, at.loc) << "\n";
       ends.push_back(at.end);
     }
     std::string indent(2 * ends.size(), ' ');

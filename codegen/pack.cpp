@@ -108,7 +108,8 @@ constexpr int64_t kLine = 16;       // elements
 
 // Two axes of k, one after the other: what tiles read in sequence needs no distance.
 bool inSequence(const Kernel &k, const PackDim &outer, const PackDim &inner) {
-  if (outer.form.size() != 1 || inner.form.size() != 1 || outer.guarded || inner.guarded) return false;
+  if (outer.form.size() != 1 || inner.form.size() != 1 || outer.guarded || inner.guarded)
+    return false;
   const auto &ks = k.contract.k;
   const auto at = std::find(ks.begin(), ks.end(), outer.form[0].first);
   return at != ks.end() && at + 1 != ks.end() && *(at + 1) == inner.form[0].first;

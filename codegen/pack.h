@@ -12,10 +12,10 @@
 //
 // Method. The dimensions of a copy are the operand's own: an index that a guard watches (i+u-1) is
 // one dimension, each other axis is one. What a block spans of each is known at compile time; where
-// it begins is known when it is filled. An operand can be packed if the indices of what it loads are
-// sums of axes with constant coefficients. One that is computed, relu(x[..] * scale[c]), is computed
-// as it is copied: its loads have indices over the same dimensions, and the load with most axes says
-// what these are.
+// it begins is known when it is filled. An operand can be packed if the indices of what it loads
+// are sums of axes with constant coefficients. One that is computed, relu(x[..] * scale[c]), is
+// computed as it is copied: its loads have indices over the same dimensions, and the load with most
+// axes says what these are.
 #pragma once
 #include "codegen/kernel.h"
 #include <optional>

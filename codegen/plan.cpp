@@ -8,7 +8,8 @@
 //   3. transients are written over operands that die there; what was not bound is copied at last;
 //   4. short kernels stay on one thread; barriers where alignment is not proven (align.cpp);
 //   5. buffers get offsets, by lifetime in units of barriers (memory.cpp);
-//   6. the bodies of loops, planned before all this, take their place among the steps (plan_loop.cpp).
+//   6. the bodies of loops, planned before all this, take their place among the steps
+//      (plan_loop.cpp).
 // checkHazards (hazard.cpp) replays the result and believes none of this.
 #include "codegen/planning.h"
 #include "codegen/touched.h"
@@ -93,7 +94,8 @@ Kernel copyKernel(const Buffer &from, const Buffer &to, int64_t batch, int lanes
 // Of the target, as its schedules say: some kernels take several vectors for one.
 int lanesOf(const Program &p) {
   int lanes = 16;
-  for (const Launch &l : p.launches) lanes = std::min(lanes, l.loop ? lanesOf(l.loop->body) : l.kernel.schedule.lanes);
+  for (const Launch &l : p.launches)
+    lanes = std::min(lanes, l.loop ? lanesOf(l.loop->body) : l.kernel.schedule.lanes);
   return lanes;
 }
 
@@ -173,8 +175,8 @@ void ensureInputs(Program &p, Plan &plan) {
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Offsets of everything but transients. Those of a body that are relative to the enclosing program's
-// buffers are known already.
+// Offsets of everything but transients. Those of a body that are relative to the enclosing
+// program's buffers are known already.
 void placeFixed(const Program &p, Plan &plan, const PersistentLayout &persistent) {
   plan.place.resize(p.buffers.size());
   std::vector<BufferId> inputs;

@@ -1,22 +1,22 @@
 // Loops in a plan.
 //
-// Problem. A scan is a loop over kernels. Its body reads slices, stacks results and carries values from one
-// round to the next; iterations may overlap on different threads as far as no barrier parts them, and a
-// carry must not be overwritten while somebody still reads it:
+// Problem. A scan is a loop over kernels. Its body reads slices, stacks results and carries values
+// from one round to the next; iterations may overlap on different threads as far as no barrier
+// parts them, and a carry must not be overwritten while somebody still reads it:
 //   z = h w         every item reads all of h
 //   h' = tanh(z)    must not go over h without a barrier; over another memory it may
 //
-// Method. The body is planned like a step of its own, first. A carry is written in place by the rule for
-// weights (inplace.cpp); where that is not legal, two memories take turns, round by round, and nothing is
-// copied. Barriers and lifetimes are those of a step that follows itself (align.cpp, memory.cpp). To the
-// enclosing program the loop is one operation that conflicts with everything it touches; the body's
-// transients are one buffer of it, the workspace. When the enclosing program has its offsets, the
-// body's steps take the loop's place (inlineLoops).
+// Method. The body is planned like a step of its own, first. A carry is written in place by the
+// rule for weights (inplace.cpp); where that is not legal, two memories take turns, round by round,
+// and nothing is copied. Barriers and lifetimes are those of a step that follows itself (align.cpp,
+// memory.cpp). To the enclosing program the loop is one operation that conflicts with everything it
+// touches; the body's transients are one buffer of it, the workspace. When the enclosing program
+// has its offsets, the body's steps take the loop's place (inlineLoops).
 //
 // The two memories of a carry, `first` and `final`, and where the last round leaves it:
 //   in place           final is first
-//   length odd         in(0) = first, out(0) = final, ..             ends in final
-//   length even        in(0) = first, out(0) = spare, ..             ends in first, and final is first
+//   length odd         in(0) = first, out(0) = final, ..         ends in final
+//   length even        in(0) = first, out(0) = spare, ..         ends in first, and final is first
 #include "codegen/pack.h"
 #include "codegen/planning.h"
 #include <algorithm>
@@ -82,15 +82,16 @@ void placeParts(Loop &loop) {
   }
 }
 
-// Rows of a step's products, and the same rows in the pointwise kernels between them: if all items have
-// equally many, each row stays with its thread for all rounds, and nobody waits for anybody.
+// Rows of a step's products, and the same rows in the pointwise kernels between them: if all items
+// have equally many, each row stays with its thread for all rounds, and nobody waits for anybody.
 void alignItems(Program &body) {
   std::vector<Launch *> products;
   Dim rows;
   int64_t block = 0, tile = 1;
   for (Launch &l : body.launches) {
     const Schedule &s = l.kernel.schedule;
-    if (l.loop || l.kernel.cls != KernelClass::Contract || s.items.size() != 1 || isShort(l.kernel)) continue;
+    if (l.loop || l.kernel.cls != KernelClass::Contract || s.items.size() != 1 || isShort(l.kernel))
+      continue;
     const Dim extent = l.kernel.axes[size_t(s.items[0].axis)].extent;
     if (products.empty()) rows = extent;
     if (extent != rows) continue;
@@ -213,7 +214,8 @@ class Inliner {
       plan_.alias.push_back(inner.alias[b] + base_);
       plan_.place.push_back(resolve(at));
       if (copy.view >= 0) copy.view += base_;
-      if (copy.life == Life::Outer && inner.alias[b] == b) plan_.alias.back() = copy.view = at.outer;
+      if (copy.life == Life::Outer && inner.alias[b] == b)
+        plan_.alias.back() = copy.view = at.outer;
       p_.buffers.push_back(std::move(copy));
     }
   }
@@ -225,8 +227,8 @@ class Inliner {
     loop_ = int32_t(plan_.loops.size());
     int32_t first = int32_t(plan_.steps.size());
     addBuffers();
-    plan_.loops.push_back({first, first + int32_t(loop.plan.steps.size()), -1, loop.length, loop.reverse,
-                           s.barrierBefore, l.kernel.name, l.kernel.loc});
+    plan_.loops.push_back({first, first + int32_t(loop.plan.steps.size()), -1, loop.length,
+                           loop.reverse, s.barrierBefore, l.kernel.name, l.kernel.loc});
     for (PlannedLoop inner : loop.plan.loops) {
       inner.first += first, inner.end += first, inner.parent = loopIndex(inner.parent);
       plan_.loops.push_back(inner);
@@ -253,7 +255,8 @@ void planLoops(Program &p, Plan &plan, const PlanOptions &o) {
 }
 
 void inlineLoops(Program &p, Plan &plan) {
-  bool any = std::any_of(p.launches.begin(), p.launches.end(), [](auto &l) { return bool(l.loop); });
+  bool any =
+      std::any_of(p.launches.begin(), p.launches.end(), [](auto &l) { return bool(l.loop); });
   if (any) Inliner(p, plan).run();
 }
 

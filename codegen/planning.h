@@ -58,11 +58,11 @@ BufferId rootOf(const Plan &plan, BufferId b); // the end of the alias chain
 
 using Edges = Acyclic; // of launches, from what comes first
 
-// --- plan.cpp, plan_loop.cpp ----------------------------------------------------------------------
+// --- plan.cpp, plan_loop.cpp ---------------------------------------------------------------------
 
 void orderLaunches(Program &p, const Edges &edges);
-// Everything after the order of the launches: steps, barriers, offsets. A cyclic program's steps follow
-// themselves without a barrier of all threads in between.
+// Everything after the order of the launches: steps, barriers, offsets. A cyclic program's steps
+// follow themselves without a barrier of all threads in between.
 void finishPlan(Program &p, Plan &plan, const PersistentLayout &persistent, const PlanOptions &o,
                 bool cyclic);
 // Plans the bodies of all loops; the program gets buffers for what they need.
@@ -83,8 +83,8 @@ std::vector<int> topologicalOrder(const Edges &edges);
 std::vector<int> bindInPlace(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges,
                              bool inPlace, const Layouts &layouts);
 // Tries to write one result over `old`, which it replaces.
-bool bindResult(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges, size_t result,
-                BufferId old);
+bool bindResult(Program &p, Plan &plan, const std::vector<Users> &users, Edges &edges,
+                size_t result, BufferId old);
 // One argument per buffer in every launch: the code never sees two pointers to the same bytes.
 void mergeEqualArgs(Program &p);
 // Writes a transient result over the transient operand that its kernel reads for the last time.

@@ -6,8 +6,8 @@
 //       e0 = load arg0[784*r + k] : f32
 //     store arg2[300*r + o] = e7
 //
-// Canonical text numbers axes (x0, x1, ..) and leaves names and places out; everything that determines the
-// machine code is in it, and nothing else, so equal text means equal code.
+// Canonical text numbers axes (x0, x1, ..) and leaves names and places out; everything that
+// determines the machine code is in it, and nothing else, so equal text means equal code.
 #include "codegen/kernel.h"
 #include "codegen/pack.h"
 #include <charconv>
@@ -17,11 +17,12 @@ namespace nnc::cg {
 
 std::string_view sopName(SOp op) {
   static constexpr std::string_view names[] = {
-      "constant", "load", "acc", "local", "index", "size", "guard", "random", "neg", "abs", "sign",
-      "sqrt", "floor", "ceil", "round", "exp", "expm1", "log", "log1p", "rsqrt", "sin", "cos", "tan",
-      "asin", "acos", "atan", "sinh", "cosh", "tanh", "sigmoid", "erf", "add", "sub", "mul", "div",
-      "idiv", "imod", "pow", "atan2", "max", "min", "fma", "eq", "ne", "lt", "le", "gt", "ge", "isNan",
-      "select", "land", "lor", "lnot", "convert", "bitcast", "shl", "shr", "iand", "ior", "ixor"};
+      "constant", "load", "acc", "local", "index", "size", "guard", "random", "neg", "abs",
+      "sign", "sqrt", "floor", "ceil", "round", "exp", "expm1", "log", "log1p", "rsqrt", "sin",
+      "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "sigmoid", "erf", "add",
+      "sub", "mul", "div", "idiv", "imod", "pow", "atan2", "max", "min", "fma", "eq", "ne", "lt",
+      "le", "gt", "ge", "isNan", "select", "land", "lor", "lnot", "convert", "bitcast", "shl",
+      "shr", "iand", "ior", "ixor"};
   static_assert(std::size(names) == size_t(SOp::ixor) + 1);
   return names[size_t(op)];
 }
@@ -165,8 +166,9 @@ struct Printer {
         << " vectors, rows " << (s.row < 0 ? "-" : axis(s.row)) << ", columns "
         << (s.col < 0 ? "-" : axis(s.col)) << packing();
     else if (k.cls == KernelClass::Chain)
-      o << "; blocks of " << s.nv << " vectors of " << axis(k.chain.row) << " by all " << axis(k.chain.col)
-        << ", " << s.mr << " at a time" << (s.family == Family::Amx ? " on tile registers" : "");
+      o << "; blocks of " << s.nv << " vectors of " << axis(k.chain.row) << " by all "
+        << axis(k.chain.col) << ", " << s.mr << " at a time"
+        << (s.family == Family::Amx ? " on tile registers" : "");
     else if (s.vec >= 0) o << "; vector axis " << axis(s.vec);
     o << "; lanes " << s.lanes;
     if (s.scratchBytes) o << "; scratch " << s.scratchBytes;
@@ -181,7 +183,8 @@ struct Printer {
     for (AxisId a = 0; a < AxisId(k.axes.size()); ++a) {
       const Axis &x = k.axes[a];
       o << (a ? ", " : " ") << axis(a) << " < " << ir::str(x.extent);
-      if (x.bounded) o << " while " << index(x.base) << " + " << axis(a) << " < " << ir::str(x.limit);
+      if (x.bounded)
+        o << " while " << index(x.base) << " + " << axis(a) << " < " << ir::str(x.limit);
     }
     o << "\n";
   }
@@ -230,37 +233,38 @@ struct Printer {
 
   void body() {
     if (!k.parallel.empty()) o << "  for all " << axes(k.parallel) << "\n";
-    for (size_t i = 0; i < k.exprs.size(); ++i) o << "  e" << i << " = " << expr(k.exprs[i]) << "\n";
+    for (size_t i = 0; i < k.exprs.size(); ++i)
+      o << "  e" << i << " = " << expr(k.exprs[i]) << "\n";
     if (k.cls == KernelClass::Contract) {
       const ContractInfo &c = k.contract;
-      o << "  acc[" << axes(c.batch) << "; " << axes(c.m) << "; " << axes(c.n) << "] = sum " << axes(c.k)
-        << ": e" << c.a << " * e" << c.b << " : " << ir::dtypeName(c.type) << "\n";
+      o << "  acc[" << axes(c.batch) << "; " << axes(c.m) << "; " << axes(c.n) << "] = sum "
+        << axes(c.k) << ": e" << c.a << " * e" << c.b << " : " << ir::dtypeName(c.type) << "\n";
     }
     if (k.cls == KernelClass::ScatterAdd) {
       const ScatterInfo &c = k.scatter;
-      o << "  " << (c.arg < 0 ? "acc" : "arg" + std::to_string(c.arg)) << "[" << axes(c.outer) << "; e"
-        << c.index << " < " << ir::str(c.rows) << "; " << axes(c.inner) << "] += e" << c.update << " for "
-        << axes(c.tokens) << " : " << ir::dtypeName(c.type);
+      o << "  " << (c.arg < 0 ? "acc" : "arg" + std::to_string(c.arg)) << "[" << axes(c.outer)
+        << "; e" << c.index << " < " << ir::str(c.rows) << "; " << axes(c.inner) << "] += e"
+        << c.update << " for " << axes(c.tokens) << " : " << ir::dtypeName(c.type);
       if (c.row >= 0) o << ", then for " << (c.touched ? "touched " : "all ") << axis(c.row);
       o << "\n";
     }
     if (k.cls == KernelClass::Chain) {
       o << "  chain";
       if (!k.chain.outer.empty()) o << " for " << axes(k.chain.outer);
-      o << ": " << axis(k.chain.row) << " by " << axis(k.chain.col) << " : " << ir::dtypeName(k.chain.type)
-        << "\n";
+      o << ": " << axis(k.chain.row) << " by " << axis(k.chain.col) << " : "
+        << ir::dtypeName(k.chain.type) << "\n";
       const HiddenColumns &h = k.chain.hidden;
       if (h.any) {
-        o << "  " << axis(k.chain.col) << " up to " << axis(k.chain.row) << " + " << h.reach << " from s" << h.from
-          << " if 0";
+        o << "  " << axis(k.chain.col) << " up to " << axis(k.chain.row) << " + " << h.reach
+          << " from s" << h.from << " if 0";
         for (ExprId e : h.zeros) o << (e == h.zeros[0] ? ": e" : ", e") << e;
         o << "\n";
       }
     }
     if (k.cls == KernelClass::Sort) {
       const SortInfo &c = k.sort;
-      o << "  sort " << axis(c.axis) << (c.descending ? " descending" : "") << ": e" << c.value << " : "
-        << ir::dtypeName(c.type) << "\n";
+      o << "  sort " << axis(c.axis) << (c.descending ? " descending" : "") << ": e" << c.value
+        << " : " << ir::dtypeName(c.type) << "\n";
       if (c.values.arg >= 0) o << "    values " << access(c.values) << "\n";
       if (c.indices.arg >= 0) o << "    indices " << access(c.indices) << "\n";
     }
@@ -278,8 +282,8 @@ std::string print(const Kernel &k, bool pretty) {
 }
 
 // --- verifier ------------------------------------------------------------------------------------
-// In order: expressions refer backwards and are typed; accesses name arguments; stages read locals of
-// earlier stages without loops; reductions have axes; the schedule's items are parallel axes.
+// In order: expressions refer backwards and are typed; accesses name arguments; stages read locals
+// of earlier stages without loops; reductions have axes; the schedule's items are parallel axes.
 
 namespace {
 
@@ -290,7 +294,8 @@ std::string verifyExpr(const Kernel &k, size_t i) {
   std::string at = "e" + std::to_string(i) + ": ";
   for (ExprId a : e.args)
     if (a < 0 || size_t(a) >= i) return bad(at + "operand does not come first");
-  if (ir::widened(e.type) != e.type && e.op != SOp::convert) return bad(at + "arithmetic in a storage type");
+  if (ir::widened(e.type) != e.type && e.op != SOp::convert)
+    return bad(at + "arithmetic in a storage type");
   if (e.op == SOp::load && (e.access.arg < 0 || size_t(e.access.arg) >= k.args.size()))
     return bad(at + "load of an argument that is not there");
   if (e.op == SOp::local) {
@@ -303,8 +308,10 @@ std::string verifyExpr(const Kernel &k, size_t i) {
   if (e.op == SOp::acc && k.cls == KernelClass::Chain) {
     if (e.stage < 0 || size_t(e.stage) >= k.stages.size()) return bad(at + "no such stage");
     const StepKind made = k.chain.steps[e.stage].kind;
-    if (made != StepKind::Product && made != StepKind::Tile) return bad(at + "the stage makes no tile");
-  } else if (e.op == SOp::acc && k.cls != KernelClass::Contract && k.cls != KernelClass::ScatterAdd) {
+    if (made != StepKind::Product && made != StepKind::Tile)
+      return bad(at + "the stage makes no tile");
+  } else if (e.op == SOp::acc && k.cls != KernelClass::Contract &&
+             k.cls != KernelClass::ScatterAdd) {
     return bad(at + "acc in a kernel that accumulates nothing");
   }
   if (e.op >= SOp::add && e.op <= SOp::min && k.exprs[e.args[0]].type != e.type)
@@ -318,13 +325,16 @@ std::string verifyStep(const Kernel &k, size_t i) {
   const ChainStep &c = k.chain.steps[i];
   const AxisId row = k.chain.row, col = k.chain.col;
   std::string at = "s" + std::to_string(i) + ": ";
-  const bool product = c.kind == StepKind::Product || c.kind == StepKind::RowSum || c.kind == StepKind::ColSum;
+  const bool product =
+      c.kind == StepKind::Product || c.kind == StepKind::RowSum || c.kind == StepKind::ColSum;
   if ((c.b >= 0) != product || c.b >= ExprId(k.exprs.size())) return bad(at + "second factor");
-  if (product && (s.combine != Combine::sum || s.reduce.empty())) return bad(at + "a product is a sum");
+  if (product && (s.combine != Combine::sum || s.reduce.empty()))
+    return bad(at + "a product is a sum");
   if (product && s.type != k.chain.type) return bad(at + "a sum of another type than the chain's");
   switch (c.kind) {
   case StepKind::Product:
-    if (dependsOn(k, s.body, col) || dependsOn(k, c.b, row)) return bad(at + "factors of rows and columns");
+    if (dependsOn(k, s.body, col) || dependsOn(k, c.b, row))
+      return bad(at + "factors of rows and columns");
     break;
   case StepKind::Tile:
     if (s.loop != std::vector<AxisId>{col}) return bad(at + "a tile has all columns");
@@ -336,11 +346,13 @@ std::string verifyStep(const Kernel &k, size_t i) {
   case StepKind::RowSum:
   case StepKind::ColSum: {
     const bool rows = c.kind == StepKind::RowSum;
-    if (k.exprs[s.body].op != SOp::acc && k.exprs[s.body].op != SOp::convert) return bad(at + "sum of a tile");
+    if (k.exprs[s.body].op != SOp::acc && k.exprs[s.body].op != SOp::convert)
+      return bad(at + "sum of a tile");
     if (s.reduce.back() != (rows ? col : row) || s.loop.empty()) return bad(at + "axes of a sum");
     if (dependsOn(k, c.b, rows ? row : col)) return bad(at + "factors of rows and columns");
     for (const Store &t : s.stores)
-      if (dependsOn(k, t.access.flat, s.reduce.back())) return bad(at + "a sum stored along what it adds up");
+      if (dependsOn(k, t.access.flat, s.reduce.back()))
+        return bad(at + "a sum stored along what it adds up");
     break;
   }
   }
@@ -351,7 +363,8 @@ std::string verifyStep(const Kernel &k, size_t i) {
 std::string verifySum(const Kernel &k, const Stage &s) {
   const Stage &first = *sumsBeside(k);
   if (k.cls != KernelClass::Contract) return "chunks of a sum that is beside no contraction";
-  if (s.combine != Combine::sum || s.reduce != first.reduce || s.chunk != first.chunk || s.chunk < 1)
+  if (s.combine != Combine::sum || s.reduce != first.reduce || s.chunk != first.chunk ||
+      s.chunk < 1)
     return "sums beside a contraction have the same axes and chunks";
   if (s.stores.size() != 1 || !s.stores[0].access.guards.empty() || s.order.lanes != 1)
     return "a sum beside a contraction has one place";
@@ -362,7 +375,8 @@ std::string verifySum(const Kernel &k, const Stage &s) {
   }
   for (const ItemAxis &item : k.schedule.items) {
     const int64_t unit = itemUnit(k, item.axis);
-    if (unit == 0 ? item.block < k.axes[item.axis].extent.at(std::max<int64_t>(k.batch, 1)) : item.block % unit != 0)
+    if (unit == 0 ? item.block < k.axes[item.axis].extent.at(std::max<int64_t>(k.batch, 1))
+                  : item.block % unit != 0)
       return "items cut a sum beside a contraction";
   }
   return "";
@@ -376,7 +390,8 @@ std::string verifyStage(const Kernel &k, size_t i) {
   if (s.body < 0 || size_t(s.body) >= k.exprs.size()) return bad(at + "no body");
   if (ir::widened(s.type) != s.type) return bad(at + "a value of a storage type");
   if ((s.combine == Combine::none) != s.reduce.empty()) return bad(at + "reduction without axes");
-  if (s.combine == Combine::cumsum && s.reduce.size() != 1) return bad(at + "running sum needs one axis");
+  if (s.combine == Combine::cumsum && s.reduce.size() != 1)
+    return bad(at + "running sum needs one axis");
   if ((k.cls == KernelClass::Contract || k.cls == KernelClass::ScatterAdd) &&
       (!s.loop.empty() || (!s.reduce.empty() && s.chunk == 0)))
     return bad(at + "epilogue with loops");
@@ -391,7 +406,8 @@ std::string verifyStage(const Kernel &k, size_t i) {
 } // namespace
 
 std::string verify(const Kernel &k) {
-  if (k.cls == KernelClass::Chain && k.chain.steps.size() != k.stages.size()) return bad("steps and stages");
+  if (k.cls == KernelClass::Chain && k.chain.steps.size() != k.stages.size())
+    return bad("steps and stages");
   for (size_t i = 0; i < k.exprs.size(); ++i)
     if (auto e = verifyExpr(k, i); !e.empty()) return e;
   for (size_t i = 0; i < k.stages.size(); ++i)

@@ -6,9 +6,10 @@
 //
 //   ir::Function -> fuse -> Program{buffers, kernels} -> schedule -> plan -> Plan{steps, offsets}
 //
-// A `scan` is a launch with a loop instead of a kernel: a program of its own, the body, some of whose
-// buffers are parts of the enclosing program's. It is planned on its own; then its steps take the place
-// of the launch, so that a finished plan is one list of steps with loops over ranges of it.
+// A `scan` is a launch with a loop instead of a kernel: a program of its own, the body, some of
+// whose buffers are parts of the enclosing program's. It is planned on its own; then its steps take
+// the place of the launch, so that a finished plan is one list of steps with loops over ranges of
+// it.
 #pragma once
 #include "codegen/kernel.h"
 #include "codegen/layout.h"
@@ -28,13 +29,14 @@ struct Buffer {
   std::string persistent;     // Persistent: its name in the module
   int32_t input = -1;         // Input: index among the function's unbound parameters
   std::vector<double> data;   // Constant: all elements
-  ir::ValueId value;          // the IR value it holds; invalid for partial results of split reductions
+  // the IR value it holds; invalid for partial results of split reductions
+  ir::ValueId value;
   // Outer, in the body of a loop: the enclosing program's buffer of which it is a part. The part of
   // iteration t begins `slice` * t bytes behind the buffer's beginning; 0: it is all of it.
   BufferId outer = -1;
   int64_t slice = 0;
-  // In a finished plan: what holds the same value, or more of it (a sequence for its slice; a carry's
-  // first value for the later ones).
+  // In a finished plan: what holds the same value, or more of it (a sequence for its slice; a
+  // carry's first value for the later ones).
   BufferId view = -1;
   bool pinned = false; // keeps memory of its own among the transients: not bound in place
 };
@@ -51,7 +53,8 @@ struct Launch {
 struct ProgramResult {
   std::string name;
   BufferId buffer = -1;
-  bool bind = false; // the persistent value `name` takes the buffer's content at the end of the call
+  // the persistent value `name` takes the buffer's content at the end of the call
+  bool bind = false;
 };
 
 struct Program {
@@ -64,18 +67,21 @@ struct Program {
 
 struct FuseOptions {
   bool fuse = true;                 // false: one kernel per node (tests compare bits)
-  // Chained products of at least as many rows and columns have no memory between them; less is a test's.
+  // Chained products of at least as many rows and columns have no memory between them; less is a
+  // test's.
   int64_t leastChain = 8;
   const Layouts *layouts = nullptr; // of the persistent values; null: row-major
-  bool moves = true;                // a function's own values have layouts for their readers (fuse_layouts.cpp)
+  // a function's own values have layouts for their readers (fuse_layouts.cpp)
+  bool moves = true;
   bool pads = true;                 // .. off powers of two
-  bool tiles = true;                // invariants of loops in the form of tile registers (amx.h), if there are any
+  // invariants of loops in the form of tile registers (amx.h), if there are any
+  bool tiles = true;
 };
 // The function must be free of grad and call. Throws std::runtime_error with a message for the user
 // where a shape is outside what kernels can express (none known for what elaboration makes).
 Program fuse(const ir::Module &m, const ir::Function &f, const FuseOptions &o = {});
 
-// --- plan ------------------------------------------------------------------------------------------
+// --- plan ----------------------------------------------------------------------------------------
 
 // After round r of a loop (from 0) an address moves by `even` or `odd` bytes, as r is.
 struct Advance {
@@ -96,13 +102,14 @@ struct Step {
   int32_t loop = -1;   // the innermost loop around it
   std::vector<PlannedArg> args;
 };
-// Steps [first, end), `length` times. Loops are listed in the order of their first steps, outer ones
-// before inner ones.
+// Steps [first, end), `length` times. Loops are listed in the order of their first steps, outer
+// ones before inner ones.
 struct PlannedLoop {
   int32_t first = 0, end = 0, parent = -1;
   int64_t length = 0;
   bool reverse = false;       // round r is iteration length - 1 - r
-  bool barrierBefore = false; // before the first round; barriers between rounds are those of the steps
+  // before the first round; barriers between rounds are those of the steps
+  bool barrierBefore = false;
   std::string name;
   ir::Loc loc;
 };
@@ -112,7 +119,9 @@ struct Plan {
   std::vector<PlannedArg> place;   // by BufferId
   std::vector<int32_t> alias;      // by BufferId: the buffer whose memory it shares (itself: none)
   int64_t transientBytes = 0, inputBytes = 0, scratchBytes = 0;
-  struct Bill { int64_t weights = 0, gradients = 0, slots = 0, activations = 0, workspace = 0; } bill;
+  struct Bill {
+    int64_t weights = 0, gradients = 0, slots = 0, activations = 0, workspace = 0;
+  } bill;
 };
 // A scan. Its launch reads and writes, as a whole, the buffers that the body's Outer buffers name.
 struct Loop {
@@ -143,17 +152,19 @@ struct PersistentLayout {
 PersistentLayout layoutPersistent(const ir::Module &m, bool padded = true);
 
 struct PlanOptions {
-  bool inPlace = true, reuse = true; // false: every buffer its own memory, copies at the end (tests)
+  // false: every buffer its own memory, copies at the end (tests)
+  bool inPlace = true, reuse = true;
   bool padded = true;                // layouts off powers of two; false: no padding (tests)
   bool allBarriers = false;
   // Short kernels run on one thread. false: they are cut into small items and shared out (tests).
   bool single = true;
 };
-// May append copy kernels, merge arguments of kernels (in-place partners become one) and reorder launches;
-// loops become ranges of steps, their buffers and launches the program's own.
+// May append copy kernels, merge arguments of kernels (in-place partners become one) and reorder
+// launches; loops become ranges of steps, their buffers and launches the program's own.
 Plan plan(Program &p, const PersistentLayout &persistent, const PlanOptions &o = {});
-// Replays the plan on byte ranges per item: empty, or the first pair of accesses without a barrier between
-// that touch the same bytes with one of them writing (unless item-aligned), or a buffer reused too early.
+// Replays the plan on byte ranges per item: empty, or the first pair of accesses without a barrier
+// between that touch the same bytes with one of them writing (unless item-aligned), or a buffer
+// reused too early.
 std::string checkHazards(const Program &p, const Plan &plan, int64_t n);
 std::string printMemory(const Program &p, const Plan &plan); // --emit=memory
 

@@ -1,16 +1,17 @@
 // Tables of which a step changes the rows of its tokens only.
 //
-// Problem. An embedding of 100000 rows is looked up 512 times in a step. Its gradient is zero elsewhere,
-// and the kernel that sums it and applies the update over the table
+// Problem. An embedding of 100000 rows is looked up 512 times in a step. Its gradient is zero
+// elsewhere, and the kernel that sums it and applies the update over the table
 //   acc[row, c] = sum of the tokens' updates;  table[row, c] = table[row, c] - rate * acc[row, c]
 // need not visit 99488 rows. Momentum must: its m = 0.9 * m + g moves every row.
 //
-// Method. Each stage of the kernel is read with 0 for the sum: 0 * x and 0 / x are 0, x + 0 and x - 0 are x,
-// a choice whose condition is a constant is what it chooses. If every stored value is thereby what lies at
-// its place already, rows without tokens may be left alone. So it is known of an expression, not of an
-// optimizer: SGD, Adagrad, clipping by value, some sums of loops. It asks for updates in place, and is
-// therefore decided when all else is planned. Two things differ from a visit to all rows: a rate that
-// is infinite or NaN (0 * inf) does not reach rows without tokens, and a zero keeps its sign.
+// Method. Each stage of the kernel is read with 0 for the sum: 0 * x and 0 / x are 0, x + 0 and x -
+// 0 are x, a choice whose condition is a constant is what it chooses. If every stored value is
+// thereby what lies at its place already, rows without tokens may be left alone. So it is known of
+// an expression, not of an optimizer: SGD, Adagrad, clipping by value, some sums of loops. It asks
+// for updates in place, and is therefore decided when all else is planned. Two things differ from a
+// visit to all rows: a rate that is infinite or NaN (0 * inf) does not reach rows without tokens,
+// and a zero keeps its sign.
 #include "codegen/touched.h"
 #include <algorithm>
 #include <cmath>
@@ -115,11 +116,14 @@ class AtZero {
       break;
     default: break;
     }
-    if (ir::isFloat(k_.exprs[size_t(e.args[0])].type) && x.number && (e.args.size() == 1 || y.number))
-      if (auto v = fold(e.op, e.type, *x.number, y.number.value_or(0)); v && std::isfinite(*v)) return number(*v);
+    if (ir::isFloat(k_.exprs[size_t(e.args[0])].type) && x.number &&
+        (e.args.size() == 1 || y.number))
+      if (auto v = fold(e.op, e.type, *x.number, y.number.value_or(0)); v && std::isfinite(*v))
+        return number(*v);
     // Of operands that are what they were, the expression itself.
     for (ExprId a : e.args)
-      if (Known v = of(a); v.same != a && !(v.number && k_.exprs[size_t(a)].op == SOp::constant)) return {};
+      if (Known v = of(a); v.same != a && !(v.number && k_.exprs[size_t(a)].op == SOp::constant))
+        return {};
     return {id, {}};
   }
 };
@@ -136,7 +140,8 @@ bool tokensReadElsewhere(const Kernel &k, const Access &place) {
       const Atom &a = k.atoms[size_t(t.atom)];
       if (a.kind == Atom::Value && a.value == s.index && a.limit == s.rows)
         for (AtomId row = 0; row < AtomId(k.atoms.size()); ++row)
-          if (k.atoms[size_t(row)].kind == Atom::Axis && k.atoms[size_t(row)].axis == s.row) t.atom = row;
+          if (k.atoms[size_t(row)].kind == Atom::Axis && k.atoms[size_t(row)].axis == s.row)
+            t.atom = row;
       Index one;
       one.terms.push_back(t);
       r = r + one;
@@ -150,11 +155,13 @@ bool tokensReadElsewhere(const Kernel &k, const Access &place) {
     auto inIndex = [&](auto &&again, const Index &x) -> bool {
       return std::any_of(x.terms.begin(), x.terms.end(), [&](const Term &t) {
         const Atom &a = k.atoms[size_t(t.atom)];
-        return a.kind == Atom::Value ? self(self, a.value) : a.kind != Atom::Axis && again(again, a.inner);
+        return a.kind == Atom::Value ? self(self, a.value)
+                                     : a.kind != Atom::Axis && again(again, a.inner);
       });
     };
     auto inGuards = [&](const std::vector<Guard> &gs) {
-      return std::any_of(gs.begin(), gs.end(), [&](const Guard &g) { return inIndex(inIndex, g.index); });
+      return std::any_of(gs.begin(), gs.end(),
+                         [&](const Guard &g) { return inIndex(inIndex, g.index); });
     };
     if (e.op == SOp::load && e.access.arg == place.arg &&
         (ownRow(e.access.flat) != place.flat || !e.access.guards.empty() || !place.guards.empty()))
@@ -174,7 +181,8 @@ bool keepsUntouchedRows(const Kernel &k) {
       const Known v = at.of(s.body);
       if (v.same < 0 || k.exprs[size_t(v.same)].op != SOp::load) return false;
       const Access &from = k.exprs[size_t(v.same)].access;
-      if (from.arg != t.access.arg || from.flat != t.access.flat || from.guards != t.access.guards) return false;
+      if (from.arg != t.access.arg || from.flat != t.access.flat || from.guards != t.access.guards)
+        return false;
     }
   return true;
 }

@@ -86,8 +86,8 @@ bool readSchedule(const json &e, TunedSchedule &t) {
   return true;
 }
 
-// Whether columns may run along this axis: one of the columns' operand, or one that all three share and
-// that the blocks of a sum do not begin by, as a vector has one end.
+// Whether columns may run along this axis: one of the columns' operand, or one that all three share
+// and that the blocks of a sum do not begin by, as a vector has one end.
 bool mayBeColumns(const Kernel &k, AxisId col) {
   const ContractInfo &c = k.contract;
   if (contains(c.n, col)) return true;
@@ -110,9 +110,11 @@ bool validOuter(const Kernel &k, const Target &t) {
 
 bool validDot(const Kernel &k, const Target &t) {
   const Schedule &s = k.schedule;
-  if (s.nv != 1 && s.nv != 2 && s.nv != 4 && s.nv != 8) return false; // whose sums are folded together
+  // whose sums are folded together
+  if (s.nv != 1 && s.nv != 2 && s.nv != 4 && s.nv != 8) return false;
   if (dotRegisters(k, t, s.mr, s.nv) > t.vectorRegisters) return false;
-  if (s.col < 0 ? s.nv != 1 : !contains(k.contract.n, s.col) || s.nv > extentAt(k, s.col)) return false;
+  if (s.col < 0 ? s.nv != 1 : !contains(k.contract.n, s.col) || s.nv > extentAt(k, s.col))
+    return false;
   return s.kAxis < 0 && s.packA == Pack::none && s.packB == Pack::none;
 }
 

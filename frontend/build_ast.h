@@ -463,7 +463,8 @@ class AstBuilder {
     auto &report = diags_.report(target.span, Diag::BadTarget, {shown(target.span)});
     bool isSelf = text(target.span).starts_with("self.");
     if (isSelf)
-      report.help("there is no `self`: write `" + std::string(text(target.span).substr(5)) + " = ...`");
+      report.help("there is no `self`: write `" + std::string(text(target.span).substr(5)) +
+                  " = ...`");
     if (target.kind == ExprKind::Member && !isSelf) report.help("a state is written by `<-`");
     if (target.kind == ExprKind::Index) report.help("values do not change, bind a new one");
     if (target.kind == ExprKind::Tuple) report.help("write `a, b = ...` without parentheses");

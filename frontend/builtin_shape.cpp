@@ -68,8 +68,9 @@ Value builtin_reshape(BuiltinCall &c) {
     bool perRow = counted && total.a != 0 && part.a != 0 && total.b == 0 && part.b == 0;
     std::string per = perRow ? " elements per sample" : " elements";
     auto count = [&](ir::Dim d) { return perRow ? std::to_string(d.a) : c.e.show(d); };
-    return c.e.fail(Diag::ReshapeCount, {c.e.show(x), wanted, counted ? count(total) + per : "a number of elements",
-                                         counted ? count(part) : "another"});
+    return c.e.fail(Diag::ReshapeCount,
+                    {c.e.show(x), wanted, counted ? count(total) + per : "a number of elements",
+                     counted ? count(part) : "another"});
   }
   Value y = c.e.reshape(x, dims);
   if (!(y.id == x.id)) c.e.setOrigins(y, std::move(origins));

@@ -207,7 +207,8 @@ Value builtin_float(BuiltinCall &c) {
 Value builtin_fresh(BuiltinCall &c) {
   if (c[0].isPoison()) return {};
   if (c[0].kind != Kind::Instance)
-    return c.e.fail(c.spans[0], Diag::ArgumentType, {"`instance` of `fresh`", "an instance", c.e.show(c[0])});
+    return c.e.fail(c.spans[0], Diag::ArgumentType,
+                    {"`instance` of `fresh`", "an instance", c.e.show(c[0])});
   return c.e.freshInstance(*c[0].instance, c.span, c.exprs[0]);
 }
 

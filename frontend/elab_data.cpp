@@ -132,8 +132,9 @@ Value builtin_text(BuiltinCall &c) {
   for (const GivenArg &a : *c.raw) {
     if (a.name.empty()) continue;
     if (a.value.kind != Kind::Data || a.value.data().reader != "bytes")
-      return c.e.fail(a.span, Diag::ArgumentType,
-                      {"a column of `text`", "`bytes(n)` or `bytes(n, stride = s)`", c.e.show(a.value)});
+      return c.e.fail(
+          a.span, Diag::ArgumentType,
+          {"a column of `text`", "`bytes(n)` or `bytes(n, stride = s)`", c.e.show(a.value)});
     DataColumn col = column(c.e, "text", a);
     col.meta["file"] = path;
     col.meta["window"] = a.value.data().meta;
@@ -519,7 +520,8 @@ static void readModel(Elaborator &e, const Train &train, Elaborator::TrainPlan &
     std::string missing;
     if (isDecl)
       for (const Param &p : m.function().decl->params[0]->params)
-        if (!p.initial) missing += (missing.empty() ? "" : ", ") + std::string(p.name.text) + " = ...";
+        if (!p.initial)
+          missing += (missing.empty() ? "" : ", ") + std::string(p.name.text) + " = ...";
     if (!missing.empty())
       d.help("its hyper-parameters have no default: `train " + e.text(train.model->span) + "(" +
              missing + ")`");

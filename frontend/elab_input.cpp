@@ -1,12 +1,12 @@
 // Inputs whose values the outside gives: their sizes and element types come from the data.
 //
-// Problem. `model M(image: [batch, h, w, c])` names sizes that nobody wrote down; the file's header has
-// them, unless `map` computes the column, or the input is given only when the program runs.
+// Problem. `model M(image: [batch, h, w, c])` names sizes that nobody wrote down; the file's header
+// has them, unless `map` computes the column, or the input is given only when the program runs.
 //
-// Method. The dimensions of one written type are taken from left to right. What is a name of the body
-// or of the file is used; what is open is read from the header of the column's file (data_header.h), from
-// the type that a map gives, or from the sizes that the trained model got. A size that disagrees with the
-// file names both.
+// Method. The dimensions of one written type are taken from left to right. What is a name of the
+// body or of the file is used; what is open is read from the header of the column's file
+// (data_header.h), from the type that a map gives, or from the sizes that the trained model got. A
+// size that disagrees with the file names both.
 #include "frontend/elab.h"
 #include <algorithm>
 

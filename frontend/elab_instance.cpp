@@ -154,8 +154,8 @@ Value Elaborator::makeInstance(const FunctionObj &f, GivenArgs &args, Span span,
   return Value::of(&made);
 }
 
-/// A new instance of the same declaration with the same statics, owned here. What its body makes is made anew,
-/// as its path is another.
+/// A new instance of the same declaration with the same statics, owned here. What its body makes is
+/// made anew, as its path is another.
 Value Elaborator::freshInstance(const Instance &like, Span span, const void *key) {
   const_cast<Instance &>(like).copied = true;
   auto where = path(key);
@@ -295,7 +295,8 @@ Value Elaborator::applyInstance(Instance &inst, GivenArgs args, Span span) {
     f.replaced = &replaced;
   }
   size_t row = pass->layers.size();
-  if (isLayer) pass->layers.push_back({&inst, f.level, {}, int32_t(pass->b.f.nodes.size()), 0, pass});
+  if (isLayer)
+    pass->layers.push_back({&inst, f.level, {}, int32_t(pass->b.f.nodes.size()), 0, pass});
 
   ir::ValueId input = firstTensor(args);
   Restore<Frame *> inside(frame, &f);

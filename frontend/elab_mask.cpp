@@ -8,9 +8,9 @@
 //
 // Method. A mask is a bool tensor whose dimensions are the first ones of the value it is attached
 // to; a pass has a table from values to masks. It follows the flow of values by one rule for nodes
-// (pointwise ones keep their operands' only mask, `emit` asks propagateMask) and one for layers: the
-// result keeps the argument's mask if the types of both begin with the dimensions of the mask. A
-// layer that wants the mask declares a parameter `mask`. No layer is known by its name.
+// (pointwise ones keep their operands' only mask, `emit` asks propagateMask) and one for layers:
+// the result keeps the argument's mask if the types of both begin with the dimensions of the mask.
+// A layer that wants the mask declares a parameter `mask`. No layer is known by its name.
 #include "frontend/elab.h"
 #include <algorithm>
 

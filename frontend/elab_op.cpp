@@ -260,7 +260,8 @@ Value Elaborator::unary(UnaryOp op, Value a) {
   if (a.isPoison()) return a;
   if (op == UnaryOp::Not) {
     if (a.kind == Kind::Bool) return Value::of(!a.b);
-    if (a.isTensor() && type(a).dtype == ir::DType::boolean) return emit(ir::Op::not_, {tensor(a).id});
+    if (a.isTensor() && type(a).dtype == ir::DType::boolean)
+      return emit(ir::Op::not_, {tensor(a).id});
     return fail(Diag::OperandTypes, {"not", show(a)});
   }
   if (a.kind == Kind::Float) return Value::of(-a.d);

@@ -11,9 +11,9 @@
 //
 // Method. `minimize L over W with O` is `O(W, grad(mean(L), W))`, for the short form too. The
 // optimizer's body runs once per weight, between the library's hooks (kOptimizerHooks), which hold
-// what all optimizers have in common. `every k` and accumulation guard stores by a bool of the step:
-// a store that does not take place stores what was there. Evaluation runs the same text without the
-// stores.
+// what all optimizers have in common. `every k` and accumulation guard stores by a bool of the
+// step: a store that does not take place stores what was there. Evaluation runs the same text
+// without the stores.
 #include "frontend/elab_train.h"
 #include "frontend/elab_weights.h"
 #include <algorithm>
@@ -83,12 +83,14 @@ Value rateFunction(Elaborator &e, Instance &opt, double initial) {
   FunctionObj f;
   f.kind = FunctionKind::Rate;
   f.rate = opt.rate;
-  if (e.plan && std::find(e.plan->rates.begin(), e.plan->rates.end(), opt.rate) == e.plan->rates.end())
+  if (e.plan &&
+      std::find(e.plan->rates.begin(), e.plan->rates.end(), opt.rate) == e.plan->rates.end())
     e.plan->rates.push_back(opt.rate);
   return Value::function(std::move(f));
 }
 
-/// The weights that stay as they are in this block: those of frozen instances and of what they apply.
+/// The weights that stay as they are in this block: those of frozen instances and of what they
+/// apply.
 std::unordered_set<const Weight *> frozenWeights(Elaborator &e) {
   std::unordered_set<const Weight *> out;
   std::vector<Instance *> all;
@@ -218,8 +220,9 @@ bool Elaborator::updateWeights(Instance &opt, std::vector<WeightPair> &pairs, Sp
     Frame f;
     if (!enterOptimizer(*this, f, opt, p.weight, span)) return false;
     Restore<Frame *> inside(frame, &f);
-    Value both = runHook(*this, "optimizer_accumulate", opt,
-                         {wide(*this, currentOf(*p.weight)), wide(*this, p.value), stepsOf(p.weight)}, span);
+    Value both =
+        runHook(*this, "optimizer_accumulate", opt,
+                {wide(*this, currentOf(*p.weight)), wide(*this, p.value), stepsOf(p.weight)}, span);
     if (both.isPoison()) return false;
     const bool waits = both.kind == Kind::Tuple && both.tuple().items.size() == 2;
     gates.push_back(waits ? both.tuple().items[1] : Value::none());
@@ -376,8 +379,10 @@ bool Elaborator::unscale(Instance &opt, std::vector<WeightPair> &pairs, Span spa
   const Value finite = both.tuple().items[1];
   Value next = callWith(libraryValue("next_loss_scale"), {scale, good, finite}, span);
   if (next.kind != Kind::Tuple) return false;
-  writeWeight(*opt.lossScale, fit(next.tuple().items[0], opt.lossScale->type, span, "the scale"), false);
-  writeWeight(*opt.goodSteps, fit(next.tuple().items[1], opt.goodSteps->type, span, "the steps"), false);
+  writeWeight(*opt.lossScale, fit(next.tuple().items[0], opt.lossScale->type, span, "the scale"),
+              false);
+  writeWeight(*opt.goodSteps, fit(next.tuple().items[1], opt.goodSteps->type, span, "the steps"),
+              false);
   Value on = finite;
   if (pass->gate.valid()) on = binary(BinaryOp::And, on, Value::of(pass, pass->gate));
   pass->gate = on.id;
@@ -562,7 +567,8 @@ bool Elaborator::runStep(TrainPlan &plan) {
 }
 
 bool Elaborator::buildWrittenStep(TrainPlan &plan, bool training) {
-  Pass &p = openPass(plan.prefix + (training ? "train_step" : "eval_step"), plan.batchSize, training);
+  Pass &p =
+      openPass(plan.prefix + (training ? "train_step" : "eval_step"), plan.batchSize, training);
   if (!runStep(plan)) return false;
   if (!plan.summary || training) plan.summary = &p;
   for (auto &[name, range] : p.ranges) plan.ranges[name] = range;

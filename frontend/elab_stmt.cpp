@@ -46,7 +46,8 @@ static bool checkValue(Elaborator &e, const Block &block, const TypeExpr *result
     std::string text = e.text(last->span);
     bool isShort = text.size() < 40 && text.find('\n') == std::string::npos;
     bool isName = as<ExprStmt>(*last).value->kind == ExprKind::Name;
-    auto &d = e.error(last->span, Diag::LayerNotApplied, {std::string(v.instance->decl->name.text)});
+    auto &d =
+        e.error(last->span, Diag::LayerNotApplied, {std::string(v.instance->decl->name.text)});
     if (!(v.instance->span == last->span)) d.label(v.instance->span, "made here");
     d.help(!isShort || isName ? "a layer is applied by `x |> layer` or `layer(x)`"
                               : "apply it: `x |> " + text + "` or `" + text + "(x)`");
@@ -93,7 +94,8 @@ bool Elaborator::meantBinding(const Expr &e) {
   std::string_view name = as<NameExpr>(left).name;
   Value known;
   if (findBinding(name) || lookupFile(*frame->file, name, known)) return false;
-  error(as<BinaryExpr>(e).opSpan, Diag::ExpectedFound, {"`=` to bind `" + std::string(name) + "`", "`==`"})
+  error(as<BinaryExpr>(e).opSpan, Diag::ExpectedFound,
+        {"`=` to bind `" + std::string(name) + "`", "`==`"})
       .help("`==` compares, `" + std::string(name) + " = ...` binds a name");
   frame->scope->bind(name, {}, left.span);
   return true;

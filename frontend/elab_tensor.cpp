@@ -310,7 +310,8 @@ void Elaborator::lintBatchTwice(const Values &xs, const ir::Dims &dims) {
   diags
       .report(userPlace(), Diag::BatchTwice,
               {show(*low), show(*high), show(ir::Type{type(*low).dtype, dims})})
-      .help("`x[:, none]` makes a column of [batch]; where all pairs are meant, say so by `x[none, :]`");
+      .help("`x[:, none]` makes a column of [batch]; where all pairs are meant, say so by `x[none, "
+            ":]`");
 }
 
 bool Elaborator::promote(Values &xs, bool toFloat, bool boolStays) {

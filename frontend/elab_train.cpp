@@ -379,7 +379,8 @@ bool Elaborator::checkColumns(TrainPlan &plan) {
       missingColumn(data, what, in.name, by);
       ok = false;
     };
-    const std::string taker = plan.train->step ? "the step" : "the model `" + plan.model->name + "`";
+    const std::string taker =
+        plan.train->step ? "the step" : "the model `" + plan.model->name + "`";
     for (const DataInput &in : plan.inputs) need(in, taker);
     for (const DataInput &in : plan.targets)
       if (in.name != "sample_weight" || &data == &*plan.data) need(in, "the loss"); // 1 elsewhere
@@ -503,11 +504,13 @@ bool Elaborator::buildMetrics(TrainPlan &plan, const Value &loss, const Values &
   bool several = outputs.size() > 1;
   if (!plan.lossTotal) {
     using K = WeightKind;
-    plan.lossTotal = scalar(*this, plan.metricsPrefix + "loss/total", "total", K::Metric, floatType);
+    plan.lossTotal =
+        scalar(*this, plan.metricsPrefix + "loss/total", "total", K::Metric, floatType);
     plan.count = scalar(*this, plan.metricsPrefix + "loss/count", "count", K::Metric, floatType);
     for (Output &o : plan.outputs)
       if (several && !o.loss.isNone())
-        o.total = scalar(*this, plan.metricsPrefix + o.name + "_loss/total", "total", K::Metric, floatType);
+        o.total = scalar(*this, plan.metricsPrefix + o.name + "_loss/total", "total", K::Metric,
+                         floatType);
     for (MetricUse &m : plan.metrics)
       if (!m.metric->result)
         m.metric->result =
@@ -626,7 +629,8 @@ void orderFunctions(ir::Module &m) {
   const std::vector<std::string> order{"init", "train_step", "eval_step", "predict"};
   auto rank = [&](const std::unique_ptr<ir::Function> &f) {
     const size_t dot = f->name.find('.');
-    auto own = std::find(order.begin(), order.end(), f->name.substr(dot == std::string::npos ? 0 : dot + 1));
+    auto own = std::find(order.begin(), order.end(),
+                         f->name.substr(dot == std::string::npos ? 0 : dot + 1));
     return own - order.begin();
   };
   std::stable_sort(m.functions.begin(), m.functions.end(),
@@ -650,7 +654,8 @@ std::vector<const Train *> Elaborator::chosenBlocks(std::vector<std::string> &na
     const Train &t = as<Train>(*top);
     std::string name = "train";
     if (t.model && t.model->kind == ExprKind::Name) name = as<NameExpr>(*t.model).name;
-    if (t.model && t.model->kind == ExprKind::Call) name = snakeCase(text(as<CallExpr>(*t.model).callee->span));
+    if (t.model && t.model->kind == ExprKind::Call)
+      name = snakeCase(text(as<CallExpr>(*t.model).callee->span));
     for (int i = 1; std::find(known.begin(), known.end(), name) != known.end(); ++i) {
       if (i > 1) name.erase(name.rfind('_'));
       name += "_" + std::to_string(i);

@@ -9,8 +9,8 @@
 //
 // Method. `weights(m)` is a record nested as the instances are. Its leaves are tensors, the values
 // that the weights have now, which know the weight they were read from: arithmetic forgets that,
-// `grad`, optimizers and `<-` ask for it. A derivative by a weight is the sum of those by every value
-// it had in this step, since a stored value counts as a constant.
+// `grad`, optimizers and `<-` ask for it. A derivative by a weight is the sum of those by every
+// value it had in this step, since a stored value counts as a constant.
 #include "frontend/elab_weights.h"
 #include "frontend/elab_train.h"
 #include <algorithm>
@@ -125,8 +125,8 @@ static bool namedWeights(Elaborator &e, const Value &of, Span span,
       const std::string made = Elaborator::snakeCase(kind);
       if (isDecl && name == kind)
         d.help("each `" + kind + "` makes an instance of its own: write `" + made + " = " + kind +
-               (root.decl->params.size() == 2 ? "(...)" : "()") +
-               "` at the top of the file and `" + made + "` here, in applications and behind `train`");
+               (root.decl->params.size() == 2 ? "(...)" : "()") + "` at the top of the file and `" +
+               made + "` here, in applications and behind `train`");
       else if (isDecl)
         d.help("this makes an instance of its own: write `" + made + " = " + name +
                "` at the top of the file and `" + made + "` in its place");
@@ -137,14 +137,18 @@ static bool namedWeights(Elaborator &e, const Value &of, Span span,
     std::vector<Instance *> all;
     e.collect(root, all);
     const std::string prefix = root.path + "/";
-    auto isOwn = [&](const Weight &w) { return of.kind != Kind::List && w.path.starts_with(prefix); };
+    auto isOwn = [&](const Weight &w) {
+      return of.kind != Kind::List && w.path.starts_with(prefix);
+    };
     auto first = [](const std::string &path) { return path.substr(0, path.find('/')); };
-    std::unordered_set<std::string> taken; // by what is made inside; what is made elsewhere avoids it
+    // by what is made inside; what is made elsewhere avoids it
+    std::unordered_set<std::string> taken;
     for (Instance *inst : all)
       for (Weight *w : inst->weights)
         if (isOwn(*w)) taken.insert(first(w->path.substr(prefix.size())));
-    // The layers in `Sequential([Dense(3), Dense(1)])` belong to the file and are numbered there; here
-    // their number is that among the foreign ones, so that two such networks have equal records.
+    // The layers in `Sequential([Dense(3), Dense(1)])` belong to the file and are numbered there;
+    // here their number is that among the foreign ones, so that two such networks have equal
+    // records.
     std::unordered_map<const Instance *, std::string> renamed;
     auto foreign = [&](const Weight &w) {
       const Instance *top = w.owner;
@@ -182,7 +186,8 @@ Value builtin_load(BuiltinCall &c) {
   Value m = c.e.toCallable(c[1], c.spans[1], c.exprs[1]);
   if (m.isPoison()) return m;
   if (m.kind != Kind::Instance)
-    return c.e.fail(c.spans[1], Diag::ArgumentType, {"`m` of `load`", "a model or layer", c.e.show(c[1])});
+    return c.e.fail(c.spans[1], Diag::ArgumentType,
+                    {"`m` of `load`", "a model or layer", c.e.show(c[1])});
   if (isForeignWeights(c[0].string()))
     return c.e.fail(c.spans[0], Diag::ArgumentType,
                     {"`file` of `load`", "a file that training saved, such as \"m.safetensors\"",
@@ -352,7 +357,8 @@ Value Elaborator::gradient(const Value &y, const Value &x, Span ySpan, Span xSpa
   std::vector<ir::ValueId> operands{y.id}, all;
   for (const Leaf &leaf : leaves) all.insert(all.end(), leaf.values.begin(), leaf.values.end());
   if (leaves.empty()) return x;
-  if (!dependsOn(pass->b.f, y.id, all)) error(xSpan, Diag::NoDependence, {text(ySpan), text(xSpan)});
+  if (!dependsOn(pass->b.f, y.id, all))
+    error(xSpan, Diag::NoDependence, {text(ySpan), text(xSpan)});
   operands.insert(operands.end(), all.begin(), all.end());
   auto parts = emitMany(ir::Op::grad_, std::move(operands), ir::NoAttr{});
   if (parts.empty()) return {};
@@ -411,7 +417,8 @@ bool Elaborator::replaceWeights(Instance &inst, const Value &given, Span span,
   if (record.isPoison()) return false;
   if (!everApplied.contains(&inst)) {
     error(span, Diag::ShapeNotKnown, {"weights(" + inst.kindName + ")", inst.kindName})
-        .help("a function of the record, `weights = fn(w) = ...`, works in the first application too");
+        .help("a function of the record, `weights = fn(w) = ...`, works in the first application "
+              "too");
     return false;
   }
   std::vector<std::pair<std::string, Weight *>> named;
@@ -433,7 +440,8 @@ bool Elaborator::replaceWeights(Instance &inst, const Value &given, Span span,
     }
     std::vector<std::string> known;
     for (auto &[name, w] : named) known.push_back(name);
-    error(span, Diag::UnknownMember, {"`" + inst.name + "`", path}).didYouMean(suggest(path, known));
+    error(span, Diag::UnknownMember, {"`" + inst.name + "`", path})
+        .didYouMean(suggest(path, known));
     return false;
   };
   return add(record, "");

@@ -112,8 +112,7 @@ struct Value {
 /// "an int", "a list", "a tensor": for messages.
 const char *describe(Kind kind);
 
-// --- scopes
-// ----------------------------------------------------------------------------------------
+// --- scopes --------------------------------------------------------------------------------------
 
 /// How a name came about: the dimensions of a signature also stand for their positions.
 struct Binding {
@@ -138,8 +137,7 @@ struct Scope {
   const Binding *find(std::string_view name, uint32_t upTo = UINT32_MAX) const;
 };
 
-// --- functions and instances
-// -----------------------------------------------------------------------
+// --- functions and instances ---------------------------------------------------------------------
 
 enum class FunctionKind : uint8_t { Decl, Lambda, Builtin, Rate };
 
@@ -169,8 +167,8 @@ struct Weight {
   WeightKind kind = WeightKind::Param;
   Instance *owner = nullptr;
   ir::Type type;
-  // State of the rows of a batch, if not 0: `type` has sizes with `batch`, kept is room for this many
-  // rows. It begins anew with every pass over the data.
+  // State of the rows of a batch, if not 0: `type` has sizes with `batch`, kept is room for this
+  // many rows. It begins anew with every pass over the data.
   int64_t rows = 0;
   std::vector<Span> origins; // where each dimension was fixed
   Span span;                 // the declaration
@@ -223,8 +221,7 @@ struct Instance {
   Weight *result = nullptr; // metrics: the value of the last batch
 };
 
-// --- data
-// ------------------------------------------------------------------------------------------
+// --- data ----------------------------------------------------------------------------------------
 
 /// What a program does with a column's tensor before it has a name: `log1p` of `log1p(columns(…))`.
 using DataFunction = std::function<Value(const Value &)>;

@@ -72,7 +72,9 @@ public:
   // The result dimensions of composite y forms must be given in `ydims`.
   V contract(ValueId x, ValueId w, std::string_view fx, std::string_view fw, std::string_view fy,
              std::vector<std::pair<std::string, Dim>> extents = {}, std::optional<Dims> ydims = {});
-  V contract(ValueId x, ValueId w, ContractAttr a) { return value(make(Op::contract_, {x, w}, std::move(a))); }
+  V contract(ValueId x, ValueId w, ContractAttr a) {
+    return value(make(Op::contract_, {x, w}, std::move(a)));
+  }
   V matmul(ValueId x, ValueId w); // [.., m, k] @ [k, n] or batched [.., m, k] @ [.., k, n]
   V gather(ValueId table, ValueId indices, int64_t axis);
   V scatterAdd(ValueId indices, ValueId updates, int64_t axis, Type table);
@@ -85,7 +87,7 @@ private:
   std::map<std::string, int, std::less<>> names_;
 };
 
-// --- formulas --------------------------------------------------------------------------------------
+// --- formulas ------------------------------------------------------------------------------------
 V operator+(V a, V b);
 V operator-(V a, V b);
 V operator*(V a, V b);

@@ -142,11 +142,13 @@ int summedDimension(const ContractAttr &a, size_t side) {
   if (own.size() != 2 || !own[0].isSimple() || !own[1].isSimple()) return -1;
   auto mentions = [](const std::vector<LabelForm> &forms, int32_t label) {
     return std::any_of(forms.begin(), forms.end(), [&](const LabelForm &f) {
-      return std::any_of(f.terms.begin(), f.terms.end(), [&](const LabelTerm &t) { return t.label == label; });
+      return std::any_of(f.terms.begin(), f.terms.end(),
+                         [&](const LabelTerm &t) { return t.label == label; });
     });
   };
   for (int dim = 0; dim < 2; ++dim) {
-    const int32_t summed = own[size_t(dim)].terms[0].label, column = own[size_t(1 - dim)].terms[0].label;
+    const int32_t summed = own[size_t(dim)].terms[0].label,
+                  column = own[size_t(1 - dim)].terms[0].label;
     if (!mentions(a.forms[2], summed) && mentions(other, summed) && mentions(a.forms[2], column) &&
         !mentions(other, column))
       return dim;

@@ -1,4 +1,5 @@
-// The type rule of every operation: one function, used by the builder, the verifier and the front end.
+// The type rule of every operation: one function, used by the builder, the verifier and the front
+// end.
 //
 //   inferTypes(contract_, {f32[n,784], f32[784,10]}, attr) -> {f32[n,10]}
 //
@@ -17,7 +18,8 @@ struct Inferred {
 // `call`, `scan` need the module to look up their functions; `m` may be null for all others.
 Inferred inferTypes(Op op, std::span<const Type> operands, const Attr &attr, const Module *m);
 
-// Empty if `t` is a type a value can have: sizes are not negative at any n >= 1, the count is bounded.
+// Empty if `t` is a type a value can have: sizes are not negative at any n >= 1, the count is
+// bounded.
 std::string checkType(const Type &t);
 
 } // namespace nnc::ir

@@ -8,8 +8,9 @@
 //
 // Method. Two passes, each of which makes a new body and a new scan.
 //   hoist  What depends on invariants alone is computed once, before the loop. What depends on
-//          slices and invariants, and not on carries, can be computed for all rounds at once: so are
-//          contractions, and the pointwise nodes behind them. The loop takes slices of the results.
+//          slices and invariants, and not on carries, can be computed for all rounds at once: so
+//          are contractions, and the pointwise nodes behind them. The loop takes slices of the
+//          results.
 //   sink   The dual. A carry that only adds up contractions or sums, w.d += x[t]^T z.d[t] of every
 //          gradient, becomes one contraction behind the loop, with time among the labels that
 //          are summed; its operands are stacked. In mixed precision each is cast to f32 before it
@@ -73,8 +74,10 @@ class Batcher {
     b_.loc = n.loc;
     const bool same = std::all_of(n.operands.begin(), n.operands.end(),
                                   [&](ValueId v) { return of[size_t(v.i)].axis < 0; });
-    const ValueId first = same ? again(n) : n.op == Op::contract_ ? contract(n, false, body_.type(n.firstResult).dtype)
-                               : batch(n);
+    const ValueId first = same ? again(n)
+                          : n.op == Op::contract_
+                              ? contract(n, false, body_.type(n.firstResult).dtype)
+                              : batch(n);
     for (int k = 0; k < n.resultCount; ++k) {
       of[size_t(n.result(k).i)] = {{first.i + k}, same ? -1 : 0};
       named({first.i + k}, body_.values[size_t(n.result(k).i)].name);
@@ -206,8 +209,8 @@ class Batcher {
 
 // --- a scan under construction -------------------------------------------------------------------
 
-// Values of the body by their ids there, those outside by their ids in the new function. `result` is
-// the number of a result of the old scan, -1: a new one.
+// Values of the body by their ids there, those outside by their ids in the new function. `result`
+// is the number of a result of the old scan, -1: a new one.
 struct Parts {
   struct Carry {
     ValueId param, next, first;
@@ -367,7 +370,7 @@ class Rewriter {
     return changed;
   }
 
-  // --- what depends on what ------------------------------------------------------------------------
+  // --- what depends on what ----------------------------------------------------------------------
 
   void classify() {
     kinds_.assign(body_.values.size(), Constant);
@@ -381,7 +384,8 @@ class Rewriter {
       outside_.of[size_t(s.param.i)] = {s.outer, -1};
     }
     for (const Node &n : body_.nodes) {
-      Kind kind = n.op == Op::random_ || n.op == Op::scan_ || n.op == Op::call_ ? Carried : Constant;
+      Kind kind =
+          n.op == Op::random_ || n.op == Op::scan_ || n.op == Op::call_ ? Carried : Constant;
       for (const ValueId v : n.operands) kind = std::max(kind, kinds_[size_t(v.i)]);
       for (int k = 0; k < n.resultCount; ++k) kinds_[size_t(n.result(k).i)] = kind;
     }
@@ -394,13 +398,14 @@ class Rewriter {
     for (size_t i = body_.nodes.size(); i-- > 0;) {
       if (!wanted[i]) continue;
       for (const ValueId v : body_.nodes[i].operands)
-        if (!outside_.of[size_t(v.i)].id.valid()) wanted[size_t(body_.values[size_t(v.i)].def.i)] = true;
+        if (!outside_.of[size_t(v.i)].id.valid())
+          wanted[size_t(body_.values[size_t(v.i)].def.i)] = true;
     }
     for (size_t i = 0; i < body_.nodes.size(); ++i)
       if (wanted[i]) outside_.node(body_.nodes[i]);
   }
 
-  // --- before the loop -----------------------------------------------------------------------------
+  // --- before the loop ---------------------------------------------------------------------------
 
   bool hoistNodes() {
     std::vector<bool> wanted(body_.nodes.size(), false);
@@ -424,7 +429,8 @@ class Rewriter {
       if (!here || !live) continue;
       if (kind(v) == Same) wanted[i] = !isMove(n.op);
       if (kind(v) != Sequence) continue;
-      const bool product = n.op == Op::contract_ && (isAlike(n.operands[0]) || isAlike(n.operands[1]));
+      const bool product =
+          n.op == Op::contract_ && (isAlike(n.operands[0]) || isAlike(n.operands[1]));
       batched[size_t(v.i)] = product || behind;
       wanted[i] = product || (behind && isElementwise(n.op));
     }
@@ -445,14 +451,15 @@ class Rewriter {
     // Stacked results that are there already.
     std::erase_if(parts_.stacks, [&](const auto &s) {
       const Node *n = def(s.value);
-      if (s.result < 0 || !n || !wanted[size_t(body_.values[size_t(s.value.i)].def.i)]) return false;
+      if (s.result < 0 || !n || !wanted[size_t(body_.values[size_t(s.value.i)].def.i)])
+        return false;
       replace(s.result, outside_.stacked(s.value, s.axis));
       return true;
     });
     return true;
   }
 
-  // --- behind the loop -----------------------------------------------------------------------------
+  // --- behind the loop ---------------------------------------------------------------------------
 
   void findUses() {
     inner_.assign(body_.values.size(), 0);
@@ -470,8 +477,8 @@ class Rewriter {
     for (const ValueId x : n->operands) termsOf(x, terms);
   }
 
-  // A product or sum of this round, perhaps cast to f32, that need not be known in the loop; null if
-  // it is something else.
+  // A product or sum of this round, perhaps cast to f32, that need not be known in the loop; null
+  // if it is something else.
   const Node *lateTerm(ValueId v) const {
     const Node *n = def(v);
     if (!n || inner_[size_t(v.i)] != 1 || !isFloat(body_.type(v).dtype)) return nullptr;
@@ -507,7 +514,8 @@ class Rewriter {
       any = true;
       for (const ValueId v : late) {
         const Node &term = *lateTerm(v);
-        sums_.push_back({size_t(&term - body_.nodes.data()), body_.type(v).dtype, c.first, c.result});
+        sums_.push_back(
+            {size_t(&term - body_.nodes.data()), body_.type(v).dtype, c.first, c.result});
         for (const ValueId x : term.operands) need(x);
       }
       c.terms = terms;
@@ -544,7 +552,8 @@ class Rewriter {
       const Node &n = body_.nodes[i];
       for (const ValueId x : n.operands)
         if (def(x)) chosen[i] = chosen[i] || chosen[size_t(body_.values[size_t(x.i)].def.i)];
-      if (n.op == Op::contract_) chosen[i] = chosen[i] || isAlike(n.operands[0]) || isAlike(n.operands[1]);
+      if (n.op == Op::contract_)
+        chosen[i] = chosen[i] || isAlike(n.operands[0]) || isAlike(n.operands[1]);
       any = any || chosen[i];
     }
     if (!any) return false;
@@ -567,7 +576,8 @@ class Rewriter {
     std::vector<bool> wanted = behind_;
     for (const Sum &s : sums_)
       for (const ValueId x : body_.nodes[s.node].operands)
-        if (!outside_.of[size_t(x.i)].id.valid()) wanted[size_t(body_.values[size_t(x.i)].def.i)] = true;
+        if (!outside_.of[size_t(x.i)].id.valid())
+          wanted[size_t(body_.values[size_t(x.i)].def.i)] = true;
     computeOutside(wanted);
     for (const Sum &s : sums_) {
       ValueId &now = c_.map[size_t(node_.result(s.result).i)];
@@ -577,7 +587,7 @@ class Rewriter {
     for (const auto &s : results_) replace(s.result, outside_.stacked(s.value, s.axis));
   }
 
-  // --- the new body and scan -------------------------------------------------------------------------
+  // --- the new body and scan ---------------------------------------------------------------------
 
   std::string makeBody() {
     std::string base = body_.name, name;
@@ -652,7 +662,8 @@ class Rewriter {
 };
 
 bool hasScan(const Function &f) {
-  return std::any_of(f.nodes.begin(), f.nodes.end(), [](const Node &n) { return n.op == Op::scan_; });
+  return std::any_of(f.nodes.begin(), f.nodes.end(),
+                     [](const Node &n) { return n.op == Op::scan_; });
 }
 
 // Inner loops first: what leaves them lands in the body of the outer one.

@@ -1,8 +1,8 @@
 // Meta: one attribute tree for what the IR carries but does not understand.
 //
 // Problem. A training binary needs more than tensor code: data bindings, epochs, callbacks, the
-// layer tree. If that travelled beside the IR, `nnc --emit=ir -o - | nnc -` could not build the same
-// bytes. Example: {"name": "classifier", "train": {"epochs": 30}}.
+// layer tree. If that travelled beside the IR, `nnc --emit=ir -o - | nnc -` could not build the
+// same bytes. Example: {"name": "classifier", "train": {"epochs": 30}}.
 //
 // Method. One value type (null, bool, int, float, string, list, dict with ordered keys) written as
 // JSON in the IR text, carried unchanged, and embedded in the binary for the runtime.
@@ -45,7 +45,8 @@ public:
   Dict *asDict() { return std::get_if<Dict>(&value_); }
 
   const Meta *find(std::string_view key) const; // null if not a dict or without the key
-  Meta &operator[](std::string_view key);       // the entry, appended if missing; null becomes a dict
+  // the entry, appended if missing; null becomes a dict
+  Meta &operator[](std::string_view key);
   void push(Meta v);                            // appends to a list; null becomes a list
   friend bool operator==(const Meta &, const Meta &) = default;
 

@@ -119,7 +119,9 @@ struct Function {
 
   const Type &type(ValueId v) const { return values[v.i].type; }
   const Node &node(NodeId id) const { return nodes[id.i]; }
-  const Node *def(ValueId v) const { return values[v.i].def.valid() ? &nodes[values[v.i].def.i] : nullptr; }
+  const Node *def(ValueId v) const {
+    return values[v.i].def.valid() ? &nodes[values[v.i].def.i] : nullptr;
+  }
 };
 
 // A value that outlives a step. meta holds "kind": "param" | "state" | "slot" | "metric" | "host",

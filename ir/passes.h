@@ -11,7 +11,8 @@ namespace nnc::ir {
 
 void foldConstants(Function &f, Module &m); // nodes on constants become constants (small results)
 void simplify(Function &f, Module &m);      // algebraic rules, one line each (simplify.cpp)
-void cse(Function &f, Module &m);           // equal nodes become one; respects `remat` and random sites
+// equal nodes become one; respects `remat` and random sites
+void cse(Function &f, Module &m);
 void dce(Function &f, Module &m);           // drops nodes that no result needs
 
 void hoistLoops(Module &m);                 // loops.cpp: work of a scan moves before it, and
@@ -25,7 +26,8 @@ struct PassEvent {
 };
 struct PipelineOptions {
   int level = 2;                               // -O: 0 only differentiates and drops dead nodes
-  bool verifyEach = false;                     // verify after every pass and abort with the pass's name
+  // verify after every pass and abort with the pass's name
+  bool verifyEach = false;
   std::function<void(const PassEvent &)> after; // called after every pass
 };
 // differentiate, inline, then simplify/cse/dce to a fixed point (bounded). `grad` stops after

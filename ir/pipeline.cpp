@@ -90,10 +90,12 @@ void runOptimize(Module &m, const PipelineOptions &o) {
     const size_t before = fingerprint(m);
     cleanUp(m, o);
     run(Pass::hoist_, m, o); // after cse: equal operands of a body are one
-    run(Pass::sink_, m, o);  // after hoist: what is computed before the loop need not come behind it
+    // after hoist: what is computed before the loop need not come behind it
+    run(Pass::sink_, m, o);
     if (fingerprint(m) == before) break;
   }
-  run(Pass::turn_, m, o);  // last: the rules would see through the twins of what they can still move
+  // last: the rules would see through the twins of what they can still move
+  run(Pass::turn_, m, o);
   run(Pass::hoist_, m, o); // drops what was only read across
   run(Pass::dce_, m, o);
 }

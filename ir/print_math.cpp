@@ -1,15 +1,16 @@
 // A function as formulas: the view of --emit=math.
 //
-//   %0 = broadcast %bias {dims=[1]} : f32[n,16]           z[m,n] = sum over k: point[m,k] * kernel[k,n]
-//   %z.1 = add %z, %0 : f32[n,16]                    ->   h = tanh(z + bias)            [n,16]  circle.nn:2
+//   %0 = broadcast %bias {dims=[1]} : f32[n,16]       z[m,n] = sum over k: point[m,k] * kernel[k,n]
+//   %z.1 = add %z, %0 : f32[n,16]               ->    h = tanh(z + bias)       [n,16]  circle.nn:2
 //   %h = tanh %z.1 : f32[n,16]
 //
-// Problem. The text form names every intermediate result; a reader of a derivative wants the lines that a person
-// would write. Method: a value gets a line if the user named it, if it is read more than once, or if it is no
-// formula of its operands (reductions, contractions, gathers); everything else is written where it is read, with
-// the parentheses that precedence needs. Broadcasts are left out, as in mathematics; contractions are written with
-// their indices; the cotangent of x is written d(x). Constants and sizes are numbers. For reading only: the text
-// form (print.cpp) is the one that is parsed.
+// Problem. The text form names every intermediate result; a reader of a derivative wants the lines
+// that a person would write. Method: a value gets a line if the user named it, if it is read more
+// than once, or if it is no formula of its operands (reductions, contractions, gathers); everything
+// else is written where it is read, with the parentheses that precedence needs. Broadcasts are left
+// out, as in mathematics; contractions are written with their indices; the cotangent of x is
+// written d(x). Constants and sizes are numbers. For reading only: the text form (print.cpp) is the
+// one that is parsed.
 #include "ir/text.h"
 #include <charconv>
 #include <set>
@@ -32,7 +33,8 @@ struct MathPrinter {
   std::vector<std::string> names;
   int temporaries = 0;
 
-  MathPrinter(const Module &m, const Function &f) : m(m), f(f), uses(f.values.size()), names(f.values.size()) {
+  MathPrinter(const Module &m, const Function &f)
+      : m(m), f(f), uses(f.values.size()), names(f.values.size()) {
     for (const Node &n : f.nodes)
       for (ValueId v : n.operands) ++uses[size_t(v.i)];
     for (const Result &r : f.results) ++uses[size_t(r.value.i)];
@@ -106,7 +108,8 @@ struct MathPrinter {
   }
 
   Piece infix(const Node &n, const char *sign, Precedence level) {
-    return {at(n.operands[0], level) + " " + sign + " " + at(n.operands[1], Precedence(level + 1)), level};
+    return {at(n.operands[0], level) + " " + sign + " " + at(n.operands[1], Precedence(level + 1)),
+            level};
   }
 
   Piece call(const std::string &name, const Node &n, const std::string &rest = "") {
@@ -131,7 +134,8 @@ struct MathPrinter {
     case Op::pow_: return {at(n.operands[0], kAtom) + " ** " + at(n.operands[1], kAtom), kNegate};
     case Op::broadcast_: return read(n.operands[0]);
     case Op::cast_:
-      if (isFloat(f.type(n.operands[0]).dtype) && isFloat(f.type(n.result()).dtype)) return read(n.operands[0]);
+      if (isFloat(f.type(n.operands[0]).dtype) && isFloat(f.type(n.result()).dtype))
+        return read(n.operands[0]);
       return call(std::string(dtypeName(f.type(n.result()).dtype)), n);
     case Op::select_:
       return {"if " + read(n.operands[0]).text + " then " + at(n.operands[1], kCompare) + " else " +
@@ -163,7 +167,8 @@ struct MathPrinter {
       static constexpr const char *kinds[] = {"sum", "prod", "max", "min"};
       return call(kinds[size_t(a.kind)], n, ", axis = " + list(a.dims));
     }
-    case Op::max_index_: return call("max_index", n, ", axis = " + list(std::get<AxesAttr>(n.attr).dims));
+    case Op::max_index_:
+      return call("max_index", n, ", axis = " + list(std::get<AxesAttr>(n.attr).dims));
     case Op::random_: return {"random(\"" + std::get<RandomAttr>(n.attr).site + "\")", kAtom};
     case Op::call_: return call(std::get<CallAttr>(n.attr).callee, n);
     case Op::scan_: return call("scan " + std::get<ScanAttr>(n.attr).body, n);
@@ -179,7 +184,8 @@ struct MathPrinter {
       if (c != 1) s += std::to_string(c);
       s += a.labels[size_t(t.label)];
     }
-    if (l.offset != 0 || s.empty()) s += (l.offset >= 0 && !s.empty() ? "+" : "") + std::to_string(l.offset);
+    if (l.offset != 0 || s.empty())
+      s += (l.offset >= 0 && !s.empty() ? "+" : "") + std::to_string(l.offset);
     return s;
   }
 
@@ -198,11 +204,13 @@ struct MathPrinter {
     for (size_t l = 0; l < a.labels.size(); ++l)
       if (!inY.count(int(l))) over += (over.empty() ? "" : ",") + a.labels[l];
     std::string s = over.empty() ? "" : "sum over " + over + ": ";
-    s += at(n.operands[0], kAtom) + indices(a, 0) + " * " + at(n.operands[1], kAtom) + indices(a, 1);
+    s +=
+        at(n.operands[0], kAtom) + indices(a, 0) + " * " + at(n.operands[1], kAtom) + indices(a, 1);
     return {s, kChoice};
   }
 
-  // The innermost place in the model's own file, and the library's line if the node comes from there.
+  // The innermost place in the model's own file, and the library's line if the node comes from
+  // there.
   std::string where(Loc loc) const {
     if (loc.i == 0) return "";
     const Meta *source = m.meta.find("source");
@@ -233,11 +241,13 @@ struct MathPrinter {
   std::string print() {
     std::string s = f.name + "(";
     for (const Param &p : f.params)
-      s += (&p == &f.params[0] ? "" : ", ") + names[size_t(p.value.i)] + " " + str(f.type(p.value).dims);
+      s += (&p == &f.params[0] ? "" : ", ") + names[size_t(p.value.i)] + " " +
+           str(f.type(p.value).dims);
     s += ")\n";
     for (const Node &n : f.nodes)
       if (needsLine(n)) s += line(n);
-    for (const Result &r : f.results) s += "  " + r.name + (r.bind ? " <- " : " := ") + read(r.value).text + "\n";
+    for (const Result &r : f.results)
+      s += "  " + r.name + (r.bind ? " <- " : " := ") + read(r.value).text + "\n";
     return s;
   }
 };

@@ -3,9 +3,11 @@
 //   reshape(reshape x) = reshape x      transpose(transpose x) = transpose x or x
 //   slice(slice x) = slice x            slice(pad x) = x, slice(concat) = piece
 //   cast(cast x) = cast x, if the inner cast loses nothing
-//   cast(concat(x, y)) = concat(cast x, cast y): each part is converted, and stored, where it is made
+//   cast(concat(x, y)) = concat(cast x, cast y): each part is converted, and stored, where it
+//     is made
 //   concat(concat(x, y), z) = concat(x, y, z)
-//   pad x + pad y = pad(concat(y, x)) where the one begins as the other ends: the parts of a slice's gradient
+//   pad x + pad y = pad(concat(y, x)) where the one begins as the other ends: the parts of a
+//     slice's gradient
 //   contract(transpose x, w) = contract(x, w) with the labels in the other order
 //   sum(x * broadcast w) = w * sum(x)
 //
@@ -80,7 +82,8 @@ Simpler simplifyCast(const View &v) {
     std::vector<ValueId> parts = concat->operands;
     const Attr attr = concat->attr; // what is made moves the nodes
     const DType to = v.type.dtype;
-    for (ValueId &part : parts) part = v.make(Op::cast_, {part}, CastAttr{{to, v.typeOf(part).dims}});
+    for (ValueId &part : parts)
+      part = v.make(Op::cast_, {part}, CastAttr{{to, v.typeOf(part).dims}});
     return v.make(Op::concat_, parts, attr);
   }
   const Node *inner = v.inner(Op::cast_);
@@ -242,7 +245,8 @@ Simpler factorOfSum(const View &v) {
     bool same = true;
     for (const int64_t d : std::get<BroadcastAttr>(factor->attr).dims) {
       same = same && std::find(summed.begin(), summed.end(), d) == summed.end();
-      dims.push_back(d - std::count_if(summed.begin(), summed.end(), [&](int64_t s) { return s < d; }));
+      dims.push_back(d -
+                     std::count_if(summed.begin(), summed.end(), [&](int64_t s) { return s < d; }));
     }
     if (!same) continue;
     const ValueId sum = v.make(Op::reduce_, {product->operands[1 - k]}, v.node.attr);

@@ -17,9 +17,9 @@
 // Floats print with the shortest digits that read back to the same bits; nan, inf, -inf are words.
 // `%dx, %dw = grad %loss wrt %x, %w : ...`; a result without a name is just its value: `return %y`.
 // Values without a name are numbers, counted in order of definition; names are those of isName().
-// The parser gives fields that are left out their defaults and takes contraction labels' extents from
-// the types; blanks and line ends are the same.
-// Attributes equal to their defaults are still printed; `remat` nodes carry the attribute `remat`.
+// The parser gives fields that are left out their defaults and takes contraction labels' extents
+// from the types; blanks and line ends are the same. Attributes equal to their defaults are still
+// printed; `remat` nodes carry the attribute `remat`.
 #pragma once
 #include "ir/module.h"
 #include <string>
@@ -32,16 +32,17 @@ struct PrintOptions {
 std::string print(const Module &m, PrintOptions o = {});
 std::string print(const Module &m, const Function &f, PrintOptions o = {});
 
-// The functions as formulas, for people: named values a line each, the rest inlined, broadcasts left out,
-// contractions with their indices, the place in the user's file. Not parsed (print_math.cpp).
+// The functions as formulas, for people: named values a line each, the rest inlined, broadcasts
+// left out, contractions with their indices, the place in the user's file. Not parsed
+// (print_math.cpp).
 std::string printMath(const Module &m);
 
 struct TextError {
   int line = 0, column = 0;
   std::string message;
 };
-// Parses and verifies structure as far as the text goes (names resolve, attributes are known, result
-// types agree with inferTypes). Any input gives a module or one error; never crashes.
+// Parses and verifies structure as far as the text goes (names resolve, attributes are known,
+// result types agree with inferTypes). Any input gives a module or one error; never crashes.
 std::unique_ptr<Module> parseModule(std::string_view text, TextError &error);
 
 } // namespace nnc::ir

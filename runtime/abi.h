@@ -31,7 +31,8 @@ enum NncDType { NNC_F32, NNC_F64, NNC_BF16, NNC_F16, NNC_I64, NNC_I32, NNC_U32, 
 // What a kernel may know of the run besides its arguments. `n` is the number of rows in this batch,
 // 1 <= n <= NncFunction.batch; `step` counts training steps done before this one, from 0; `seed`
 // keys every random draw. Constant while a function runs, but for `iteration`: 0 outside of loops,
-// in loop l the iteration of the enclosing loop * l.length + its own, which counts down if l.reverse.
+// in loop l the iteration of the enclosing loop * l.length + its own, which counts down if
+// l.reverse.
 struct NncStepEnv {
   int64_t n;
   uint64_t step;
@@ -63,7 +64,8 @@ struct NncArg {
 // items as computed below; a barrier before it if the flag is set.
 struct NncOp {
   NncKernel kernel;
-  int64_t items_const; // items = items_const + items_times * ceil((items_per_n * n + items_add) / items_div)
+  // items = items_const + items_times * ceil((items_per_n * n + items_add) / items_div)
+  int64_t items_const;
   int64_t items_per_n;
   int64_t items_div;   // >= 1
   int64_t first_arg;   // index into NncFunction.args
@@ -73,8 +75,8 @@ struct NncOp {
   int64_t line;        // source line of the model the kernel comes from, 0 if none
   int64_t items_times; // items per block of rows (tiles beside each other); 0 stands for 1
   int64_t items_add;
-  // For profiles: what it costs on a batch of n rows, const + per_n * n. Operations on floating-point
-  // numbers; bytes of the elements it reads, and of those it writes, each once.
+  // For profiles: what it costs on a batch of n rows, const + per_n * n. Operations on
+  // floating-point numbers; bytes of the elements it reads, and of those it writes, each once.
   int64_t flops_const, flops_per_n;
   int64_t bytes_const, bytes_per_n;
   const char *layer; // path of the layer whose weights it reads or writes, "" if none
@@ -91,11 +93,11 @@ enum {
   NNC_OP_SINGLE = 2   // thread 0 runs all items (short kernels)
 };
 
-// Operations [first_op, end_op) run `length` times. After round r (from 0) arguments move: by `even`
-// bytes if r is even, else by `odd`; after the last round they are where they were before the loop.
-// So slices follow each other, and two memories take turns. Loops are listed in the order of their
-// first operations, outer ones before inner ones; each thread goes through them at its own pace, but
-// for the barriers of the operations.
+// Operations [first_op, end_op) run `length` times. After round r (from 0) arguments move: by
+// `even` bytes if r is even, else by `odd`; after the last round they are where they were before
+// the loop. So slices follow each other, and two memories take turns. Loops are listed in the order
+// of their first operations, outer ones before inner ones; each thread goes through them at its own
+// pace, but for the barriers of the operations.
 struct NncLoop {
   int64_t first_op, end_op;
   int64_t length;
@@ -146,12 +148,14 @@ enum NncTensorKind {
   NNC_TENSOR_SLOT,   // optimizer state
   NNC_TENSOR_METRIC, // zeroed at the start of each epoch and evaluation; never saved
   NNC_TENSOR_HOST,   // scalar the runtime may write between steps (learning rate)
-  NNC_TENSOR_ROWS    // state of a batch's rows: as after `init` at the start of each pass; never saved
+  // state of a batch's rows: as after `init` at the start of each pass; never saved
+  NNC_TENSOR_ROWS
 };
 
 // A step program. Known names: "init" (no inputs; writes initial values), "train_step",
-// "eval_step", "predict", "adapt_step", "train_end", "metrics_result" (no inputs; scalars named as they are
-// displayed); of a train block that has a name, all but "init" begin with it: "auto.train_step".
+// "eval_step", "predict", "adapt_step", "train_end", "metrics_result" (no inputs; scalars named as
+// they are displayed); of a train block that has a name, all but "init" begin with it:
+// "auto.train_step".
 struct NncFunction {
   const char *name;
   int64_t batch; // N: n may be 1..N; 0 if the function has no batch dimension
@@ -195,14 +199,15 @@ struct NncModel {
   const struct NncPart *const *parts;
   int64_t part_count;
   // A portable binary: the same model compiled for several levels of processors, the most demanding
-  // first, `nnc_model` among them; else 0. Functions, tensors and metadata agree in all but kernels,
-  // layouts, places and sizes.
+  // first, `nnc_model` among them; else 0. Functions, tensors and metadata agree in all but
+  // kernels, layouts, places and sizes.
   const struct NncModel *const *versions;
   int64_t version_count;
 };
 
 // What code may need of an x86-64 processor, and of the operating system, which must save the
-// registers. The levels are those of the psABI: V3 is AVX2, FMA, F16C, BMI2 and what goes with them.
+// registers. The levels are those of the psABI: V3 is AVX2, FMA, F16C, BMI2 and what goes with
+// them.
 enum {
   NNC_CPU_X86_64_V3 = 1,
   NNC_CPU_X86_64_V4 = 2, // AVX-512 F, BW, CD, DQ, VL

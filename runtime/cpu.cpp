@@ -55,8 +55,8 @@ bool all(unsigned word, unsigned bits) { return (word & bits) == bits; }
 
 } // namespace
 
-// The tile registers are given to processes that ask for them, before their threads begin; a sandbox may
-// refuse.
+// The tile registers are given to processes that ask for them, before their threads begin; a
+// sandbox may refuse.
 static bool tiles_granted() {
   constexpr int RequestStatePermission = 0x1023, TileData = 18;
   return syscall(SYS_arch_prctl, RequestStatePermission, TileData) == 0;

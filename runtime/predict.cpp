@@ -1,5 +1,5 @@
-// The `predict` command: outputs for rows of data, as CSV or text on the terminal or in a file, as an
-// NPY file, or as pictures with the predicted class.
+// The `predict` command: outputs for rows of data, as CSV or text on the terminal or in a file, as
+// an NPY file, or as pictures with the predicted class.
 //
 //   $ ./classifier predict --limit 1
 //   output_0,output_1,output_2

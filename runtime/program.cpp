@@ -59,8 +59,8 @@ int64_t move_in(const NncAdvance &a, int64_t rounds) {
 }
 
 // Goes through operations [first, end), of which `loop` is the first loop, and calls
-// visit(op, its arguments, iteration), and enter() where all threads meet before a loop. `moving` are
-// the arguments from number `base` on that the loops around move; null outside of loops: then
+// visit(op, its arguments, iteration), and enter() where all threads meet before a loop. `moving`
+// are the arguments from number `base` on that the loops around move; null outside of loops: then
 // they are copied there, to `room`.
 template <class Visitor>
 void go_through(const Run &run, Visitor &visitor, int64_t first, int64_t end, int64_t loop,

@@ -1,11 +1,12 @@
 // Runs the step programs of a model.
 //
 // A step program is a table of operations (abi.h). All threads walk it together: thread t of T runs
-// items [items*t/T, items*(t+1)/T) of each operation, and they meet where an operation says so; through
-// a loop each goes on its own, with its own copy of the arguments that move from round to round. No
-// result depends on which thread ran an item, nor when: that is the promise the kernels make, and
-// `Order` exists to check it. `Shuffled` runs the items of T virtual threads between two barriers
-// in random interleaving on one thread, `Reversed` runs them back to front; the bits must be equal.
+// items [items*t/T, items*(t+1)/T) of each operation, and they meet where an operation says so;
+// through a loop each goes on its own, with its own copy of the arguments that move from round to
+// round. No result depends on which thread ran an item, nor when: that is the promise the kernels
+// make, and `Order` exists to check it. `Shuffled` runs the items of T virtual threads between two
+// barriers in random interleaving on one thread, `Reversed` runs them back to front; the bits must
+// be equal.
 //
 // All memory of a model is one region of huge pages, reserved once and zero at first:
 //   persistent | transient | input | scratch of thread 0, 1, ..
@@ -64,7 +65,8 @@ struct Trial {
 // that is faster it stays so for a while, longer each time.
 struct Pace {
   static constexpr double Window = 20e-3, Slow = 2.5; // seconds; times the fastest run
-  static constexpr int Least = 3, Longest = 64;       // runs of a window; windows until the next look
+  // runs of a window; windows until the next look
+  static constexpr int Least = 3, Longest = 64;
   bool alone;     // how to run now
   int runs;       // of this window
   double spent;   // .. and their seconds

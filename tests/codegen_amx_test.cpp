@@ -309,7 +309,8 @@ TEST_CASE("columns that lie in the form of tiles are read where they lie", "[cod
   struct Size {
     int64_t n, k;
   };
-  const Size s = GENERATE(Size{16, 32}, Size{100, 96}, Size{47, 64}, Size{64, 6144}, Size{600, 512});
+  const Size s =
+      GENERATE(Size{16, 32}, Size{100, 96}, Size{47, 64}, Size{64, 6144}, Size{600, 512});
   const bool partial = GENERATE(false, true);
   const Dims dims = {s.k, s.n};
   const cg::Layout layout = cg::columnTiles(dims, 0, 1);
@@ -378,8 +379,7 @@ TEST_CASE("only values of bf16 go to tiles, and only where they pay", "[codegen]
   CHECK(family(mixed, tiles) == Family::Outer);
 }
 
-// --- models
-// ----------------------------------------------------------------------------------------
+// --- models --------------------------------------------------------------------------------------
 
 namespace {
 
@@ -488,7 +488,8 @@ TEST_CASE("sums beside products are made on tiles, which hold them", "[codegen][
       CHECK(cg::holdsTileSums(k));
       CHECK(cg::keepsSums(k));
       CHECK(cg::verify(k) == "");
-      sums.push_back(int(std::count_if(k.stages.begin(), k.stages.end(), [](auto &s) { return s.chunk != 0; })));
+      sums.push_back(int(
+          std::count_if(k.stages.begin(), k.stages.end(), [](auto &s) { return s.chunk != 0; })));
       // Rows of two chunks in a tile; columns that are summed.
       cg::Kernel odd = k;
       odd.schedule.mr = 48;
@@ -522,11 +523,15 @@ std::string recurrent(int units, bool twice) {
   const std::string h = "bf16[n," + std::to_string(units) + "]";
   const std::string u = "[" + std::to_string(units) + "," + std::to_string(units) + "]";
   return "nnc-ir 1\n"
-         "func @body batch 32 (%h: " + h + ", %x: " + h + ", %u: bf16" + u + ") {\n"
-         "  %z = contract %h, %u {x \"m, k\", w \"k, n\", y \"m, n\"} : " + h + "\n" +
+         "func @body batch 32 (%h: " +
+         h + ", %x: " + h + ", %u: bf16" + u +
+         ") {\n"
+         "  %z = contract %h, %u {x \"m, k\", w \"k, n\", y \"m, n\"} : " +
+         h + "\n" +
          (twice ? "  %b = contract %z, %u {x \"m, n\", w \"k, n\", y \"m, k\"} : " + h + "\n"
                 : "  %b = add %z, %x : " + h + "\n") +
-         "  %next = tanh %b : " + h + "\n"
+         "  %next = tanh %b : " + h +
+         "\n"
          "  return %next, %next\n}\n"
          "func @f batch 32 (%h0: " + h + ", %xs: bf16[5,n," + std::to_string(units) + "], %w: f32" + u + ") {\n"
          "  %u = cast %w : bf16" + u + "\n"
@@ -534,7 +539,9 @@ std::string recurrent(int units, bool twice) {
          h + ", bf16[5,n," + std::to_string(units) + "]\n"
          "  %y = cast %ys : f32[5,n," + std::to_string(units) + "]\n"
          "  %loss = reduce %y {kind=sum, dims=[0,1,2]} : f32[]\n"
-         "  %w.d = grad %loss, %w : f32" + u + "\n"
+         "  %w.d = grad %loss, %w : f32" +
+         u +
+         "\n"
          "  return \"loss\" = %loss, \"y\" = %y, \"w.d\" = %w.d\n}\n";
 }
 
@@ -587,14 +594,17 @@ TEST_CASE("products round master weights themselves", "[codegen][amx]") {
   CompiledModel rounds(*m, o);
   o.fuse.tiles = false;
   CompiledModel copies(*m, o);
-  auto launches = [](const CompiledModel &c) { return c.compiled().functions()[0].program.launches.size(); };
+  auto launches = [](const CompiledModel &c) {
+    return c.compiled().functions()[0].program.launches.size();
+  };
   if (tileTarget()) {
     CHECK(tileKernels(rounds) == 2);
     CHECK(launches(rounds) + 1 == launches(copies));
   }
   const ir::Tensor w = randomInputs(*m->find("f"), 64, 3)[0];
   ir::Tensor weight{DType::f32, {96, 160}, {}};
-  for (size_t i = 0; i < 96 * 160; ++i) weight.data.push_back(w.data[(i * 7 + i / 96) % w.data.size()] * 1.01);
+  for (size_t i = 0; i < 96 * 160; ++i)
+    weight.data.push_back(w.data[(i * 7 + i / 96) % w.data.size()] * 1.01);
   const auto inputs = randomInputs(*m->find("f"), 64, 9);
   rounds.setPersistent("w", weight), copies.setPersistent("w", weight);
   CHECK((rounds.run("f", inputs)[0].data == copies.run("f", inputs)[0].data));

@@ -66,8 +66,8 @@ std::string attention(const Form &f) {
     << "], %bias: " << f.type << "[" << h << "," << r << "," << c << "]) {\n";
   std::string scores = "%s";
   if (f.negated) o << "  %kn = neg %k : " << k << "\n";
-  o << "  %s = contract %q, " << (f.negated ? "%kn" : "%k") << " {x \"" << labels("q", ld) << "\", w \"" << lk
-    << "\", y \"b, h, q, k\"} : " << s << "\n";
+  o << "  %s = contract %q, " << (f.negated ? "%kn" : "%k") << " {x \"" << labels("q", ld)
+    << "\", w \"" << lk << "\", y \"b, h, q, k\"} : " << s << "\n";
   o << "  %scale = constant {value=1.7} : " << s << "\n  %s.c = div %s, %scale : " << s << "\n";
   scores = "%s.c";
   if (f.bias) {
@@ -176,8 +176,8 @@ void requireClose(const std::vector<ir::Tensor> &got, const std::vector<ir::Tens
     }
 }
 
-// On vectors, or on a target with tiles. Sums on tiles are dealt in another order than those of a kernel
-// of their own on vectors, which narrow products may be.
+// On vectors, or on a target with tiles. Sums on tiles are dealt in another order than those of a
+// kernel of their own on vectors, which narrow products may be.
 void checkForm(const Form &f, int kernels, const std::optional<cg::Target> &tiles = {}) {
   auto m = load(attention(f));
   const ir::Function &fn = *m->find("train_step");

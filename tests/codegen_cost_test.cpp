@@ -195,7 +195,8 @@ func @init () {
     ++found;
     CHECK(l.kernel.scatter.touched);
     same(cg::flopsOf(l.kernel), 0, 2 * 5 * (1 + 2));              // sum, rate * d, t - step
-    same(cg::bytesOf(l.kernel), 0, 4 * (2 + 2 * 5 + 2 * 2 * 5)); // tokens, updates, rows there and back
+    // tokens, updates, rows there and back
+    same(cg::bytesOf(l.kernel), 0, 4 * (2 + 2 * 5 + 2 * 2 * 5));
   }
   CHECK(found == 1);
 }

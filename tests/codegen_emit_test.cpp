@@ -76,7 +76,8 @@ TEST_CASE("conversions between all element types", "[codegen][emit]") {
 
 TEST_CASE("values are rounded to bf16 alike on every target", "[codegen][emit]") {
   KernelBuild b(41);
-  auto x = b.arg(DType::f32, {Dim::batch(), 19}), y = b.arg(DType::bf16, {Dim::batch(), 19}, true, false),
+  auto x = b.arg(DType::f32, {Dim::batch(), 19}),
+       y = b.arg(DType::bf16, {Dim::batch(), 19}, true, false),
        z = b.arg(DType::f32, {Dim::batch(), 19}, true, false);
   auto i = b.axis("i", Dim::batch()), j = b.axis("j", 19);
   b.k.parallel = {i, j};
@@ -101,7 +102,8 @@ TEST_CASE("sums of many columns, of bf16 and rounded to bf16", "[codegen][emit]"
   b.k.parallel = {c};
   b.stage(b.load(x, b.at(r, 300) + b.at(c)), Combine::sum, {r}, 1);
   b.to(y, b.at(c));
-  b.stage(b.op(SOp::add, {b.op(SOp::convert, {b.op(SOp::convert, {b.local(0)}, DType::bf16)}), b.num(1)}));
+  b.stage(b.op(SOp::add,
+               {b.op(SOp::convert, {b.op(SOp::convert, {b.local(0)}, DType::bf16)}), b.num(1)}));
   b.to(z, b.at(c));
   Data data;
   for (bool special : {false, true}) {
@@ -289,7 +291,8 @@ TEST_CASE("sums beside each other, and of many columns", "[codegen][emit]") {
   auto more = [&] { return b.arg(t, results, true, false); };
   sum(b.load(x, at), first);
   sum(b.op(SOp::mul, {b.load(x, at), b.load(y, at)}, t), more());
-  sum(b.op(SOp::sub, {b.load(y, at), b.load(first, b.at(kept))}, t), more()); // what the first has stored
+  // what the first has stored
+  sum(b.op(SOp::sub, {b.load(y, at), b.load(first, b.at(kept))}, t), more());
   if (!looped) sum(b.op(SOp::sub, {b.load(x, at), b.local(0, 0, t)}, t), more());
   check(b.k, {9, 8, 1});
 }
@@ -619,7 +622,8 @@ TEST_CASE("scatter-add in token order", "[codegen][emit]") {
   check(b.k, {13, 12, 1}, d);
 }
 
-// table = table - 0.1 * sums, or an update that moves all rows; rows without tokens keep their bits.
+// table = table - 0.1 * sums, or an update that moves all rows; rows without tokens keep their
+// bits.
 TEST_CASE("sums of tokens with stages", "[codegen][emit]") {
   const int64_t width = GENERATE(0, 5, 16, 40);
   const bool touched = GENERATE(false, true), f64 = GENERATE(false, true);
@@ -627,13 +631,17 @@ TEST_CASE("sums of tokens with stages", "[codegen][emit]") {
   KernelBuild b(13);
   Dims table = {2, 700}, updates = {2, Dim::batch(), 3};
   if (width) table.push_back(width), updates.push_back(width);
-  auto index = b.arg(DType::i32, {Dim::batch(), 3}), update = b.arg(t, updates), out = b.arg(t, table, true);
-  auto o = b.axis("o", 2), r = b.axis("r", Dim::batch()), s = b.axis("s", 3), row = b.axis("v", 700);
+  auto index = b.arg(DType::i32, {Dim::batch(), 3}), update = b.arg(t, updates),
+       out = b.arg(t, table, true);
+  auto o = b.axis("o", 2), r = b.axis("r", Dim::batch()), s = b.axis("s", 3),
+       row = b.axis("v", 700);
   const int64_t w = std::max<int64_t>(width, 1);
   b.k.cls = KernelClass::ScatterAdd;
   ScatterInfo &x = b.k.scatter;
-  x.outer = {o}, x.tokens = {r, s}, x.rows = 700, x.type = t, x.arg = -1, x.row = row, x.touched = touched;
-  Index from = b.at(o, 13 * 3 * w) + b.at(r, 3 * w) + b.at(s, w), to = b.at(o, 700 * w) + b.at(row, w);
+  x.outer = {o}, x.tokens = {r, s}, x.rows = 700, x.type = t, x.arg = -1, x.row = row,
+  x.touched = touched;
+  Index from = b.at(o, 13 * 3 * w) + b.at(r, 3 * w) + b.at(s, w),
+        to = b.at(o, 700 * w) + b.at(row, w);
   if (width) {
     auto c = b.axis("c", width);
     x.inner = {c};

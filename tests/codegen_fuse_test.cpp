@@ -40,7 +40,9 @@ int storesOf(const Kernel &k) {
 
 TEST_CASE("index arithmetic agrees with integers") {
   std::mt19937_64 random(3);
-  auto pick = [&](int64_t lo, int64_t hi) { return lo + int64_t(random() % uint64_t(hi - lo + 1)); };
+  auto pick = [&](int64_t lo, int64_t hi) {
+    return lo + int64_t(random() % uint64_t(hi - lo + 1));
+  };
   for (int round = 0; round < 2000; ++round) {
     Kernel k;
     k.batch = pick(1, 6);
@@ -206,7 +208,8 @@ TEST_CASE("moments of a gradient in memory and the weight's step are one kernel"
   auto p = cg::fuse(*m, *m->find("train_step"));
   int steps = 0;
   for (const cg::Launch &l : p.launches)
-    if (l.kernel.parallel.size() == 2 && l.kernel.axes[size_t(l.kernel.parallel[1])].extent.b == 50) {
+    if (l.kernel.parallel.size() == 2 &&
+        l.kernel.axes[size_t(l.kernel.parallel[1])].extent.b == 50) {
       ++steps;
       CHECK(storesOf(l.kernel) == 3);
     }
@@ -219,7 +222,8 @@ TEST_CASE("sums of what a product makes are made of its tiles") {
   std::vector<int> sums; // of the products that have any
   for (const cg::Launch &l : p.launches) {
     if (l.kernel.cls != cg::KernelClass::Contract) {
-      CHECK((!l.kernel.name.ends_with(".partial") || l.kernel.name.starts_with("error"))); // the loss: a scalar
+      // error: the loss, a scalar
+      CHECK((!l.kernel.name.ends_with(".partial") || l.kernel.name.starts_with("error")));
       continue;
     }
     int count = 0;
@@ -229,7 +233,8 @@ TEST_CASE("sums of what a product makes are made of its tiles") {
     }
     if (count) sums.push_back(count);
   }
-  CHECK(sums == std::vector<int>{2, 3}); // mean and variance; the derivatives of shift, scale and mean
+  // mean and variance; the derivatives of shift, scale and mean
+  CHECK(sums == std::vector<int>{2, 3});
   cg::FuseOptions apart;
   apart.fuse = false;
   for (const cg::Launch &l : cg::fuse(*m, *m->find("train_step"), apart).launches)
@@ -237,7 +242,8 @@ TEST_CASE("sums of what a product makes are made of its tiles") {
 }
 
 TEST_CASE("what several read of a product is stored in its place") {
-  const std::string name = GENERATE("sums", "sums16"); // the second masks in bf16, and sums what that is in f32
+  // the second masks in bf16, and sums what that is in f32
+  const std::string name = GENERATE("sums", "sums16");
   INFO(name);
   auto m = loadModule(name);
   const cg::Program p = cg::fuse(*m, *m->find("train_step"));
@@ -274,12 +280,14 @@ TEST_CASE("pictures that products copy are computed in the copies") {
         ++computed[p.buffers[size_t(l.args[size_t(l.kernel.exprs[size_t(load)].access.arg)])].name];
       }
   }
-  // The input, and what follows from the first product: for the next product and for the filter's gradient.
+  // The input, and what follows from the first product: for the next product and for the filter's
+  // gradient.
   CHECK(computed == std::map<std::string, int>{{"x", 2}, {"c1", 2}});
   for (const char *name : {"unit", "h1"}) CHECK(stored.count(name) == 0);
-  // Two pictures make h2; a product's epilogue makes h3 instead of c3; h4 is dear; h5 is read without a window,
-  // h6 with a filter for each channel.
-  for (const char *name : {"c1", "c2", "h2", "h3", "h4", "h5", "h6"}) CHECK(stored.count(name) == 1);
+  // Two pictures make h2; a product's epilogue makes h3 instead of c3; h4 is dear; h5 is read
+  // without a window, h6 with a filter for each channel.
+  for (const char *name : {"c1", "c2", "h2", "h3", "h4", "h5", "h6"})
+    CHECK(stored.count(name) == 1);
   CHECK(stored.count("c3") == 0);
 }
 
@@ -364,7 +372,8 @@ TEST_CASE("a skinny gradient over a long batch is split by shape alone") {
   ir::Builder b(m, f);
   auto x = b.param("x", {ir::DType::f32, {ir::Dim::batch(), 28, 28, 1}});
   auto dy = b.param("dy", {ir::DType::f32, {ir::Dim::batch(), 28, 28, 16}});
-  auto dw = b.contract(x, dy, "n, i+u-1, j+v-1, c", "n, i, j, o", "u, v, c, o", {{"u", 3}, {"v", 3}});
+  auto dw =
+      b.contract(x, dy, "n, i+u-1, j+v-1, c", "n, i, j, o", "u, v, c, o", {{"u", 3}, {"v", 3}});
   b.result("dw", dw);
   auto p = cg::fuse(m, f);
   REQUIRE(p.launches.size() == 2);

@@ -1,8 +1,8 @@
 // Random functions, compiled against interpreted.
 //
-// Exact functions must agree bit for bit, whatever fusion, target, threads or batch size do to them; smooth ones and
-// their gradients agree within rounding. Every plan passes the hazard checker. A failure prints the seed and the
-// function.
+// Exact functions must agree bit for bit, whatever fusion, target, threads or batch size do to
+// them; smooth ones and their gradients agree within rounding. Every plan passes the hazard
+// checker. A failure prints the seed and the function.
 #include "tests/compiled_model.h"
 #include "tests/random_function.h"
 #include <cstdlib>
@@ -35,7 +35,8 @@ void compare(const std::vector<Tensor> &want, const std::vector<Tensor> &got, do
 }
 
 // Parameters may serve as results only under other names: a compiled function returns buffers.
-void check(uint64_t seed, bool smooth, DType real = DType::f32, bool scans = false, bool tables = false) {
+void check(uint64_t seed, bool smooth, DType real = DType::f32, bool scans = false,
+           bool tables = false) {
   auto m = ir::test::generated(seed, smooth, real, scans, tables);
   runGradient(*m, {});
   runOptimize(*m, {});
@@ -43,7 +44,8 @@ void check(uint64_t seed, bool smooth, DType real = DType::f32, bool scans = fal
   Function &f = *m->find("f");
   for (bool fused : {true, false}) {
     cg::CodegenOptions o = optionsFor("native", fused);
-    o.plan.single = seed % 4 == 0; // all threads take part in kernels of this size only if they must
+    // all threads take part in kernels of this size only if they must
+    o.plan.single = seed % 4 == 0;
     CompiledModel c(*m, o);
     for (const cg::CompiledFunction &cf : c.compiled().functions()) {
       REQUIRE(cg::checkHazards(cf.program, cf.plan, 4) == "");
@@ -71,7 +73,8 @@ TEST_CASE("random exact functions compile to what they mean") {
   for (uint64_t seed = 0; seed < rounds(60); ++seed) check(seed, false);
 }
 
-// Sums of small multiples of 1/4 are exact in f32, so rounding each value to its type is all there is to agree on.
+// Sums of small multiples of 1/4 are exact in f32, so rounding each value to its type is all there
+// is to agree on.
 TEST_CASE("random exact functions in bf16 and f16 compile to what they mean") {
   for (DType t : {DType::bf16, DType::f16, DType::f64})
     for (uint64_t seed = 3000; seed < 3000 + rounds(20); ++seed) check(seed, false, t);
@@ -95,5 +98,6 @@ TEST_CASE("random tables compile to what they mean") {
 }
 
 TEST_CASE("random tables and their gradients compile to what they mean") {
-  for (uint64_t seed = 8000; seed < 8000 + rounds(20); ++seed) check(seed, true, DType::f32, false, true);
+  for (uint64_t seed = 8000; seed < 8000 + rounds(20); ++seed)
+    check(seed, true, DType::f32, false, true);
 }

@@ -1,4 +1,5 @@
-// Layouts as data: index arithmetic against digits spelled out, and padded weights that change no bit.
+// Layouts as data: index arithmetic against digits spelled out, and padded weights that change no
+// bit.
 #include "codegen/fuse.h"
 #include "ir/builder.h"
 #include "ir/passes.h"
@@ -67,7 +68,8 @@ ir::Tensor values(std::vector<int64_t> dims, double scale) {
   t.dims = dims;
   int64_t count = 1;
   for (int64_t d : dims) count *= d;
-  for (int64_t i = 0; i < count; ++i) t.data.push_back(double(float(scale * std::sin(0.7 * double(i) + 0.1))));
+  for (int64_t i = 0; i < count; ++i)
+    t.data.push_back(double(float(scale * std::sin(0.7 * double(i) + 0.1))));
   return t;
 }
 
@@ -76,7 +78,8 @@ ir::Tensor values(std::vector<int64_t> dims, double scale) {
 TEST_CASE("digits place every element once, where they say") {
   std::mt19937_64 random(9);
   for (int round = 0; round < 200; ++round) {
-    // Two dimensions, each in one or two digits, in a random order that keeps a dimension's digits in turn.
+    // Two dimensions, each in one or two digits, in a random order that keeps a dimension's digits
+    // in turn.
     int64_t sizes[2] = {1 + int64_t(random() % 9), 1 + int64_t(random() % 9)};
     cg::Layout l;
     std::vector<int32_t> dims{0, 1};
@@ -93,7 +96,8 @@ TEST_CASE("digits place every element once, where they say") {
     }
     cg::Kernel k;
     k.batch = 1;
-    std::vector<cg::Index> at{k.axisIndex(k.axis("i", sizes[0])), k.axisIndex(k.axis("j", sizes[1]))};
+    std::vector<cg::Index> at{k.axisIndex(k.axis("i", sizes[0])),
+                              k.axisIndex(k.axis("j", sizes[1]))};
     ir::Dims shape{sizes[0], sizes[1]};
     cg::Index flat = cg::placeOf(k, l, shape, at, 1);
     std::set<int64_t> places;
@@ -120,7 +124,8 @@ TEST_CASE("weights with rows a power of two apart are padded and no bit changes"
   for (bool padded : {false, true}) {
     CompiledModel c(*m, options(padded));
     int withDigits = 0;
-    for (int64_t i = 0; i < c.model().tensor_count; ++i) withDigits += c.model().tensors[i].digit_count > 0;
+    for (int64_t i = 0; i < c.model().tensor_count; ++i)
+      withDigits += c.model().tensors[i].digit_count > 0;
     REQUIRE(withDigits == (padded ? 4 : 2)); // w2 and m2 lie turned in both: 8 rows, sums of 256
     c.setPersistent("w1", values({16, 256}, 0.2));
     c.setPersistent("w2", values({256, 512}, 0.1));
@@ -133,7 +138,8 @@ TEST_CASE("weights with rows a power of two apart are padded and no bit changes"
     auto plan = cg::compile(*m, options(padded), cg::Emit::Memory);
     for (const cg::CompiledFunction &f : plan->functions()) {
       REQUIRE(cg::checkHazards(f.program, f.plan, 8) == "");
-      for (const cg::Launch &l : f.program.launches) // still in place: no copies at the end of the step
+      // still in place: no copies at the end of the step
+      for (const cg::Launch &l : f.program.launches)
         REQUIRE(l.kernel.name.find("(copy)") == std::string::npos);
     }
   }
@@ -181,7 +187,8 @@ std::unique_ptr<ir::Module> fewRows(int64_t rows) {
 
 } // namespace
 
-TEST_CASE("weights of products with few rows lie with their outputs as rows, and so do their moments") {
+TEST_CASE(
+    "weights of products with few rows lie with their outputs as rows, and so do their moments") {
   const cg::Layout turned{{{1, 96}, {0, 128}}};
   const cg::Layouts layouts = cg::chooseLayouts(*fewRows(32));
   REQUIRE(layouts.size() == 2);
@@ -212,10 +219,11 @@ TEST_CASE("a thread reads the part of a weight that it updates") {
 
 namespace {
 
-// A loop that slices p and stacks ys along their second dimension, and multiplies by `weight`; `rest` reads them,
-// `results` are returned.
+// A loop that slices p and stacks ys along their second dimension, and multiplies by `weight`;
+// `rest` reads them, `results` are returned.
 std::unique_ptr<ir::Module> sequence(const std::string &rest, const std::string &results,
-                                     const std::string &type = "f32", const std::string &weight = "%u") {
+                                     const std::string &type = "f32",
+                                     const std::string &weight = "%u") {
   std::string text =
       "nnc-ir 1\n"
       "func @body batch 8 (%h: f32[n,256], %x: f32[n,256], %u: f32[256,256]) {\n"
@@ -224,14 +232,18 @@ std::unique_ptr<ir::Module> sequence(const std::string &rest, const std::string 
       "  %y = tanh %s : f32[n,256]\n"
       "  return %y, %y\n"
       "}\n"
-      "func @f batch 8 (%x: f32[n,6,16], %w: f32[16,256], %u: f32[256,256], %v: f32[n,6,256], %g: f32[6,n,256]) {\n"
+      "func @f batch 8 (%x: f32[n,6,16], %w: f32[16,256], %u: f32[256,256], %v: f32[n,6,256], %g: "
+      "f32[6,n,256]) {\n"
       "  %h0 = constant {value=0} : f32[n,256]\n"
       "  %p = contract %x, %w {x \"m, t, k\", w \"k, n\", y \"m, t, n\"} : f32[n,6,256]\n"
       "  %turned = transpose %u {perm=[1,0]} : f32[256,256]\n"
-      "  %h, %ys = scan %h0, %p, " + weight + " {body=\"body\", carries=1, xs=[1], ys=[1], length=6, reverse=false}"
+      "  %h, %ys = scan %h0, %p, " +
+      weight +
+      " {body=\"body\", carries=1, xs=[1], ys=[1], length=6, reverse=false}"
       " : f32[n,256], f32[n,6,256]\n" +
       rest + "  return " + results + "\n}\n";
-  for (size_t at = 0; (at = text.find("f32", at)) != std::string::npos; at += type.size()) text.replace(at, 3, type);
+  for (size_t at = 0; (at = text.find("f32", at)) != std::string::npos; at += type.size())
+    text.replace(at, 3, type);
   ir::TextError e;
   auto m = ir::parseModule(text, e);
   INFO(text << e.line << ": " << e.message);
@@ -257,7 +269,8 @@ std::string ownLayout(const ir::Module &m, const std::string &name, bool pads = 
 
 } // namespace
 
-TEST_CASE("what a loop slices and stacks lies with the scanned dimension outermost, unless others mind") {
+TEST_CASE(
+    "what a loop slices and stacks lies with the scanned dimension outermost, unless others mind") {
   const std::string moved = "(1,6)(0,8)(2,256)";
   auto plain = sequence("", "\"h\" = %h");
   REQUIRE(ownLayout(*plain, "p") == moved);
@@ -272,12 +285,13 @@ TEST_CASE("what a loop slices and stacks lies with the scanned dimension outermo
 
   // Others know where these lie.
   REQUIRE(ownLayout(*sequence("", "\"ys\" = %ys"), "ys") == "");
-  auto shaped = sequence("  %r = reshape %ys : f32[n,1536]\n  %s = neg %r : f32[n,1536]\n", "\"s\" = %s");
+  auto shaped =
+      sequence("  %r = reshape %ys : f32[n,1536]\n  %s = neg %r : f32[n,1536]\n", "\"s\" = %s");
   REQUIRE(ownLayout(*shaped, "ys") == "");
   REQUIRE(ownLayout(*shaped, "p") == moved);
 
-  // A product with a value that lies by rows would jump as often as the loop does now, two of them more often; one
-  // with a value that lies by steps speaks for the move.
+  // A product with a value that lies by rows would jump as often as the loop does now, two of them
+  // more often; one with a value that lies by steps speaks for the move.
   const std::string byRows = " = contract %x, %ys {x \"m, t, k\", w \"m, t, n\", y \"k, n\"} : f32[16,256]\n";
   auto one = sequence("  %a" + byRows + "  %b = contract %g, %ys {x \"t, m, k\", w \"m, t, n\", y \"k, n\"} : f32[256,256]\n",
                       "\"a\" = %a, \"b\" = %b");
@@ -292,8 +306,9 @@ TEST_CASE("what a loop slices and stacks lies with the scanned dimension outermo
   REQUIRE(ownLayout(*sequence("", "\"h\" = %h", "bf16"), "ys") == "");
 
   // What pointwise nodes join lies alike.
-  auto joined = sequence("  %d = mul %ys, %p : f32[n,6,256]\n  %s = reduce %d {kind=sum, dims=[2]} : f32[n,6]\n",
-                         "\"s\" = %s");
+  auto joined = sequence(
+      "  %d = mul %ys, %p : f32[n,6,256]\n  %s = reduce %d {kind=sum, dims=[2]} : f32[n,6]\n",
+      "\"s\" = %s");
   REQUIRE(ownLayout(*joined, "d") == moved);
 }
 
@@ -310,7 +325,9 @@ TEST_CASE("what rounds multiply by has its rows off powers of two, and no bit ch
 }
 
 TEST_CASE("a product sums in the order in which its operands lie") {
-  auto m = sequence("  %b = contract %g, %ys {x \"t, m, k\", w \"m, t, n\", y \"k, n\"} : f32[256,256]\n", "\"b\" = %b");
+  auto m = sequence(
+      "  %b = contract %g, %ys {x \"t, m, k\", w \"m, t, n\", y \"k, n\"} : f32[256,256]\n",
+      "\"b\" = %b");
   const auto compiled = cg::compile(*m, options(true), cg::Emit::Kernels);
   bool found = false;
   for (const cg::Launch &l : compiled->functions()[0].program.launches) {
@@ -334,7 +351,8 @@ TEST_CASE("a product sums in the order in which its operands lie") {
       if (threads == 1) first = got;
       REQUIRE(got[0].data == first[0].data);
       REQUIRE(got[0].data.size() == want[0].data.size());
-      for (size_t i = 0; i < got[0].data.size(); ++i) REQUIRE(std::abs(got[0].data[i] - want[0].data[i]) < 1e-3);
+      for (size_t i = 0; i < got[0].data.size(); ++i)
+        REQUIRE(std::abs(got[0].data[i] - want[0].data[i]) < 1e-3);
     }
   }
 }

@@ -1,8 +1,8 @@
 // Whole modules, compiled against interpreted, and against themselves.
 //
-// For every hand-written module of tests/ir: after `init`, some training steps on random data. Compiled results
-// agree with the f64 interpreter within rounding; and the bits do not depend on fusion, threads, the order of
-// items between barriers, the memory plan, or what dead memory holds.
+// For every hand-written module of tests/ir: after `init`, some training steps on random data.
+// Compiled results agree with the f64 interpreter within rounding; and the bits do not depend on
+// fusion, threads, the order of items between barriers, the memory plan, or what dead memory holds.
 #include "tests/compiled_model.h"
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -32,7 +32,8 @@ bool close(double got, double want, double tolerance) {
   return std::abs(got - want) <= tolerance * (1 + std::abs(want));
 }
 
-void requireClose(const std::string &what, const ir::Tensor &got, const ir::Tensor &want, double tolerance) {
+void requireClose(const std::string &what, const ir::Tensor &got, const ir::Tensor &want,
+                  double tolerance) {
   INFO(what);
   REQUIRE(got.data.size() == want.data.size());
   for (size_t i = 0; i < got.data.size(); ++i) {
@@ -52,9 +53,10 @@ std::vector<std::string> allModules() {
   return all;
 }
 
-// init and `steps` training steps; the persistent bytes and the results of all steps, as one string.
-std::string trainBits(const ir::Module &m, const cg::CodegenOptions &o, test::RunOptions run, int64_t n,
-                      int steps = 3) {
+// init and `steps` training steps; the persistent bytes and the results of all steps, as one
+// string.
+std::string trainBits(const ir::Module &m, const cg::CodegenOptions &o, test::RunOptions run,
+                      int64_t n, int steps = 3) {
   CompiledModel c(m, o);
   c.options = run;
   c.seed = 7;
@@ -97,7 +99,8 @@ TEST_CASE("compiled modules agree with the interpreter") {
         auto want = in.run(fn, inputs);
         REQUIRE(got.size() == want.size());
         for (size_t i = 0; i < got.size(); ++i)
-          requireClose(fn + " result " + std::to_string(i) + " n=" + std::to_string(n), got[i], want[i], 2e-4);
+          requireClose(fn + " result " + std::to_string(i) + " n=" + std::to_string(n), got[i],
+                       want[i], 2e-4);
         for (const ir::Persistent &p : m->persistents)
           requireClose(fn + " " + p.name + " n=" + std::to_string(n), c.persistent(p.name),
                        in.persistent(p.name), 2e-4);

@@ -1,11 +1,11 @@
 // The local oracle: every kernel of a compiled step against the tensor nodes it replaces.
 //
-// Problem. A whole-model tolerance hides a wrong kernel behind later arithmetic, and is loosened when it flakes.
-// Method. The compiled step runs operation by operation. Before each one, what it
-// reads is copied out; after it, every value it wrote is computed again from those very inputs, by the f64
-// interpreter on the IR between them. How far f32 may be off is measured, not guessed: the same nodes are
-// evaluated with every intermediate result disturbed by one rounding, and the kernel may differ by a small
-// multiple of what that changes. Integers and booleans must be equal.
+// Problem. A whole-model tolerance hides a wrong kernel behind later arithmetic, and is loosened
+// when it flakes. Method. The compiled step runs operation by operation. Before each one, what it
+// reads is copied out; after it, every value it wrote is computed again from those very inputs, by
+// the f64 interpreter on the IR between them. How far f32 may be off is measured, not guessed: the
+// same nodes are evaluated with every intermediate result disturbed by one rounding, and the kernel
+// may differ by a small multiple of what that changes. Integers and booleans must be equal.
 #include "tests/compiled_model.h"
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -34,7 +34,8 @@ struct Evaluation {
   const ir::Tensor *at(ir::ValueId v) {
     if (auto it = values.find(v.i); it != values.end()) return &it->second;
     const ir::Node *node = f.def(v);
-    if (!node || node->op == ir::Op::random_) return nullptr; // an input of another kernel; bits tested elsewhere
+    // an input of another kernel; bits tested elsewhere
+    if (!node || node->op == ir::Op::random_) return nullptr;
     std::vector<ir::Tensor> operands;
     for (ir::ValueId x : node->operands) {
       const ir::Tensor *t = at(x);
@@ -65,10 +66,11 @@ struct Oracle {
   }
 
   // The value that argument `a` of the operation holds.
-  ir::Tensor read(const cg::CompiledFunction &c, const cg::Launch &l, size_t a, const CompiledModel::OpRun &run,
-                  int64_t n) {
+  ir::Tensor read(const cg::CompiledFunction &c, const cg::Launch &l, size_t a,
+                  const CompiledModel::OpRun &run, int64_t n) {
     const cg::Buffer &buffer = c.program.buffers[size_t(l.args[a])];
-    return test::readTensor(run.args[a], {buffer.type.dtype, buffer.type.dims, buffer.layout, c.program.batch}, n);
+    return test::readTensor(
+        run.args[a], {buffer.type.dtype, buffer.type.dims, buffer.layout, c.program.batch}, n);
   }
 
   void before(const NncFunction &f, const CompiledModel::OpRun &run, int64_t n) {
@@ -89,7 +91,8 @@ struct Oracle {
     const auto &c = find(f);
     const cg::Launch &l = c.program.launches[size_t(c.plan.steps[size_t(run.op)].kernel)];
     for (size_t a = 0; a < l.args.size(); ++a)
-      if (l.kernel.args[a].written && complete(c, size_t(run.op), l.args[a])) check(c, l, a, run, n);
+      if (l.kernel.args[a].written && complete(c, size_t(run.op), l.args[a]))
+        check(c, l, a, run, n);
   }
 
   // Has the value been written whole? The phases of a strided data gradient write it in turns.
@@ -102,8 +105,8 @@ struct Oracle {
     return true;
   }
 
-  void check(const cg::CompiledFunction &c, const cg::Launch &l, size_t a, const CompiledModel::OpRun &run,
-             int64_t n) {
+  void check(const cg::CompiledFunction &c, const cg::Launch &l, size_t a,
+             const CompiledModel::OpRun &run, int64_t n) {
     cg::BufferId b = l.args[a];
     ir::ValueId v = c.program.buffers[size_t(b)].value;
     if (!v.valid() || !l.function) return void(++skipped);
@@ -117,12 +120,14 @@ struct Oracle {
       Evaluation shaken{*compiled.module, *l.function, n, inputs, &random, 0};
       const ir::Tensor *other = shaken.at(v);
       for (size_t i = 0; i < want->data.size(); ++i)
-        if (std::isfinite(want->data[i])) spread = std::max(spread, std::abs(other->data[i] - want->data[i]));
+        if (std::isfinite(want->data[i]))
+          spread = std::max(spread, std::abs(other->data[i] - want->data[i]));
     }
     for (double x : want->data)
       if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
     double tolerance = 24 * spread + 8 * 0x1p-24 * largest;
-    INFO("kernel " << l.kernel.name << ", value " << c.program.buffers[size_t(b)].name << ", n = " << n);
+    INFO("kernel " << l.kernel.name << ", value " << c.program.buffers[size_t(b)].name
+                   << ", n = " << n);
     INFO(cg::print(l.kernel, true));
     for (size_t i = 0; i < want->data.size(); ++i) {
       double g = got.data[i], w = want->data[i];
@@ -140,8 +145,8 @@ struct Oracle {
 } // namespace
 
 TEST_CASE("every kernel computes what its nodes mean") {
-  std::string name = GENERATE(as<std::string>{}, "mlp", "cnn", "bn", "embed", "attention", "gan", "adam", "rnn", "lstm",
-                              "nested", "tables");
+  std::string name = GENERATE(as<std::string>{}, "mlp", "cnn", "bn", "embed", "attention", "gan",
+                              "adam", "rnn", "lstm", "nested", "tables");
   bool fused = GENERATE(true, false);
   DYNAMIC_SECTION(name << (fused ? " fused" : " unfused")) {
     auto m = nnc::test::loadModule(name);

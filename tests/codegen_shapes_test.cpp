@@ -136,14 +136,15 @@ Kernel longSum(int64_t ms, int64_t ns, int64_t ks, int64_t pitch = 0) {
   return b.k;
 }
 
-// The gradient of a weight of a loop: a sum over the rows of all steps, which follow each other while there are `batch`
-// of them.
+// The gradient of a weight of a loop: a sum over the rows of all steps, which follow each other
+// while there are `batch` of them.
 Kernel overSteps(int64_t ms, int64_t ns, int64_t steps, int64_t batch, int64_t pad = 0) {
   KernelBuild b;
   b.k.batch = batch;
   auto x = b.arg(DType::f32, {steps, batch, ms}), w = b.arg(DType::f32, {steps, batch, ns + pad});
   auto y = b.arg(DType::f32, {ms, ns}, true, false);
-  auto m = b.axis("m", ms), n = b.axis("n", ns), t = b.axis("t", steps), i = b.axis("i", Dim::batch());
+  auto m = b.axis("m", ms), n = b.axis("n", ns), t = b.axis("t", steps),
+       i = b.axis("i", Dim::batch());
   b.k.cls = KernelClass::Contract;
   b.k.contract.m = {m}, b.k.contract.n = {n}, b.k.contract.k = {t, i};
   b.k.contract.a = b.load(x, b.at(t, batch * ms) + b.at(i, ms) + b.at(m));
@@ -153,7 +154,8 @@ Kernel overSteps(int64_t ms, int64_t ns, int64_t steps, int64_t batch, int64_t p
   return b.k;
 }
 
-// The kernel with one or two sums of what it makes, over some of the axes of which its rows are made.
+// The kernel with one or two sums of what it makes, over some of the axes of which its rows are
+// made.
 Kernel withSums(Kernel kernel, Random &r) {
   KernelBuild b;
   b.k = std::move(kernel);
@@ -180,7 +182,8 @@ Kernel withSums(Kernel kernel, Random &r) {
   const ExprId element = b.acc(c.type);
   for (int sums = chance(r, 60) ? 2 : 1; sums > 0; --sums) {
     const auto to = b.arg(DType::f32, dims, true, false);
-    b.stage(sums == 2 ? b.op(SOp::mul, {element, element}) : element, Combine::sum, summed).chunk = chunk;
+    b.stage(sums == 2 ? b.op(SOp::mul, {element, element}) : element, Combine::sum, summed).chunk =
+        chunk;
     b.to(to, at);
   }
   return b.k;
@@ -462,7 +465,8 @@ TEST_CASE("long sums are made at once if a panel of columns fits, in blocks if n
   shapes.flush();
 }
 
-TEST_CASE("sums over the rows of all steps are one loop while there are all rows, rows and columns fetched ahead",
+TEST_CASE("sums over the rows of all steps are one loop while there are all rows, rows and columns "
+          "fetched ahead",
           "[codegen][shapes]") {
   std::string error;
   const std::optional<Target> t = resolveTarget("x86-64-v4", error);

@@ -1,5 +1,5 @@
-// See compiled_model.h. The object is loaded with LLVM's in-memory linker; the constants in it are those of
-// runtime/abi.h.
+// See compiled_model.h. The object is loaded with LLVM's in-memory linker; the constants in it are
+// those of runtime/abi.h.
 #include "tests/compiled_model.h"
 #include "codegen/cpu/tile_ops.h"
 #include "ir/passes.h"
@@ -43,7 +43,8 @@ ir::Dims dimsOf(const NncTensor &t) {
 
 cg::Layout layoutOf(const NncTensor &t) {
   cg::Layout l;
-  for (int64_t i = 0; i < t.digit_count; ++i) l.digits.push_back({int32_t(t.digits[i].dim), t.digits[i].size});
+  for (int64_t i = 0; i < t.digit_count; ++i)
+    l.digits.push_back({int32_t(t.digits[i].dim), t.digits[i].size});
   return l;
 }
 
@@ -129,12 +130,16 @@ ir::Tensor readTensor(const char *at, const Memory &m, int64_t n) {
   r.dtype = m.dtype;
   for (ir::Dim d : m.dims) r.dims.push_back(d.at(n));
   r.data.resize(size_t(ir::elementCount(m.dims, n)));
-  forElements(r.dims, m, [&](int64_t i, int64_t k) { r.data[size_t(i)] = loadElement(at, int64_t(m.dtype), k); });
+  forElements(r.dims, m, [&](int64_t i, int64_t k) {
+    r.data[size_t(i)] = loadElement(at, int64_t(m.dtype), k);
+  });
   return r;
 }
 
 void writeTensor(char *at, const Memory &m, const ir::Tensor &value) {
-  forElements(value.dims, m, [&](int64_t i, int64_t k) { storeElement(at, int64_t(m.dtype), k, value.data[size_t(i)]); });
+  forElements(value.dims, m, [&](int64_t i, int64_t k) {
+    storeElement(at, int64_t(m.dtype), k, value.data[size_t(i)]);
+  });
 }
 
 static Memory memoryOf(const NncTensor &t, int64_t batch) {
@@ -149,7 +154,8 @@ CompiledModel::CompiledModel(const ir::Module &m, const cg::CodegenOptions &o) {
   jit_ = std::make_unique<Jit>();
   jit_->jit = must(llvm::orc::LLJITBuilder().create());
   auto object = llvm::MemoryBuffer::getMemBufferCopy(compiled_->object, "model.o");
-  if (auto e = jit_->jit->addObjectFile(std::move(object))) throw std::runtime_error(toString(std::move(e)));
+  if (auto e = jit_->jit->addObjectFile(std::move(object)))
+    throw std::runtime_error(toString(std::move(e)));
   model_ = must(jit_->jit->lookup("nnc_model")).toPtr<const NncModel *>();
   persistent_.assign(size_t(model_->persistent_bytes) + 64, 0);
   transient_.assign(size_t(model_->transient_bytes) + 64, 0);
@@ -218,9 +224,11 @@ void CompiledModel::runPhase(const NncFunction &f, const std::vector<OpRun> &ops
   }
 }
 
-// Appends the operations [first, end) to `list`, loops unrolled; `args` are all arguments as they are now.
-static void unroll(const NncFunction &f, int64_t first, int64_t end, int64_t loop, uint64_t iteration,
-                   std::vector<char *> &args, std::vector<CompiledModel::OpRun> &list) {
+// Appends the operations [first, end) to `list`, loops unrolled; `args` are all arguments as they
+// are now.
+static void unroll(const NncFunction &f, int64_t first, int64_t end, int64_t loop,
+                   uint64_t iteration, std::vector<char *> &args,
+                   std::vector<CompiledModel::OpRun> &list) {
   for (int64_t i = first; i < end;) {
     while (loop < f.loop_count && f.loops[loop].first_op < i) ++loop;
     if (loop == f.loop_count || f.loops[loop].first_op != i) {
@@ -248,9 +256,11 @@ static void unroll(const NncFunction &f, int64_t first, int64_t end, int64_t loo
 }
 
 void CompiledModel::walk(const NncFunction &f, int64_t n) {
-  char *bases[4] = {base(persistent_), base(transient_), base(input_), const_cast<char *>(model_->constants)};
+  char *bases[4] = {base(persistent_), base(transient_), base(input_),
+                    const_cast<char *>(model_->constants)};
   std::vector<char *> args;
-  for (int64_t i = 0; i < f.arg_count; ++i) args.push_back(bases[f.args[i].region] + f.args[i].offset);
+  for (int64_t i = 0; i < f.arg_count; ++i)
+    args.push_back(bases[f.args[i].region] + f.args[i].offset);
   std::vector<OpRun> runs;
   unroll(f, 0, f.op_count, 0, 0, args, runs);
   unsigned mode = _mm_getcsr();
@@ -269,7 +279,8 @@ void CompiledModel::walk(const NncFunction &f, int64_t n) {
   _mm_setcsr(mode);
 }
 
-std::vector<ir::Tensor> CompiledModel::run(std::string_view name, const std::vector<ir::Tensor> &inputs) {
+std::vector<ir::Tensor> CompiledModel::run(std::string_view name,
+                                           const std::vector<ir::Tensor> &inputs) {
   const NncFunction *f = nullptr;
   for (int64_t i = 0; i < model_->function_count; ++i)
     if (name == model_->functions[i].name) f = &model_->functions[i];
@@ -278,16 +289,20 @@ std::vector<ir::Tensor> CompiledModel::run(std::string_view name, const std::vec
   int64_t n = f->batch;
   for (int64_t i = 0; i < f->input_count; ++i)
     for (int64_t d = 0; d < f->inputs[i].rank; ++d)
-      if (f->inputs[i].dims[d].a == 1 && f->inputs[i].dims[d].b == 0) n = inputs[size_t(i)].dims[size_t(d)];
+      if (f->inputs[i].dims[d].a == 1 && f->inputs[i].dims[d].b == 0)
+        n = inputs[size_t(i)].dims[size_t(d)];
   if (options.poison) std::fill(transient_.begin(), transient_.end(), char(0xff));
   if (options.poison) std::fill(input_.begin(), input_.end(), char(0xff));
   for (int64_t i = 0; i < f->input_count; ++i)
-    writeTensor(base(input_) + f->inputs[i].offset, memoryOf(f->inputs[i], f->batch), inputs[size_t(i)]);
+    writeTensor(base(input_) + f->inputs[i].offset, memoryOf(f->inputs[i], f->batch),
+                inputs[size_t(i)]);
   walk(*f, n);
   std::vector<ir::Tensor> out;
-  char *bases[4] = {base(persistent_), base(transient_), base(input_), const_cast<char *>(model_->constants)};
+  char *bases[4] = {base(persistent_), base(transient_), base(input_),
+                    const_cast<char *>(model_->constants)};
   for (int64_t i = 0; i < f->result_count; ++i)
-    out.push_back(readTensor(bases[f->results[i].region] + f->results[i].offset, memoryOf(f->results[i], f->batch), n));
+    out.push_back(readTensor(bases[f->results[i].region] + f->results[i].offset,
+                             memoryOf(f->results[i], f->batch), n));
   return out;
 }
 
@@ -317,8 +332,9 @@ std::vector<ir::Tensor> randomInputs(const ir::Function &f, int64_t n, uint64_t 
     for (ir::Dim d : t.dims) x.dims.push_back(d.at(n));
     x.data.resize(size_t(ir::elementCount(t.dims, n)));
     for (double &v : x.data)
-      v = ir::isFloat(t.dtype) ? double(float(unit(random)))
-                               : double(random() % (t.dtype == ir::DType::u8 && t.rank() > 1 ? 256 : 3));
+      v = ir::isFloat(t.dtype)
+              ? double(float(unit(random)))
+              : double(random() % (t.dtype == ir::DType::u8 && t.rank() > 1 ? 256 : 3));
     inputs.push_back(std::move(x));
   }
   return inputs;

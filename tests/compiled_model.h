@@ -3,9 +3,9 @@
 //   CompiledModel c(module, options);           // compile(), then load the object in memory
 //   auto out = c.run("train_step", {x, t});     // as ir::Interpreter::run; n from the inputs
 //
-// The object file's step table is walked item by item as the runtime would do it, for any number of virtual
-// threads, in order, reversed, or in a random interleaving between barriers. Every one of them must give the
-// same bits. Dead memory can be poisoned with NaN before a call.
+// The object file's step table is walked item by item as the runtime would do it, for any number of
+// virtual threads, in order, reversed, or in a random interleaving between barriers. Every one of
+// them must give the same bits. Dead memory can be poisoned with NaN before a call.
 #pragma once
 #include "codegen/codegen.h"
 #include "ir/interpret.h"
@@ -58,7 +58,9 @@ private:
   const NncModel *model_ = nullptr;
   std::vector<char> persistent_, transient_, input_;
   char *base(std::vector<char> &v) { return v.data() + (-uintptr_t(v.data()) & 63); }
-  const char *base(const std::vector<char> &v) const { return v.data() + (-uintptr_t(v.data()) & 63); }
+  const char *base(const std::vector<char> &v) const {
+    return v.data() + (-uintptr_t(v.data()) & 63);
+  }
 
   void walk(const NncFunction &f, int64_t n);
   void runPhase(const NncFunction &f, const std::vector<OpRun> &ops, int64_t n);
@@ -66,11 +68,12 @@ private:
 
 // A module of tests/ir, differentiated, optimised and verified after every pass.
 std::unique_ptr<ir::Module> loadModule(const std::string &name);
-// Random data for the unbound parameters of a function with n rows: floats in [-1, 1], labels below 3, bytes.
+// Random data for the unbound parameters of a function with n rows: floats in [-1, 1], labels below
+// 3, bytes.
 std::vector<ir::Tensor> randomInputs(const ir::Function &f, int64_t n, uint64_t seed);
 
-// Conversion between memory, where strides are those of the full batch or of a layout, and the interpreter's
-// dense doubles.
+// Conversion between memory, where strides are those of the full batch or of a layout, and the
+// interpreter's dense doubles.
 struct Memory {
   ir::DType dtype;
   ir::Dims dims;

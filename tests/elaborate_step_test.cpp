@@ -13,8 +13,9 @@ const char *const kNet = "net = Sequential([Dense(5, activation = tanh), Dense(1
 /// A program with one `step` over x [batch, inputs] and y [batch, 1].
 std::string stepOf(const std::string &before, const std::string &body, int64_t inputs,
                    const std::string &keys = "") {
-  return before + "train net {\n  data = npy(x = \"x.npy\", y = \"y.npy\")\n  batch_size = 4\n" + keys +
-         "  step(x: [batch, " + std::to_string(inputs) + "], y: [batch, 1]) {\n" + body + "\n  }\n}\n";
+  return before + "train net {\n  data = npy(x = \"x.npy\", y = \"y.npy\")\n  batch_size = 4\n" +
+         keys + "  step(x: [batch, " + std::to_string(inputs) + "], y: [batch, 1]) {\n" + body +
+         "\n  }\n}\n";
 }
 
 const char *const kWeights[] = {"dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"};
@@ -100,8 +101,9 @@ TEST_CASE("a written-out step is the short form", "[elaborate]") {
                                    "    opt = Adam(0.1)\n"
                                    "    opt(weights(net), grad(loss, weights(net)))\n"
                                    "    report loss", 3);
-  const std::string shortForm = model + "train net {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n"
-                                        "  loss = MeanSquaredError()\n  optimizer = Adam(0.1)\n  batch_size = 4\n}\n";
+  const std::string shortForm =
+      model + "train net {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n"
+              "  loss = MeanSquaredError()\n  optimizer = Adam(0.1)\n  batch_size = 4\n}\n";
   const auto wanted = trained(shortForm, 3);
   checkSame(trained(written, 3), wanted);
   checkSame(trained(apart, 3), wanted);
@@ -122,10 +124,12 @@ TEST_CASE("reports are means over the rows of all batches, metrics their value",
 
 TEST_CASE("stores replace weights, and count as constants", "[elaborate]") {
   // The second derivative by the weights is at the stored values, which the first step of SGD made.
-  const std::string once = stepOf(kNet, "    minimize mean((net(x) - y) ** 2) over net with SGD(0.1)", 3);
+  const std::string once =
+      stepOf(kNet, "    minimize mean((net(x) - y) ** 2) over net with SGD(0.1)", 3);
   const std::string twice = stepOf(kNet,
                                    "    minimize mean((net(x) - y) ** 2) over net with SGD(0.1)\n"
-                                   "    minimize mean((net(x) - y) ** 2) over net with SGD(0.1)", 3);
+                                   "    minimize mean((net(x) - y) ** 2) over net with SGD(0.1)",
+                                   3);
   checkSame(trained(twice), trained(once, 2));
   const std::string byHand = stepOf(kNet,
                                     "    g = grad(mean((net(x) - y) ** 2), weights(net))\n"
@@ -163,7 +167,8 @@ TEST_CASE("a derivative by weights is by every value they had", "[elaborate]") {
 }
 
 TEST_CASE("every k updates in steps divisible by k", "[elaborate]") {
-  Program p(stepOf(kNet, "    minimize mean(net(x)) + 0 * mean(y) over net with Adam(0.1) every 3", 3));
+  Program p(
+      stepOf(kNet, "    minimize mean(net(x)) + 0 * mean(y) over net with Adam(0.1) every 3", 3));
   setWeights(p);
   auto before = weightsOf(p);
   for (int step = 1; step <= 6; ++step) {
@@ -181,7 +186,8 @@ TEST_CASE("optimizers on parts of the weights count the steps of each", "[elabor
                                   "    opt = Adam(0.1)\n"
                                   "    opt(weights(net, \"*/kernel\"), g)\n"
                                   "    opt(weights(net, except = \"*/kernel\"), g)", 3);
-  const std::string whole = stepOf(kNet, "    minimize mean((net(x) - y) ** 2) over net with Adam(0.1)", 3);
+  const std::string whole =
+      stepOf(kNet, "    minimize mean((net(x) - y) ** 2) over net with Adam(0.1)", 3);
   checkSame(trained(text, 3), trained(whole, 3));
 }
 
@@ -223,7 +229,8 @@ TEST_CASE("layers adapt to the training data batch by batch", "[elaborate]") {
   q.run("adapt_step", 3, {{1, 10, 2, 20, 6, 0}});
   q.run("adapt_step", 1, {{-1, 2}});
   checkClose(q.weight("normalization/mean").data, {2, 8});
-  checkClose(q.weight("normalization/variance").data, {(1 + 0 + 16 + 9) / 4.0, (4 + 144 + 64 + 36) / 4.0});
+  checkClose(q.weight("normalization/variance").data,
+             {(1 + 0 + 16 + 9) / 4.0, (4 + 144 + 64 + 36) / 4.0});
   const auto kernel = q.weight("kernel").data;
   q.run("adapt_step", 1, {{0, 0}});
   CHECK(q.weight("kernel").data == kernel);

@@ -140,7 +140,8 @@ TEST_CASE("optimising the hand-written modules keeps their values, and shrinks t
     CHECK(passes >= 8);
     for (const char *function : {"train_step", "eval_step", "predict"}) {
       if (!plain->find(function)) continue;
-      CHECK(nodesOf(*optimised, *optimised->find(function)) <= nodesOf(*plain, *plain->find(function)));
+      CHECK(nodesOf(*optimised, *optimised->find(function)) <=
+            nodesOf(*plain, *plain->find(function)));
       Random r(9);
       const auto inputs = inputsOf(*plain->find(function), r, 3);
       for (const Precision p : {Precision::f64, Precision::f32}) {

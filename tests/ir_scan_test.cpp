@@ -183,7 +183,8 @@ TEST_CASE("a matrix that rounds read across is turned before the loop, and nothi
   for (int64_t rounds : {7, 8}) { // fewer than eight rounds do not pay for it
     Module m = readAcross(rounds);
     Random r(11);
-    const std::vector<Tensor> inputs{randomTensor(r, f64({n, 24}), 4), randomTensor(r, f64({n, rounds, 24}), 4),
+    const std::vector<Tensor> inputs{randomTensor(r, f64({n, 24}), 4),
+                                     randomTensor(r, f64({n, rounds, 24}), 4),
                                      randomTensor(r, f64({24, 24}), 4)};
     Interpreter before(m, Precision::f64);
     const Tensor want = before.run("f", inputs)[0];
@@ -209,8 +210,8 @@ TEST_CASE("gradients that a round casts to f32 before it adds them are summed be
   const Type bf{DType::bf16, {n, 3}};
   Function &body = m.add("body", 4);
   Builder s(m, body);
-  V c = s.param("c", {DType::f32, {3, 3}}), d = s.param("d", {DType::f32, {3}}), h = s.param("h", bf),
-    x = s.param("x", bf);
+  V c = s.param("c", {DType::f32, {3, 3}}), d = s.param("d", {DType::f32, {3}}),
+    h = s.param("h", bf), x = s.param("x", bf);
   V next = tanh(h * x);
   s.result("", c + s.cast(s.contract(x, next, "n i", "n o", "i o"), DType::f32));
   s.result("", d + s.cast(s.sum(next, {0}), DType::f32));
@@ -223,7 +224,8 @@ TEST_CASE("gradients that a round casts to f32 before it adds them are summed be
   b.result("c", y[0]);
   b.result("d", y[1]);
   Random r(5);
-  const std::vector<Tensor> inputs{randomTensor(r, {DType::bf16, {n, 5, 3}}, 4), randomTensor(r, bf, 4)};
+  const std::vector<Tensor> inputs{randomTensor(r, {DType::bf16, {n, 5, 3}}, 4),
+                                   randomTensor(r, bf, 4)};
   Interpreter before(m, Precision::f64);
   const auto want = before.run("f", inputs);
   runOptimize(m, {});

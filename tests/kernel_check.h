@@ -1,6 +1,6 @@
-// Checks of compiled kernels, bit by bit, against the plain evaluation of their definition: for AVX2 and
-// AVX-512 code, tuned or not, for every way to share the items, for full and partial batches, on buffers with
-// forbidden pages around them.
+// Checks of compiled kernels, bit by bit, against the plain evaluation of their definition: for
+// AVX2 and AVX-512 code, tuned or not, for every way to share the items, for full and partial
+// batches, on buffers with forbidden pages around them.
 //
 //   check(kernel, {32, 31, 1});      // schedules it for every target that this machine can run
 #pragma once

@@ -47,7 +47,8 @@ class KernelEval {
     case KernelClass::Contract: return contract();
     case KernelClass::ScatterAdd: return scatter();
     case KernelClass::Sort: return over(k.parallel, 0, [&] { sort(); });
-    case KernelClass::Chain: return over(k.chain.outer, 0, [&] { over({k.chain.row}, 0, [&] { chainRow(); }); });
+    case KernelClass::Chain:
+      return over(k.chain.outer, 0, [&] { over({k.chain.row}, 0, [&] { chainRow(); }); });
     }
   }
 
@@ -79,7 +80,8 @@ class KernelEval {
   std::vector<std::vector<Num>> locals_;
   Num acc_;
   std::vector<std::vector<Num>> tiles_; // Chain: by stage, the row at hand
-  std::map<std::vector<int64_t>, Held> held_; // .. sums over rows so far, by stage and what it keeps
+  // .. sums over rows so far, by stage and what it keeps
+  std::map<std::vector<int64_t>, Held> held_;
   std::map<ExprId, Num> memo_;
   int depth_ = 0;
 
@@ -273,14 +275,16 @@ class KernelEval {
       return wrap(e.type, int64_t(e.value));
     case SOp::load: return load(e.access);
     case SOp::acc:
-      if (k.cls == KernelClass::Chain) return tiles_[size_t(e.stage)][size_t(at_[size_t(k.chain.col)])];
+      if (k.cls == KernelClass::Chain)
+        return tiles_[size_t(e.stage)][size_t(at_[size_t(k.chain.col)])];
       return acc_;
     case SOp::local: return locals_[size_t(e.stage)][size_t(e.slot)];
     case SOp::index: return convert({0, index(e.index)}, DType::i64, e.type);
     case SOp::size: return convert({0, e.dim.at(n_)}, DType::i64, e.type);
     case SOp::guard: return {0, hold(e.guards)};
     case SOp::random: {
-      const uint64_t site = uint64_t(uint32_t(eval(e.args[1]).i)) << 32 | uint32_t(eval(e.args[0]).i);
+      const uint64_t site =
+          uint64_t(uint32_t(eval(e.args[1]).i)) << 32 | uint32_t(eval(e.args[0]).i);
       return {ir::uniform24(ir::philoxWord(ir::mixSeed(seed_) ^ site, step_, iteration_,
                                            uint64_t(index(e.index)))),
               0};
@@ -525,7 +529,8 @@ class KernelEval {
       }
     }
   }
-  // The sums of all rows, then the stages of each: a kernel that visits only some must leave the same.
+  // The sums of all rows, then the stages of each: a kernel that visits only some must leave the
+  // same.
   void scatterStages() {
     const ScatterInfo &s = k.scatter;
     const int64_t rows = s.rows.at(n_);

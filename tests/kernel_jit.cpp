@@ -48,7 +48,8 @@ std::optional<cg::Target> tileTarget() {
   return native && native->amx ? native : emulatedTiles();
 }
 
-KernelCodes::KernelCodes(const std::vector<const cg::Kernel *> &kernels, const cg::Target &t, int level)
+KernelCodes::KernelCodes(const std::vector<const cg::Kernel *> &kernels, const cg::Target &t,
+                         int level)
     : jit_(new Jit) {
   llvm::InitializeNativeTarget();
   llvm::InitializeNativeTargetAsmPrinter();

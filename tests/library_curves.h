@@ -1,6 +1,6 @@
 // Three small models and the formulas of their data and first weights, as make_curves.py in
-// tests/reference has them. The curves are checked in double by the interpreter (library_curves_test.cpp) and in
-// single precision by compiled code (sample_curves_test.cpp).
+// tests/reference has them. The curves are checked in double by the interpreter
+// (library_curves_test.cpp) and in single precision by compiled code (sample_curves_test.cpp).
 #pragma once
 #include "tests/library_program.h"
 

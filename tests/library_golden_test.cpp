@@ -151,15 +151,16 @@ train M {
 }
 
 TEST_CASE("batch normalization loses no more of a variance than its moving mean is off", "[library]") {
-  // Values around 1000 with deviation 0.1, in f32. Distances from 0 have squares of 1e6, which f32 knows to
-  // 0.06: what remains of a variance of 0.01 is noise then, but never less than 0.
+  // Values around 1000 with deviation 0.1, in f32. Distances from 0 have squares of 1e6, which f32
+  // knows to 0.06: what remains of a variance of 0.01 is noise then, but never less than 0.
   const int64_t rows = 100;
   std::vector<double> x = wave(rows * 4, 0.3, std::sqrt(0.02), 1000), variance(4, 0.0);
   for (double &v : x) v = float(v);
   for (size_t c = 0; c < 4; ++c) {
     double mean = 0;
     for (size_t r = 0; r < size_t(rows); ++r) mean += x[4 * r + c] / double(rows);
-    for (size_t r = 0; r < size_t(rows); ++r) variance[c] += std::pow(x[4 * r + c] - mean, 2) / double(rows);
+    for (size_t r = 0; r < size_t(rows); ++r)
+      variance[c] += std::pow(x[4 * r + c] - mean, 2) / double(rows);
     REQUIRE(variance[c] == Approx(0.01).epsilon(0.1));
   }
   const auto kept = [&](double movingMean) {

@@ -1,5 +1,5 @@
-// Functions of tensors in the standard library: values and derivatives against JAX in double precision,
-// from tests/reference/ops.json, made by make_ops.py there.
+// Functions of tensors in the standard library: values and derivatives against JAX in double
+// precision, from tests/reference/ops.json, made by make_ops.py there.
 #include "tests/library_program.h"
 
 using namespace nnc;

@@ -67,8 +67,8 @@ inline std::string typeText(const std::vector<int64_t> &dims) {
   return text + "]";
 }
 
-/// A case of recurrent.json: a program of the layer's outputs, and one whose training step at rate 1
-/// subtracts from the weights the derivatives of sum(first output ** 2) / batch.
+/// A case of recurrent.json: a program of the layer's outputs, and one whose training step at rate
+/// 1 subtracts from the weights the derivatives of sum(first output ** 2) / batch.
 struct RecurrentCase {
   std::string predict, train;
   int64_t n;
@@ -141,7 +141,8 @@ class Program {
     if (module->find("init")) interpreter->run("init", {});
   }
 
-  /// The persistent value whose name is `name` or ends in `/name`; the test fails unless there is exactly one.
+  /// The persistent value whose name is `name` or ends in `/name`; the test fails unless there is
+  /// exactly one.
   ir::Tensor &weight(const std::string &name) {
     const std::string end = "/" + name;
     const std::string *found = nullptr;

@@ -1,4 +1,5 @@
-// Loops in a plan: where carries lie, what a round costs, and that the hazard checker sees what is planted there.
+// Loops in a plan: where carries lie, what a round costs, and that the hazard checker sees what is
+// planted there.
 #include "codegen/planning.h"
 #include "ir/passes.h"
 #include "ir/text.h"
@@ -97,7 +98,8 @@ TEST_CASE("plan: a recurrent layer's rounds have a product and one kernel for th
   const CompiledFunction &f = function(*c, "train_step");
   REQUIRE(f.plan.loops.size() == 4); // two directions, there and back
   for (const PlannedLoop &l : f.plan.loops) CHECK(l.end - l.first == 2);
-  CHECK_THAT(c->memoryText(), Contains("loop f.h, steps") && Contains("4 rounds, last iteration first"));
+  CHECK_THAT(c->memoryText(),
+             Contains("loop f.h, steps") && Contains("4 rounds, last iteration first"));
   CHECK_THAT(c->kernelsText(), Contains("in loop \"f.h\", 4 rounds"));
 }
 
@@ -126,14 +128,23 @@ TEST_CASE("plan: products in a loop have scratch for the items that they share")
     for (int wide : {400, 1000, 2048}) {
       const std::string n = std::to_string(batch), w = std::to_string(wide);
       auto m = parsed("nnc-ir 1\n"
-                      "func @body batch " + n + " (%h: f32[n,600], %u: f32[" + w + ",600], %v: f32[600," + w + "]) {\n"
-                      "  %a = contract %h, %u {x \"m, k\", w \"o, k\", y \"m, o\"} : f32[n," + w + "]\n"
-                      "  %b = tanh %a : f32[n," + w + "]\n"
+                      "func @body batch " +
+                      n + " (%h: f32[n,600], %u: f32[" + w + ",600], %v: f32[600," + w +
+                      "]) {\n"
+                      "  %a = contract %h, %u {x \"m, k\", w \"o, k\", y \"m, o\"} : f32[n," +
+                      w +
+                      "]\n"
+                      "  %b = tanh %a : f32[n," +
+                      w +
+                      "]\n"
                       "  %c = contract %b, %v {x \"m, k\", w \"o, k\", y \"m, o\"} : f32[n,600]\n"
                       "  return %c\n"
                       "}\n"
-                      "func @f batch " + n + " (%h: f32[n,600], %u: f32[" + w + ",600], %v: f32[600," + w + "]) {\n"
-                      "  %last = scan %h, %u, %v {body=\"body\", carries=1, xs=[], ys=[], length=3, reverse=false} : f32[n,600]\n"
+                      "func @f batch " +
+                      n + " (%h: f32[n,600], %u: f32[" + w + ",600], %v: f32[600," + w +
+                      "]) {\n"
+                      "  %last = scan %h, %u, %v {body=\"body\", carries=1, xs=[], ys=[], "
+                      "length=3, reverse=false} : f32[n,600]\n"
                       "  return \"last\" = %last\n"
                       "}\n");
       CodegenOptions o = sharedOut();

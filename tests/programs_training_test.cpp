@@ -585,8 +585,9 @@ TEST_CASE("programs: a folder of images is read, changed and learnt", "[programs
     png.version = PNG_IMAGE_VERSION;
     png.width = png.height = side;
     png.format = PNG_FORMAT_RGB;
-    REQUIRE(png_image_write_to_file(&png, (p / (folder + "/" + std::to_string(i) + ".png")).string().c_str(),
-                                    0, pixels.data(), 0, nullptr));
+    REQUIRE(png_image_write_to_file(
+        &png, (p / (folder + "/" + std::to_string(i) + ".png")).string().c_str(), 0, pixels.data(),
+        0, nullptr));
   }
   p.checkWhole("images");
   p.compile("images", program("images", {{"180", "36"}}));

@@ -1,7 +1,7 @@
 // Random contractions for tests: modules with one product or convolution, and random schedules for
 // the kernels that are made of them.
 //
-//   auto m = randomContraction(random);          // f(x, w, ..): a contract node and what follows it
+//   auto m = randomContraction(random);          // f(x, w, ..): a contract node and what follows
 //   randomSchedule(kernel, target, random);      // any schedule that the emitter must take
 //
 // Products of every orientation with several axes of each role, convolutions with strides,
@@ -132,7 +132,8 @@ class RandomContraction {
       const int32_t i = label("i", ir::Dim(out)), u = label("u", ir::Dim(window));
       a_.forms[0].push_back({{{i, stride}, {u, dilation}}, -low});
       dims_[0].push_back(ir::Dim(extent));
-      if (i < u && chance(r_, 50)) std::swap(a_.forms[0].back().terms[0], a_.forms[0].back().terms[1]);
+      if (i < u && chance(r_, 50))
+        std::swap(a_.forms[0].back().terms[0], a_.forms[0].back().terms[1]);
       put(1, u), put(2, i);
     }
     if (groups) {
@@ -243,7 +244,8 @@ class RandomContraction {
     }
     case 4:
     case 5: { // an update in place, with a second state half of the time
-      if (std::any_of(t.dims.begin(), t.dims.end(), [](ir::Dim d) { return !d.isConst(); }) || !real)
+      if (std::any_of(t.dims.begin(), t.dims.end(), [](ir::Dim d) { return !d.isConst(); }) ||
+          !real)
         break;
       auto state = [&](const char *name) {
         ir::Persistent p;
@@ -277,7 +279,8 @@ inline void randomSchedule(cg::Kernel &k, const cg::Target &t, Random &r) {
   Schedule &s = k.schedule;
   s = {};
   s.lanes = t.vectorBytes / 4;
-  const int64_t lanes = t.vectorBytes / ir::dtypeBytes(c.type), batch = std::max<int64_t>(k.batch, 1);
+  const int64_t lanes = t.vectorBytes / ir::dtypeBytes(c.type),
+                batch = std::max<int64_t>(k.batch, 1);
   auto extent = [&](AxisId a) { return a < 0 ? 1 : k.axes[size_t(a)].extent.at(batch); };
   auto any = [&](const std::vector<AxisId> &list) {
     return list.empty() ? -1 : list[size_t(pick(r, 0, int64_t(list.size()) - 1))];

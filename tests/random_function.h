@@ -1,9 +1,9 @@
 // Random well-typed functions, for tests of the passes and of compiled code.
 //
-// The generator takes pointwise rows from ops.def. In exact functions all values are small multiples of 1/4 and
-// operations are exact, so that values may be compared for equality across rounding; in smooth ones values are
-// squashed, so that they stay comparable within a tolerance, and gradients are added. Dimensions with n stand
-// anywhere, not only first.
+// The generator takes pointwise rows from ops.def. In exact functions all values are small
+// multiples of 1/4 and operations are exact, so that values may be compared for equality across
+// rounding; in smooth ones values are squashed, so that they stay comparable within a tolerance,
+// and gradients are added. Dimensions with n stand anywhere, not only first.
 #pragma once
 #include "ir/passes.h"
 #include "tests/ir_helpers.h"
@@ -84,7 +84,8 @@ class Generator {
 
  private:
   static Builder &addParams(Builder &b, bool smooth, DType real) {
-    for (const Dims &dims : {Dims{n, 3}, Dims{3}, Dims{n, 2, 3}, Dims{}}) b.param("x", Type{real, dims});
+    for (const Dims &dims : {Dims{n, 3}, Dims{3}, Dims{n, 2, 3}, Dims{}})
+      b.param("x", Type{real, dims});
     if (!smooth) b.param("i", {DType::i32, {n}});
     return b;
   }
@@ -208,7 +209,8 @@ class Generator {
     add(b_.cast(x, types[size_t(pick(r_, 0, 3))]));
   }
 
-  // Rows of a tensor by number, or sums of them in the rows of a table. Some numbers are none of a row.
+  // Rows of a tensor by number, or sums of them in the rows of a table. Some numbers are none of a
+  // row.
   void table() {
     const V x = any();
     Dims dims = x.type().dims;
@@ -249,7 +251,8 @@ class Generator {
           break;
         }
     }
-    if (pick(r_, 0, 1)) sequences.push_back(b_.iota(0, {DType::i32, {Dim(length)}})), a.xAxes.push_back(0);
+    if (pick(r_, 0, 1))
+      sequences.push_back(b_.iota(0, {DType::i32, {Dim(length)}})), a.xAxes.push_back(0);
     for (int64_t k = pick(r_, 0, 3); k > 0; --k) invariants.push_back(any());
     Function &body = b_.module.add("body" + std::to_string(b_.module.functions.size()), b_.f.batch);
     a.body = body.name, a.carries = int64_t(carries.size());

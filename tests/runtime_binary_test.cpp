@@ -420,7 +420,8 @@ TEST_CASE("runtime: bench makes the steps of train and writes nothing", "[runtim
   w.must("image train --no-shuffle --steps 3 --log-steps steps.csv --save weights --verbose 0");
   auto files = [&] {
     std::vector<std::string> names;
-    for (const auto &entry : fs::directory_iterator(w.dir)) names.push_back(entry.path().filename());
+    for (const auto &entry : fs::directory_iterator(w.dir))
+      names.push_back(entry.path().filename());
     return names;
   };
   const auto before = files();
@@ -493,7 +494,8 @@ TEST_CASE("runtime: a profile names every kernel and changes no bit", "[runtime]
     for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 100);
     // Shares: of the kernels, and of what is in none.
     double shares = 0;
-    std::istringstream rows(text.substr(text.find("\n\n"), text.find("By layer") - text.find("\n\n")));
+    std::istringstream rows(
+        text.substr(text.find("\n\n"), text.find("By layer") - text.find("\n\n")));
     std::regex share("^  .* [0-9]+\\.[0-9]{3} +([0-9.]+)%");
     for (std::string line; std::getline(rows, line);) {
       std::smatch m;
@@ -504,7 +506,8 @@ TEST_CASE("runtime: a profile names every kernel and changes no bit", "[runtime]
   }
   // Files; the terminal's output stays apart from the report.
   w.must("image train --epochs 1 --verbose 0 --threads 2 --profile-file trace.json");
-  CHECK(contains(w.read("trace.json"), "{\"name\": \"error_rows\", \"cat\": \"forward\", \"ph\": \"X\""));
+  CHECK(contains(w.read("trace.json"),
+                 "{\"name\": \"error_rows\", \"cat\": \"forward\", \"ph\": \"X\""));
   CHECK(contains(w.read("trace.json"), "\"thread 1\""));
   w.must("image predict --output plain.csv");
   std::string report = w.must("image predict --output with.csv --profile-file p.csv");

@@ -239,7 +239,8 @@ TEST_CASE("runtime: threads give way to one while others use the cores", "[runti
   };
   CHECK(seconds(1e-3, 2e-3) == Approx(2.0)); // nobody else: all threads throughout
   CHECK(!pace.alone);
-  // Others took the cores: waits of many milliseconds on all threads, twice as long on one as before.
+  // Others took the cores: waits of many milliseconds on all threads, twice as long on one as
+  // before.
   CHECK(seconds(20e-3, 4e-3) < 2000 * 4e-3 * 1.25);
   CHECK(pace.alone);
   // They are gone: all threads again, after a while on one.

@@ -1,8 +1,9 @@
 // Precision policies: against Keras under the same policy, and compiled against interpreted.
 //
-// Values are those of tests/reference/precision.json. bf16 keeps 8 bits and f16 11, and the order of a sum decides
-// about the last of them, so values agree within two units of the format; that they differ from single precision by
-// more than its rounding shows that something was rounded at all.
+// Values are those of tests/reference/precision.json. bf16 keeps 8 bits and f16 11, and the order
+// of a sum decides about the last of them, so values agree within two units of the format; that
+// they differ from single precision by more than its rounding shows that something was rounded at
+// all.
 #include "codegen/codegen.h"
 #include "ir/passes.h"
 #include "tests/compiled_model.h"
@@ -166,7 +167,8 @@ TEST_CASE("params, state and outputs have the types their policy says", "[elabor
   CHECK(t["m/dense/kernel"] == "f64");
 }
 
-TEST_CASE("optimizers compute in the module's float, also for small gradients of f16 weights", "[library]") {
+TEST_CASE("optimizers compute in the module's float, also for small gradients of f16 weights",
+          "[library]") {
   // Squares of such gradients are 0 in f16; Adam's step would divide by its epsilon alone.
   auto step = [](const std::string &precision) {
     Program p("model M(x: [batch, 1]) {\n  param w: [1] = Ones()\n  x * w\n}\n"
@@ -182,7 +184,8 @@ TEST_CASE("optimizers compute in the module's float, also for small gradients of
   CHECK(step("bf16") == Approx(0.8788).margin(4e-3));
 }
 
-TEST_CASE("the loss is scaled under mixed_float16, and steps with infinite gradients are skipped", "[library]") {
+TEST_CASE("the loss is scaled under mixed_float16, and steps with infinite gradients are skipped",
+          "[library]") {
   Program p("model M(x: [batch, 1]) {\n  param w: [1] = Ones()\n  x * w\n}\n"
             "fn Steep()(y_true: [batch, 1], y_pred: [batch, 1]) = y_true * y_pred\n"
             "train M {\n  data = npy(x = \"x.npy\", target = \"y.npy\")\n  loss = Steep()\n"
@@ -192,7 +195,8 @@ TEST_CASE("the loss is scaled under mixed_float16, and steps with infinite gradi
     p.run("train_step", 1, {{1}, {slope}});
     return p.weight("w").data[0];
   };
-  CHECK(step(1e-5) == Approx(1 - 0.5e-5).margin(1e-7)); // 1e-5 has 4 bits in f16, its 32768-fold has 11
+  // 1e-5 has 4 bits in f16, its 32768-fold has 11
+  CHECK(step(1e-5) == Approx(1 - 0.5e-5).margin(1e-7));
   CHECK(p.weight("loss_scale").data[0] == 32768);
   CHECK(p.weight("good_steps").data[0] == 1);
   const double before = step(0);

@@ -1,4 +1,5 @@
-// Written-out steps as programs: built by nnc, run on small data made here, and what they print read.
+// Written-out steps as programs: built by nnc, run on small data made here, and what they print
+// read.
 //
 //   step(x: [batch, 4], y: [batch, 1]) { … minimize … report loss }
 #include <catch2/catch.hpp>
@@ -27,7 +28,8 @@ std::string output(const std::string &command, bool fails = false) {
   return text;
 }
 
-/// Compiles a program to kPlace/name, beside points.csv: 64 rows of a, b in [-1, 1], y = a * b, z = a > 0.
+/// Compiles a program to kPlace/name, beside points.csv: 64 rows of a, b in [-1, 1], y = a * b, z =
+/// a > 0.
 void build(const std::string &name, const std::string &text) {
   std::filesystem::create_directories(kPlace);
   std::ofstream points(kPlace + "/points.csv");
@@ -82,10 +84,12 @@ TEST_CASE("a file of weights that does not fit says which tensor", "[sample]") {
   build("narrow", "net = load(\"narrow.in\", Sequential([Dense(4), Dense(1)]))\ntrain net {\n" + kData +
                       "  step(x: [batch, 2], y: [batch, 1]) { minimize (net(x) - y) ** 2 over net with SGD() }\n}\n");
   build("wide", "net = Sequential([Dense(5), Dense(1)])\ntrain net {\n" + kData +
-                    "  step(x: [batch, 2], y: [batch, 1]) { minimize (net(x) - y) ** 2 over net with SGD() }\n}\n");
+                    "  step(x: [batch, 2], y: [batch, 1]) { minimize (net(x) - y) ** 2 over net "
+                    "with SGD() }\n}\n");
   output("./wide --save=narrow.in");
   const std::string text = output("./narrow", true);
-  CHECK(text.find("`dense/kernel`: the model has f32[2,4], the file has f32[2,5]") != std::string::npos);
+  CHECK(text.find("`dense/kernel`: the model has f32[2,4], the file has f32[2,5]") !=
+        std::string::npos);
 }
 
 TEST_CASE("a critic and a generator train in turns", "[sample]") {
@@ -124,7 +128,8 @@ TEST_CASE("the perceptron learns by stores alone", "[sample]") {
 }
 
 TEST_CASE("layers adapt to the training rows before the first step", "[sample]") {
-  // The mean of y over the rows that are not held out, which a step that trains nothing else reports.
+  // The mean of y over the rows that are not held out, which a step that trains nothing else
+  // reports.
   build("adapts", "model M(x: [batch, 2]) -> [batch, 1] { x |> Normalization(name = \"norm\") |> Dense(1) }\nm = M()\n"
                   "train m {\n" + kData + "  validation = split(0.5)\n  batch_size = 20\n"
                   "  step(x: [batch, 2], y: [batch, 1]) {\n    minimize mean((m(x) - y) ** 2) over m with SGD(0.0)\n"
@@ -144,7 +149,8 @@ TEST_CASE("averages take the place of the weights when training ends", "[sample]
   };
   build("plain", program(""));
   build("averaged", program(", use_ema = true, ema_momentum = 0.9"));
-  build("latest", program(", use_ema = true, ema_momentum = 0.0")); // averages of the last weights alone
+  // averages of the last weights alone
+  build("latest", program(", use_ema = true, ema_momentum = 0.0"));
   const auto trained = [](const std::string &name) {
     output("./" + name + " --save=" + name + ".safetensors");
     return last(output("./" + name + " evaluate --weights=" + name + ".safetensors"), "loss");

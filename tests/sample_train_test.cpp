@@ -26,7 +26,8 @@ std::string output(const std::string &command) {
 }
 
 /// What training a sample in `directory` prints.
-std::string train(const std::string &name, const std::string &directory, const std::string &options = "") {
+std::string train(const std::string &name, const std::string &directory,
+                  const std::string &options = "") {
   const std::string binary = NNC_BINARY_DIR "/sample_" + name;
   output(NNC_BINARY_DIR "/nnc " NNC_SOURCE_DIR "/samples/" + name + ".nn -o " + binary);
   return output("cd " + directory + " && " + binary + " train --save=" + binary + ".safetensors " +
@@ -57,14 +58,17 @@ std::vector<std::vector<double>> table(const std::string &path) {
   return rows;
 }
 
-/// What a sample that `train` trained in `directory` does with its data: `evaluate`, or else `predict`.
+/// What a sample that `train` trained in `directory` does with its data: `evaluate`, or else
+/// `predict`.
 std::string trained(const std::string &name, const std::string &directory, const std::string &command) {
   const std::string binary = NNC_BINARY_DIR "/sample_" + name;
-  return output("cd " + directory + " && " + binary + " " + command + " --weights=" + binary + ".safetensors");
+  return output("cd " + directory + " && " + binary + " " + command + " --weights=" + binary +
+                ".safetensors");
 }
 
 /// Its predictions, a row per row of the data.
-std::vector<std::vector<double>> predictions(const std::string &name, const std::string &directory) {
+std::vector<std::vector<double>> predictions(const std::string &name,
+                                             const std::string &directory) {
   const std::string path = NNC_BINARY_DIR "/sample_" + name + ".csv";
   trained(name, directory, "predict --output=" + path);
   return table(path);
@@ -98,7 +102,8 @@ TEST_CASE("perceptrons draw scikit-learn's lines", "[sample]") {
     const std::string name = *c.find("sample")->asString();
     const int64_t epochs = *c.find("epochs")->asInt();
     INFO(name << ", " << epochs << " epochs");
-    const std::string text = train(name, kSamples, "--no-shuffle --epochs " + std::to_string(epochs));
+    const std::string text =
+        train(name, kSamples, "--no-shuffle --epochs " + std::to_string(epochs));
     const auto found = predictions(name, kSamples);
     const nnc::ir::Meta::List &wanted = *c.find("scores")->asList();
     REQUIRE(found.size() == wanted.size());

@@ -134,7 +134,8 @@ TEST_CASE("compiled layers give Keras' values", "[sample]") {
   }
 }
 
-TEST_CASE("compiled recurrent layers give Keras' outputs, states and derivatives", "[sample][scan]") {
+TEST_CASE("compiled recurrent layers give Keras' outputs, states and derivatives",
+          "[sample][scan]") {
   for (const ir::Meta &c : cases("recurrent.json")) {
     INFO(textOf(c));
     const RecurrentCase r(c);

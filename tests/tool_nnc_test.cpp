@@ -348,11 +348,13 @@ TEST_CASE("tool: looking inside", "[tool]") {
   Streams times = w.nnc("m.nn --time-passes -o model");
   CHECK_THAT(times.err,
              Contains("ms  elaborate") && Contains("ms  machine code") && Contains("ms  total"));
-  for (const char *pattern : {"[1-9][0-9]* +kernels for [1-9][0-9]* launches, ",
-                              "[1-9][0-9]*\\.[0-9] KiB machine code", "[1-9][0-9]*\\.[0-9] MiB most memory of nnc"})
+  for (const char *pattern :
+       {"[1-9][0-9]* +kernels for [1-9][0-9]* launches, ", "[1-9][0-9]*\\.[0-9] KiB machine code",
+        "[1-9][0-9]*\\.[0-9] MiB most memory of nnc"})
     CHECK(std::regex_search(times.err, std::regex(pattern)));
   Streams portable = w.nnc("m.nn --time-passes -o model --mcpu=portable");
-  CHECK_THAT(portable.err, Contains(" launches, x86-64-v4\n") && Contains(" launches, x86-64-v3\n"));
+  CHECK_THAT(portable.err,
+             Contains(" launches, x86-64-v4\n") && Contains(" launches, x86-64-v3\n"));
   Streams after = w.nnc("m.nn --print-after=simplify -o model");
   CHECK(after.status == 0);
   CHECK_THAT(after.err, Contains("# after simplify") && !Contains("# after cse"));
@@ -394,7 +396,8 @@ TEST_CASE("tool: levels and processors", "[tool]") {
 
 TEST_CASE("tool: messages are explained", "[tool]") {
   Tool w;
-  for (const char *ask : {"explain NN0404", "--explain NN0404", "explain 404", "explain MatmulMismatch"}) {
+  for (const char *ask :
+       {"explain NN0404", "--explain NN0404", "explain 404", "explain MatmulMismatch"}) {
     Streams o = w.nnc(ask);
     CHECK(o.status == 0);
     CHECK_THAT(o.out, StartsWith("NN0404 MatmulMismatch: error\n"));

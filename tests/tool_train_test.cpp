@@ -123,7 +123,8 @@ TEST_CASE("train: a profile has every kernel with line, layer and pass", "[tool]
       INFO(line);
       CHECK((at == 1 || at == 2 || at == 5 || at == 6)); // model, train, loss, optimizer
       CHECK(std::stoi(m[4]) == 6);                       // 96 rows of 32, twice
-      if (m[1] == "line/dense") CHECK(at == 1); // the other layer's sum is in the kernel of the loss
+      // the other layer's sum is in the kernel of the loss
+      if (m[1] == "line/dense") CHECK(at == 1);
     }
     CHECK(found["line/dense"] >= 2);
     CHECK(found["line/dense_1"] >= 2);
@@ -133,7 +134,8 @@ TEST_CASE("train: a profile has every kernel with line, layer and pass", "[tool]
     // As many as the step has.
     std::string memory = w.must(NNC_BINARY_DIR "/nnc line.nn --emit=memory -o -");
     std::smatch steps;
-    REQUIRE(std::regex_search(memory, steps, std::regex("function train_step, batch 32, (\\d+) steps")));
+    REQUIRE(std::regex_search(memory, steps,
+                              std::regex("function train_step, batch 32, (\\d+) steps")));
     CHECK(std::stoi(steps[1]) == rows);
   }
 }

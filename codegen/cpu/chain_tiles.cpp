@@ -53,8 +53,8 @@ bool holdsBf16(const Kernel &k, ExprId e) {
   }
 }
 
-// Whether a block's sums over rows are complete before others begin: the axes that they run over are
-// the innermost ones of the outer.
+// Whether a block's sums over rows are complete before others begin: the axes that they run over
+// are the innermost ones of the outer.
 bool endsInTurn(const Kernel &k, const Stage &s) {
   bool sums = false;
   for (AxisId a : k.chain.outer) {
@@ -113,8 +113,7 @@ ChainScratch chainScratch(const Kernel &k) {
   return x;
 }
 
-// --- forms of the factors
-// --------------------------------------------------------------------------
+// --- forms of the factors ------------------------------------------------------------------------
 
 // The steps of an axis in parts; how many the last part has is known.
 void ChainTiles::eachPart(int64_t extent, int64_t unit, const std::function<void(V, int)> &body) {
@@ -231,8 +230,7 @@ void ChainTiles::copyRight(ExprId factor, AxisId free, V freeBase, int64_t frees
   });
 }
 
-// --- steps
-// -----------------------------------------------------------------------------------------
+// --- steps ---------------------------------------------------------------------------------------
 
 // down x across tiles of sums, each of `steps` times 32 terms.
 ChainTiles::Tiles ChainTiles::multiply(int down, int across, V steps, Tiles sums, const At &left,

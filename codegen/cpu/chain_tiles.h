@@ -11,10 +11,10 @@
 //
 //   Product  16 columns x 16 rows: k is the left factor as it lies, the right one the block of q in
 //            pairs; the sums are stored where the chain keeps the tile
-//   RowSum   16 of e x 16 rows: v turned is the left factor, pairs of the tile's columns, rounded, the
-//            right one: two lines give one; the sums are turned back before they are stored
-//   ColSum   16 columns x 16 of e: the rounded tile is the left factor as it lies, the block of g in
-//            pairs the right one; the sums stay in scratch in f32 until the last block
+//   RowSum   16 of e x 16 rows: v turned is the left factor, pairs of the tile's columns, rounded,
+//            the right one: two lines give one; the sums are turned back before they are stored
+//   ColSum   16 columns x 16 of e: the rounded tile is the left factor as it lies, the block of g
+//            in pairs the right one; the sums stay in scratch in f32 until the last block
 //
 // Factors that run along the wrong axis are turned once for all blocks of rows. What fills up a
 // tile: terms beyond the end are zero on both sides, as 0 * NaN is not 0; rows and columns beyond

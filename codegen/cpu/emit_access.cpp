@@ -309,9 +309,10 @@ static bool isRounded(llvm::Value *v, int depth = 6) {
   return false;
 }
 
-// From a value's form to memory's. bf16 rounds to nearest even, by an instruction or in integers with
-// the same bits: a NaN keeps its upper half and becomes quiet. (Subnormals the instruction flushes, the
-// integers round; arithmetic has flushed them before, so only what is loaded as such differs.)
+// From a value's form to memory's. bf16 rounds to nearest even, by an instruction or in integers
+// with the same bits: a NaN keeps its upper half and becomes quiet. (Subnormals the instruction
+// flushes, the integers round; arithmetic has flushed them before, so only what is loaded as such
+// differs.)
 llvm::Value *Emitter::narrow(llvm::Value *v, DType t) {
   const bool lanes = v->getType()->isVectorTy();
   auto like = [&](llvm::Type *s) -> llvm::Type * {

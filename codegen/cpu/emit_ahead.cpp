@@ -96,7 +96,8 @@ void Emitter::fetchPanel(const Tile &t) {
   }
 }
 
-// Rows that lie side by side and are read where they lie: a step's are on one line or two, far from the next step's.
+// Rows that lie side by side and are read where they lie: a step's are on one line or two, far from
+// the next step's.
 void Emitter::fetchRowsAhead(const Tile &t) {
   const int64_t step = packedA_.arg < 0 ? fetchedRows(k, k.contract.a, k.schedule.row) : 0;
   if (step == 0) return;
@@ -137,8 +138,8 @@ void Emitter::fetchLines(const Tile &t, int beyond) {
   }
 }
 
-// Short sums are not worth shares: a row of the epilogue fetches that of the next tile. Where the rows end,
-// memory goes on with those of the next picture.
+// Short sums are not worth shares: a row of the epilogue fetches that of the next tile. Where the
+// rows end, memory goes on with those of the next picture.
 void Emitter::fetchNext(const Tile &t, llvm::Value *row) {
   if (ahead_.empty() || t.partial || k.contract.k.empty()) return;
   if (fetchesAhead(t, run_.axis >= 0 ? run_.axis : k.contract.k.back())) return;

@@ -11,11 +11,11 @@
 //       the sums to 4 KB of scratch; epilogue of 32 x 2 vectors from there
 //
 // Method. The nest of an item is one function without calls, so that the tiles are configured once
-// and live in registers (tile_ops.h has their operations, and what takes their place where there are
-// none). A matrix is turned by squares of 16 x 16 pairs of terms; an operand with
-// guards or uneven strides is gathered first, as the rows of the direction in which it is
-// contiguous. Rows and columns beyond the end hold whatever lies in the scratch and give sums that
-// nobody reads; terms beyond the end are zero in both operands, since 0 * NaN is not 0.
+// and live in registers (tile_ops.h has their operations, and what takes their place where there
+// are none). A matrix is turned by squares of 16 x 16 pairs of terms; an operand with guards or
+// uneven strides is gathered first, as the rows of the direction in which it is contiguous. Rows
+// and columns beyond the end hold whatever lies in the scratch and give sums that nobody reads;
+// terms beyond the end are zero in both operands, since 0 * NaN is not 0.
 #include "codegen/amx.h"
 #include "codegen/cpu/emitter.h"
 #include "codegen/cpu/schedule.h"
@@ -113,8 +113,7 @@ class AmxEmitter {
 
 void Emitter::emitAmx() { AmxEmitter(*this).run(); }
 
-// --- axes as one
-// -----------------------------------------------------------------------------------
+// --- axes as one ---------------------------------------------------------------------------------
 
 AmxEmitter::Joint AmxEmitter::joint(const std::vector<AxisId> &axes) {
   Joint j;
@@ -210,8 +209,7 @@ AmxEmitter::V AmxEmitter::firstOf(int width, V count) {
   return mask;
 }
 
-// --- copies
-// ----------------------------------------------------------------------------------------
+// --- copies --------------------------------------------------------------------------------------
 
 // Where an operand lies as a matrix: the address of its first element in this block.
 AmxEmitter::Matrix AmxEmitter::inMemory(ExprId operand, const AmxOperand &o, const Joint &free) {
@@ -587,8 +585,7 @@ void AmxEmitter::packRows() {
   }
 }
 
-// --- the nest
-// --------------------------------------------------------------------------------------
+// --- the nest ------------------------------------------------------------------------------------
 
 void AmxEmitter::run() {
   inLine_ = rowsInLine();

@@ -128,13 +128,15 @@ void Emitter::emitMicrokernel(Tile &t, size_t firstAxis) {
   const auto &ks = k.contract.k;
   if (ks.empty()) return emitProducts(t);
   const bool runs = run_.axis >= 0;
-  const std::vector<AxisId> outer(ks.begin() + std::ptrdiff_t(firstAxis), ks.end() - (runs ? 2 : 1));
+  const std::vector<AxisId> outer(ks.begin() + std::ptrdiff_t(firstAxis),
+                                  ks.end() - (runs ? 2 : 1));
   forAxes(outer, 0, [&] {
     if (!runs) return emitInner(t, ks.back());
     if (!run_.full) return emitRun(t);
     llvm::Value *full = b.CreateICmpEQ(n_, i64(std::max<int64_t>(k.batch, 1)));
     ifThen(full, [&] { emitRun(t); });
-    ifThen(b.CreateNot(full), [&] { forAxis(run_.outer, [&] { emitInner(t, k.contract.k.back()); }); });
+    ifThen(b.CreateNot(full),
+           [&] { forAxis(run_.outer, [&] { emitInner(t, k.contract.k.back()); }); });
   });
 }
 
@@ -311,7 +313,8 @@ void Emitter::addUp(size_t stage, const Val &v) {
   if (heldSums_.empty())
     return store(s.stores[0].access, {combine(Combine::sum, s.type, sumSoFar(s), x), width_ > 1});
   auto *held = heldSums_[stage][heldVector_];
-  b.CreateStore(combine(Combine::sum, s.type, b.CreateLoad(held->getAllocatedType(), held), x), held);
+  b.CreateStore(combine(Combine::sum, s.type, b.CreateLoad(held->getAllocatedType(), held), x),
+                held);
 }
 
 void Emitter::epilogueAt(Tile &t, llvm::Value *buffer, llvm::Value *r, int v) {
@@ -385,7 +388,8 @@ void Emitter::emitDotTile(Tile &t) {
     auto rowsOf = [&](int r) { return operand(row, t.rowBase, r, k.contract.a); };
     auto colsOf = [&](int c) { return operand(col, t.colBase, c, k.contract.b); };
     std::vector<llvm::Value *> held;
-    for (int i = 0; i < (holdA ? t.rows : t.vectors); ++i) held.push_back(holdA ? rowsOf(i) : colsOf(i));
+    for (int i = 0; i < (holdA ? t.rows : t.vectors); ++i)
+      held.push_back(holdA ? rowsOf(i) : colsOf(i));
     for (int i = 0; i < (holdA ? t.vectors : t.rows); ++i) {
       llvm::Value *one = holdA ? colsOf(i) : rowsOf(i);
       for (size_t h = 0; h < held.size(); ++h) {

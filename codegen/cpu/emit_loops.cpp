@@ -114,8 +114,8 @@ void Emitter::chooseIndexType() {
   indexType_ = fits ? b.getInt32Ty() : b.getInt64Ty();
 }
 
-// Which arguments an expression loads from, and the last stage whose value it reads, through its operands and
-// the integers in its indices.
+// Which arguments an expression loads from, and the last stage whose value it reads, through its
+// operands and the integers in its indices.
 void Emitter::findReads() {
   reads_.assign(k.exprs.size(), 0);
   latestLocal_.assign(k.exprs.size(), -1);
@@ -328,15 +328,17 @@ void Emitter::emitStages() {
   }
 }
 
-// May the stage's loop be that of stage `first`? So operands of both are read once. The stages of such a
-// block leave their values behind together.
+// May the stage's loop be that of stage `first`? So operands of both are read once. The stages of
+// such a block leave their values behind together.
 bool Emitter::joinsReductions(size_t first, size_t stage) {
   constexpr size_t kMost = 4; // accumulators are registers
   const Stage &s = k.stages[first], &t = k.stages[stage];
   auto plain = [](const Stage &x) {
     return !x.reduce.empty() && x.combine != Combine::argmax && x.combine != Combine::cumsum;
   };
-  auto ordered = [](const Stage &x) { return x.combine == Combine::sum || x.combine == Combine::prod; };
+  auto ordered = [](const Stage &x) {
+    return x.combine == Combine::sum || x.combine == Combine::prod;
+  };
   if (!plain(s) || !plain(t) || ordered(s) != ordered(t) || stage - first >= kMost) return false;
   if (s.loop != t.loop || s.reduce != t.reduce || s.order.lanes != t.order.lanes) return false;
   const int lanes = k.schedule.lanes;

@@ -41,8 +41,9 @@ void Emitter::preparePacking() {
   findRun();
 }
 
-// Axes that joinSums leaves apart: around one goes a block of k, or the inner one ends at n. Blocks are whole
-// steps of the outer one, and if n is N, as in all batches but the last, there are no gaps between the rows:
+// Axes that joinSums leaves apart: around one goes a block of k, or the inner one ends at n. Blocks
+// are whole steps of the outer one, and if n is N, as in all batches but the last, there are no
+// gaps between the rows:
 //   for t by 16: for i < 16 * n: acc += x[t, i] * w[t, i]           f32[64,n,..] with n = N
 void Emitter::findRun() {
   const auto &ks = k.contract.k;
@@ -59,7 +60,8 @@ void Emitter::findRun() {
     if (load.op != SOp::load) return;
     for (const Guard &g : load.access.guards)
       if (dependsOn(k, g.index, r.outer) || dependsOn(k, g.index, inner)) return;
-    const auto across = strideAlong(k, load.access.flat, r.outer), along = strideAlong(k, load.access.flat, inner);
+    const auto across = strideAlong(k, load.access.flat, r.outer),
+               along = strideAlong(k, load.access.flat, inner);
     if (!across || !along || *across != *along * r.steps) return;
     if (r.axis < 0)
       r.axis = k.axis(k.axes[size_t(r.outer)].name + y.name, Dim(extentAt(k, r.outer) * r.steps));
@@ -73,9 +75,9 @@ void Emitter::findRun() {
   run_ = r;
 }
 
-// Neighbouring axes of k that both operands walk in even steps become one: a row of a filter and its
-// channels are one run of the copied picture. The order of the sum is the same; a dot product's lanes must
-// meet the same terms.
+// Neighbouring axes of k that both operands walk in even steps become one: a row of a filter and
+// its channels are one run of the copied picture. The order of the sum is the same; a dot product's
+// lanes must meet the same terms.
 bool Emitter::joinSums() {
   auto &ks = k.contract.k;
   const ExprId operands[2] = {k.contract.a, k.contract.b};

@@ -65,7 +65,9 @@ llvm::Constant *Emitter::identity(Combine c, llvm::Type *t, DType d) {
   return nullptr;
 }
 
-static bool isOrdered(const Stage &s) { return s.combine == Combine::sum || s.combine == Combine::prod; }
+static bool isOrdered(const Stage &s) {
+  return s.combine == Combine::sum || s.combine == Combine::prod;
+}
 
 // The values of all stages, in one loop.
 Emitter::Values Emitter::reduce(const Stages &stages, AxisId lane) {
@@ -86,7 +88,8 @@ Emitter::Values Emitter::reduceInSequence(const Stages &stages) {
     for (size_t i = 0; i < stages.size(); ++i) {
       const Stage &s = *stages[i];
       llvm::Value *x = width_ > 1 ? spread(expr(s.body)) : expr(s.body).v;
-      b.CreateStore(combine(s.combine, s.type, b.CreateLoad(acc[i]->getAllocatedType(), acc[i]), x), acc[i]);
+      b.CreateStore(combine(s.combine, s.type, b.CreateLoad(acc[i]->getAllocatedType(), acc[i]), x),
+                    acc[i]);
     }
   });
   Values r;
@@ -176,7 +179,9 @@ Emitter::Values Emitter::reduceInMemory(const Stages &stages) {
   if (inner.extent.isConst()) begun = std::min(begun, inner.extent.b);
   std::vector<llvm::AllocaInst *> accs;
   auto typeOf = [&](const Stage &s) { return type(s.type, width_ > 1); };
-  auto at = [&](size_t stage, llvm::Value *i) { return b.CreateGEP(typeOf(*stages[stage]), accs[stage], i); };
+  auto at = [&](size_t stage, llvm::Value *i) {
+    return b.CreateGEP(typeOf(*stages[stage]), accs[stage], i);
+  };
   for (size_t j = 0; j < stages.size(); ++j) {
     const Stage &s = *stages[j];
     accs.push_back(slot(llvm::ArrayType::get(typeOf(s), uint64_t(lanes)), "accs"));

@@ -1,4 +1,5 @@
-// Scatter-add: the gradient of a gather, without atomics and in a fixed order; and what is done with it.
+// Scatter-add: the gradient of a gather, without atomics and in a fixed order; and what is done
+// with it.
 //
 // Problem. table[v, :] = sum of update[t, :] over the tokens t with index[t] == v. Tokens repeat,
 // so two threads that split the tokens would add to the same row. And a table of 100000 rows has
@@ -15,10 +16,10 @@
 //
 // Method. Without stages an item owns a range of columns (or of outer axes) and walks all tokens in
 // order, so the sum of each element has one order and no two items touch the same byte. With stages
-// the sums of the tokens' rows lie in the thread's scratch, and vectors run along a row. Which place
-// a row has is kept in an array over all rows that nobody clears: place p counts if p is below the
-// number of places given out and the row noted for p is this row (Briggs and Torczon 1993). Indices
-// are clamped into the table, as those of a gather are.
+// the sums of the tokens' rows lie in the thread's scratch, and vectors run along a row. Which
+// place a row has is kept in an array over all rows that nobody clears: place p counts if p is
+// below the number of places given out and the row noted for p is this row (Briggs and Torczon
+// 1993). Indices are clamped into the table, as those of a gather are.
 #include "codegen/cpu/emitter.h"
 #include "codegen/cpu/schedule.h"
 
@@ -83,7 +84,8 @@ void Emitter::overRow(const std::function<void(llvm::Value *)> &f) {
 llvm::Value *Emitter::tokensRow() {
   llvm::Value *row = b.CreateSExt(expr(k.scatter.index).v, b.getInt64Ty());
   row = b.CreateBinaryIntrinsic(llvm::Intrinsic::smax, row, i64(0));
-  return b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, row, b.CreateSub(dim(k.scatter.rows), i64(1)));
+  return b.CreateBinaryIntrinsic(llvm::Intrinsic::smin, row,
+                                 b.CreateSub(dim(k.scatter.rows), i64(1)));
 }
 
 void Emitter::emitScatter() { k.scatter.arg < 0 ? emitScatterStages() : emitScatterTable(); }
@@ -126,7 +128,7 @@ void Emitter::emitScatterTable() {
   });
 }
 
-// --- sums in scratch ------------------------------------------------------------------------------
+// --- sums in scratch -----------------------------------------------------------------------------
 
 void Emitter::emitScatterStages() {
   const ScatterInfo &s = k.scatter;
@@ -143,11 +145,13 @@ void Emitter::emitScatterStages() {
   // The row's place, and whether it has one.
   auto find = [&](llvm::Value *row) {
     llvm::Value *place = numberAt(places, row), *given = b.CreateLoad(b.getInt64Ty(), count);
-    llvm::Value *noted = numberAt(rows, b.CreateBinaryIntrinsic(llvm::Intrinsic::umin, place, given));
+    llvm::Value *noted =
+        numberAt(rows, b.CreateBinaryIntrinsic(llvm::Intrinsic::umin, place, given));
     return std::pair{place, b.CreateAnd(b.CreateICmpULT(place, given), b.CreateICmpEQ(noted, row))};
   };
   auto sumAt = [&](llvm::Value *place, llvm::Value *column) {
-    return b.CreateGEP(type(s.type), sums, b.CreateAdd(b.CreateMul(place, i64(scratch.rowElements)), column));
+    return b.CreateGEP(type(s.type), sums,
+                       b.CreateAdd(b.CreateMul(place, i64(scratch.rowElements)), column));
   };
   auto load = [&](llvm::Value *p) -> llvm::Value * {
     llvm::Type *t = type(s.type, width_ > 1);

@@ -216,7 +216,8 @@ class Emitter {
   bool holdsSums(const Tile &t);
   llvm::Value *sumSoFar(const Stage &s);
   void addUp(size_t stage, const Val &v);
-  std::vector<std::vector<llvm::AllocaInst *>> heldSums_; // by stage and vector of a row; empty: in memory
+  // by stage and vector of a row; empty: in memory
+  std::vector<std::vector<llvm::AllocaInst *>> heldSums_;
   size_t heldVector_ = 0;
   void emitDotPanels();
   void emitDotTile(Tile &t);
@@ -235,7 +236,8 @@ class Emitter {
     llvm::Value *memory = nullptr, *origin = nullptr; // where it lies; where all indices are 0
   };
   Packed packedA_, packedB_;
-  std::vector<AxisId> rowLoops_, sharedLoops_; // loops over m around the copy of the rows' operand, and in it
+  // loops over m around the copy of the rows' operand, and in it
+  std::vector<AxisId> rowLoops_, sharedLoops_;
   llvm::Value *partials_ = nullptr; // sums of the item between blocks of k
   void preparePacking();
   void prepareOperand(Packed &p, bool columns);
@@ -304,7 +306,8 @@ class Emitter {
   llvm::Value *seenColumns(const RowBlock &r);
   llvm::Value *hiddenAreZero(const RowBlock &r);
   void emitProduct(const RowBlock &r, size_t stage);
-  bool packSquares(const RowBlock &r, const Stage &s, const std::function<llvm::Value *(int)> &packAt);
+  bool packSquares(const RowBlock &r, const Stage &s,
+                   const std::function<llvm::Value *(int)> &packAt);
   void emitTileStep(const RowBlock &r, size_t stage);
   void emitRowStep(const RowBlock &r, size_t stage);
   void emitSums(const RowBlock &r, size_t stage, bool perRow);

@@ -198,8 +198,9 @@ class TableEmitter {
     return array(list, "results");
   }
 
-  // The loops; `advances` gets what moves in them, `most` the arguments of the largest outermost one.
-  // `firstArgs` has the number of the first argument of every step, and of all of them at the end.
+  // The loops; `advances` gets what moves in them, `most` the arguments of the largest outermost
+  // one. `firstArgs` has the number of the first argument of every step, and of all of them at the
+  // end.
   llvm::Constant *loops(const CompiledFunction &f, const std::vector<int64_t> &firstArgs,
                         Fields &advances, int64_t &most) {
     Fields list;
@@ -216,8 +217,9 @@ class TableEmitter {
       // A barrier before the first step is before the first round, too.
       bool barrier = loop.barrierBefore && !steps[size_t(loop.first)].barrierBefore;
       int64_t flags = (barrier ? NNC_LOOP_BARRIER : 0) | (loop.reverse ? NNC_LOOP_REVERSE : 0);
-      list.push_back(record({number(loop.first), number(loop.end), number(loop.length), number(first),
-                             number(int64_t(advances.size()) - first), number(flags)}));
+      list.push_back(
+          record({number(loop.first), number(loop.end), number(loop.length), number(first),
+                  number(int64_t(advances.size()) - first), number(flags)}));
       most = std::max(most, firstArgs[size_t(loop.end)] - firstArgs[size_t(loop.first)]);
     }
     return array(list, "loops");

@@ -155,8 +155,8 @@ double itemsWanted(double cost) {
   return std::min(double(kMostItems), std::floor(cost / kItemCost));
 }
 
-// Sums of columns walk all rows for each vector of columns: 64 bytes of each row, then the next row. Wider
-// vectors, which become several registers, take more of a row each time.
+// Sums of columns walk all rows for each vector of columns: 64 bytes of each row, then the next
+// row. Wider vectors, which become several registers, take more of a row each time.
 //   db[c] = sum over r of dy[r,c], 512 columns:   64 lanes: 256 bytes of a row
 int lanesOfColumns(const Kernel &k, AxisId vec, int lanes) {
   constexpr size_t kMostExprs = 24; // values of a step stay in registers
@@ -164,7 +164,8 @@ int lanesOfColumns(const Kernel &k, AxisId vec, int lanes) {
   bool sums = false;
   std::set<ExprId> steps; // what is computed per row, not once per column
   for (const Stage &s : k.stages) {
-    if (s.combine == Combine::argmax || s.combine == Combine::cumsum || s.order.lanes > 1) return lanes;
+    if (s.combine == Combine::argmax || s.combine == Combine::cumsum || s.order.lanes > 1)
+      return lanes;
     if (s.reduce.empty()) continue;
     std::set<ExprId> used;
     collect(k, s.body, used);
@@ -186,7 +187,8 @@ int lanesOfColumns(const Kernel &k, AxisId vec, int lanes) {
   }
   for (const Stage &s : k.stages)
     for (const Store &t : s.stores)
-      if (auto stride = strideAlong(k, t.access.flat, vec); !t.access.guards.empty() || stride != 1) return lanes;
+      if (auto stride = strideAlong(k, t.access.flat, vec); !t.access.guards.empty() || stride != 1)
+        return lanes;
   const int64_t columns = extentAt(k, vec);
   for (int wide : {4 * lanes, 2 * lanes})
     if (columns % wide == 0 || columns >= 4 * wide) return wide;
@@ -211,13 +213,14 @@ void scheduleLoops(Kernel &k) {
   double points = 1;
   for (AxisId a : k.parallel) points *= double(extentAt(k, a));
   s.lanes = lanesOfColumns(k, s.vec, s.lanes);
-  s.items = itemsOf(k, k.parallel, s.vec, itemsWanted(points * least), std::max<int64_t>(kLine, s.lanes));
+  s.items =
+      itemsOf(k, k.parallel, s.vec, itemsWanted(points * least), std::max<int64_t>(kLine, s.lanes));
 }
 
 // --- scatter and sort ----------------------------------------------------------------------------
 
-// Items by rows. How long they take depends on whether all rows are visited, which is not known yet; a run
-// of items walks the tokens once.
+// Items by rows. How long they take depends on whether all rows are visited, which is not known
+// yet; a run of items walks the tokens once.
 void scheduleScatterStages(Kernel &k) {
   std::vector<AxisId> owned = k.scatter.outer;
   owned.push_back(k.scatter.row);

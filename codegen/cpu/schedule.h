@@ -28,8 +28,9 @@ bool contains(const std::vector<AxisId> &list, AxisId a);
 // Adds an expression and all that it is made of.
 void collect(const Kernel &k, ExprId e, std::set<ExprId> &seen);
 
-// What a ScatterAdd with stages keeps in scratch (emit_scatter.cpp), in bytes from its begin: the place of each
-// row, the row of each place, and the sums, `rowElements` a place. Places for all tokens and one more.
+// What a ScatterAdd with stages keeps in scratch (emit_scatter.cpp), in bytes from its begin: the
+// place of each row, the row of each place, and the sums, `rowElements` a place. Places for all
+// tokens and one more.
 struct ScatterScratch {
   int64_t tokens = 1, rowElements = 1;
   int64_t rowsAt = 0, sumsAt = 0, bytes = 0;
@@ -61,11 +62,11 @@ std::optional<ContractPlan> planAmx(const Kernel &k, const Target &t);
 std::vector<ContractChoice> contractChoices(const Kernel &k, const Target &t);
 // Columns that a tile of the kernel's schedule covers.
 int64_t tileColumns(const Kernel &k, const Target &t);
-// Vector registers that a tile of dot products takes: its sums, one side of the operands, one of the
-// other.
+// Vector registers that a tile of dot products takes: its sums, one side of the operands, one of
+// the other.
 int dotRegisters(const Kernel &k, const Target &t, int rows, int columns);
-// The family that schedule() takes for an unscheduled contraction. Each sums in its own order, so it
-// decides bits.
+// The family that schedule() takes for an unscheduled contraction. Each sums in its own order, so
+// it decides bits.
 Family contractFamily(const Kernel &k, const Target &t);
 // Does the schedule of a contraction visit the elements of a sum beside it in the order of the sum?
 bool keepsSums(const Kernel &k);
@@ -73,7 +74,8 @@ bool keepsSums(const Kernel &k);
 // emitter fetches them ahead (emit_ahead.cpp): the processor sees no line follow another. 0: it
 // does not.
 int64_t fetchedColumns(const Kernel &k, ExprId operand, AxisId col);
-// .. of rows that lie side by side, of which a step of k takes a line or two: sums that go down both operands.
+// .. of rows that lie side by side, of which a step of k takes a line or two: sums that go down
+// both operands.
 int64_t fetchedRows(const Kernel &k, ExprId operand, AxisId row);
 // Schedules an unscheduled kernel this way; other tiles of the same choice are as valid if they fit
 // the registers.

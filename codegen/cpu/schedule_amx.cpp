@@ -71,9 +71,9 @@ class AmxScheduler {
     return strideAlong(k, k.exprs[size_t(load)].access.flat, a);
   }
 
-  // Cycles per vector of the epilogue: lanes that lie apart are one access each. Sums beside the product do
-  // not count: the schedules of vectors, which this is compared with, have them as well, and whether a product
-  // goes to tiles must not depend on them.
+  // Cycles per vector of the epilogue: lanes that lie apart are one access each. Sums beside the
+  // product do not count: the schedules of vectors, which this is compared with, have them as well,
+  // and whether a product goes to tiles must not depend on them.
   static double epilogueCost(const Kernel &k, AxisId col) {
     auto of = [&](const Access &a) {
       const auto along = strideAlong(k, a.flat, col);
@@ -110,7 +110,8 @@ class AmxScheduler {
 
   // .. of reading it, if the second cache does not hold it.
   static double readCost(const Kernel &k, bool columns) {
-    const Access &at = k.exprs[size_t(operandLoad(k, columns ? k.contract.b : k.contract.a))].access;
+    const Access &at =
+        k.exprs[size_t(operandLoad(k, columns ? k.contract.b : k.contract.a))].access;
     const KernelArg &arg = k.args[size_t(at.arg)];
     const int64_t bytes = ir::dtypeBytes(arg.dtype);
     const int64_t all = ir::elementCount(arg.dims, std::max<int64_t>(k.batch, 1)) * bytes;
@@ -143,7 +144,8 @@ class AmxScheduler {
       if (extentAt(k, m[i]) > 1) s.row = m[i];
     s.packA = s.packB = Pack::block;
     s.mr = kAmxRows, s.nv = 1;
-    if (!amxOperand(k, false).possible || !amxOperand(k, true).possible || !sumsInOrder(k)) return p;
+    if (!amxOperand(k, false).possible || !amxOperand(k, true).possible || !sumsInOrder(k))
+      return p;
 
     const double rows = product(k, m), cols = double(extentAt(k, col)),
                  around = product(k, k.contract.batch) * product(k, k.contract.n, col),
@@ -152,14 +154,16 @@ class AmxScheduler {
     constexpr int kGrids[][2] = {{2, 2}, {3, 1}, {2, 1}, {1, 2}, {1, 1}};
     for (auto [down, across] : kGrids) {
       const double tiles = std::ceil(rows / (16.0 * down)) * std::ceil(cols / (16.0 * across));
-      const double one = tiles * std::max(kProduct * down * across, kTileLoad * (down + across) + 8);
+      const double one =
+          tiles * std::max(kProduct * down * across, kTileLoad * (down + across) + 8);
       double withSums = one; // which choose the grid, but not between tiles and vectors
       if (sumsBeside(k)) {   // tiles of the rows of one chunk
         Kernel trial = k;
         trial.schedule.mr = int(kAmxRows) * down;
         if (!holdsTileSums(trial)) withSums *= kSumsInMemory;
       }
-      if (withSums < least) least = withSums, step = one, s.mr = int(kAmxRows) * down, s.nv = across;
+      if (withSums < least)
+        least = withSums, step = one, s.mr = int(kAmxRows) * down, s.nv = across;
     }
     chooseBlocks(k);
     const double lines = std::ceil(terms / 32);
@@ -273,9 +277,12 @@ class AmxScheduler {
         const double read =
             around * terms * (rows * readRows * double(c) + cols * readCols * times);
         // Each item's rows fill tiles of their own.
-        const int64_t steps = unit * ceilDiv(rowParts, r), parts = ceilDiv(extentAt(k, s.row), steps);
-        const double tiles = double(parts) * std::ceil(double(steps) * ofStep / s.mr) / std::ceil(rows / s.mr);
-        const double cost = (cycles * tiles + copy + read) * unevenness(total) * waste + 500 * total;
+        const int64_t steps = unit * ceilDiv(rowParts, r),
+                      parts = ceilDiv(extentAt(k, s.row), steps);
+        const double tiles =
+            double(parts) * std::ceil(double(steps) * ofStep / s.mr) / std::ceil(rows / s.mr);
+        const double cost =
+            (cycles * tiles + copy + read) * unevenness(total) * waste + 500 * total;
         if (cost < least)
           least = cost, bestCols = c, bestRows = r, copies = copy, reading = read;
       }

@@ -73,7 +73,7 @@ constexpr double kFarPictures = 3; // cycles per step that pictures beyond it co
 constexpr int64_t kLine = 64;      // bytes
 constexpr int kWays = 12;          // of the first cache
 constexpr int64_t kSumBlock = 512; // terms of a block of k: a tile's rows stay in the first cache
-constexpr int64_t kPictureBlock = 64;        // .. where rows are pictures that tiles share, at least
+constexpr int64_t kPictureBlock = 64;        // .. where tiles share rows that are pictures
 constexpr int64_t kStreamBlock = 16 << 10;   // bytes that a tile reads in such a block
 constexpr int64_t kColumnBlock = 1100 << 10; // bytes of packed columns: half of the second cache
 constexpr int64_t kRowBlock = 600 << 10;     // bytes of packed rows of an item, and of its sums
@@ -83,8 +83,9 @@ constexpr double kMostPackedItems = 32;
 constexpr double kFewItems = 8; // enough for even shares
 constexpr double kSumTraffic = 24; // cycles to keep a vector of sums between blocks of k
 constexpr double kAlike = 1.03; // cycles of tiles that are about as fast as the best
-constexpr double kNearSpan = 4 << 20; // bytes of lines, and between, that are fetched in time: 64 rows by
-                                      // [512,1536] take 0.54 ms where it lies, 0.65 ms copied
+// bytes of lines, and between, that are fetched in time: 64 rows by [512,1536] take 0.54 ms where
+// it lies, 0.65 ms copied
+constexpr double kNearSpan = 4 << 20;
 
 // keepsSums() for an operand of rows and a choice that is not applied yet.
 bool keepsOrder(const Kernel &k, ExprId rowsOperand, const std::vector<AxisId> &m,
@@ -173,8 +174,9 @@ struct ContractScheduler {
     o.tiledBytes = strideBytes(operand, tiled);
     o.kBytes = strideBytes(operand, inner);
     // Rows come in time from the second cache.
-    o.fetched = columns ? fetchedColumns(k, operand, tiled) > 0
-                        : fetchedRows(k, operand, tiled) > 0 && sizeOf(operand) <= double(kColumnBlock);
+    o.fetched = columns
+                    ? fetchedColumns(k, operand, tiled) > 0
+                    : fetchedRows(k, operand, tiled) > 0 && sizeOf(operand) <= double(kColumnBlock);
     const ExprId load = operandLoad(k, operand);
     if (load >= 0)
       for (const Guard &g : k.exprs[size_t(load)].access.guards)
@@ -246,10 +248,11 @@ struct ContractScheduler {
     const double rowTiles = double(ceilDiv(rows, c.mr));
     const double steps =
         packedB ? std::min(ksteps, double(kSumBlock)) : ksteps; // that stay together
-    // Columns whose lines are too far apart for that come late; but not where the rows, which lie side by side,
-    // are fetched as well (measured): there is nothing else to wait for. What is larger than the second cache is
-    // read again for each block of copied rows.
-    const bool near = ksteps * double(b.kBytes) <= kNearSpan, down = a.motion == 1 && (packedA || a.fetched);
+    // Columns whose lines are too far apart for that come late; but not where the rows, which lie
+    // side by side, are fetched as well (measured): there is nothing else to wait for. What is
+    // larger than the second cache is read again for each block of copied rows.
+    const bool near = ksteps * double(b.kBytes) <= kNearSpan,
+               down = a.motion == 1 && (packedA || a.fetched);
     const bool fetched = b.fetched && (near || down);
     const double late = near ? 0.25 : packedA ? 1.0 : 0.5;
     auto panel = [&](double nv) {
@@ -368,7 +371,8 @@ struct ContractScheduler {
     Schedule s;
     s.row = c.row, s.col = c.col, s.packA = c.packA, s.packB = c.packB;
     const ContractInfo &info = k.contract;
-    return c.swap ? keepsOrder(k, info.b, info.n, info.m, s) : keepsOrder(k, info.a, info.m, info.n, s);
+    return c.swap ? keepsOrder(k, info.b, info.n, info.m, s)
+                  : keepsOrder(k, info.a, info.m, info.n, s);
   }
 
   // The ways to pack the operands for a row and a column axis, each with its best tile.
@@ -383,7 +387,8 @@ struct ContractScheduler {
                             1 << 17;
     const Pack how = a.guards || (c.row >= 0 && a.motion == 1) ? Pack::block : Pack::tile;
     auto may = [&](const Operand &o, bool columns, Pack pack, std::vector<Pack> &list) {
-      if (c.col < 0 || !(worthwhile || o.computed) || !canPack(c.swap, c.row, c.col, columns, pack)) return;
+      if (c.col < 0 || !(worthwhile || o.computed) || !canPack(c.swap, c.row, c.col, columns, pack))
+        return;
       if (o.computed) list.clear();
       list.push_back(pack);
     };
@@ -478,7 +483,8 @@ struct ContractScheduler {
     const int most = t.vectorRegisters == 32 && each == 1 ? 4 : 2;
     c.nv = cols >= most ? most : cols >= 2 ? 2 : 1;
     c.mr = int(std::min<int64_t>(rows, c.nv == 1 ? 2 * most : most));
-    // The rows come from the second cache again for each panel of columns: wide panels ask for less.
+    // The rows come from the second cache again for each panel of columns: wide panels ask for
+    // less.
     // .. as long as a panel stays in the first cache itself.
     if (most == 4 && cols >= 8 && rows >= 3 && 8 * ksteps * bytes <= kNear) c.nv = 8, c.mr = 3;
     c.cycles = ksteps * product(k, k.contract.batch) * product(k, k.contract.m) *
@@ -522,7 +528,8 @@ struct ContractScheduler {
     if (c.col >= 0) cuts.push_back({c.col, panel});
     if (c.row >= 0) cuts.push_back({c.row, c.mr});
     for (Cut &cut : cuts) // whole chunks of sums
-      if (const int64_t unit = itemUnit(k, cut.axis); unit > 1) cut.unit = ceilDiv(cut.unit, unit) * unit;
+      if (const int64_t unit = itemUnit(k, cut.axis); unit > 1)
+        cut.unit = ceilDiv(cut.unit, unit) * unit;
     double tiles = 1;
     for (const Cut &cut : cuts) tiles *= double(ceilDiv(extentAt(k, cut.axis), cut.unit));
     const double items = std::max(1.0, std::min(double(kMostItems), c.cycles / kItemCost));
@@ -758,10 +765,10 @@ struct ContractScheduler {
     s.scratchBytes = contractScratch(k);
   }
 
-  // A thread runs neighbouring items. Without copies, they should be neighbours in the largest tensor that they
-  // touch, as that is the weight in its product, in its gradient and in its update: so each part of
-  // it stays with one thread, in that core's cache. (With copies, items of the same columns follow
-  // each other.)
+  // A thread runs neighbouring items. Without copies, they should be neighbours in the largest
+  // tensor that they touch, as that is the weight in its product, in its gradient and in its
+  // update: so each part of it stays with one thread, in that core's cache. (With copies, items of
+  // the same columns follow each other.)
   void orderItems() {
     const Access *largest = nullptr;
     int64_t most = 0;
@@ -793,9 +800,10 @@ bool keepsSums(const Kernel &k) {
   return keepsOrder(k, k.contract.a, k.contract.m, k.contract.n, k.schedule);
 }
 
-// Bytes between steps of k of an operand that lies side by side along `tiled`, if they are `apart` at least and
-// `sum` of them follow each other.
-static int64_t fetchedSteps(const Kernel &k, ExprId operand, AxisId tiled, int64_t apart, int64_t sum) {
+// Bytes between steps of k of an operand that lies side by side along `tiled`, if they are `apart`
+// at least and `sum` of them follow each other.
+static int64_t fetchedSteps(const Kernel &k, ExprId operand, AxisId tiled, int64_t apart,
+                            int64_t sum) {
   const ExprId load = operandLoad(k, operand);
   if (load < 0 || tiled < 0 || k.contract.k.empty()) return 0;
   const AxisId inner = k.contract.k.back();
@@ -814,8 +822,12 @@ static int64_t fetchedSteps(const Kernel &k, ExprId operand, AxisId tiled, int64
   return steps >= sum && bytes >= apart ? bytes : 0;
 }
 
-int64_t fetchedColumns(const Kernel &k, ExprId operand, AxisId col) { return fetchedSteps(k, operand, col, 1024, 64); }
-int64_t fetchedRows(const Kernel &k, ExprId operand, AxisId row) { return fetchedSteps(k, operand, row, 512, 32); }
+int64_t fetchedColumns(const Kernel &k, ExprId operand, AxisId col) {
+  return fetchedSteps(k, operand, col, 1024, 64);
+}
+int64_t fetchedRows(const Kernel &k, ExprId operand, AxisId row) {
+  return fetchedSteps(k, operand, row, 512, 32);
+}
 
 void scheduleContract(Kernel &k, const Target &t) {
   ContractScheduler s(k, t);
@@ -843,7 +855,9 @@ std::vector<ContractChoice> contractChoices(const Kernel &kernel, const Target &
 
 int64_t tileColumns(const Kernel &k, const Target &t) {
   const Schedule &s = k.schedule;
-  return s.family == Family::Dot ? s.nv : int64_t(s.nv) * (t.vectorBytes / ir::dtypeBytes(k.contract.type));
+  return s.family == Family::Dot
+             ? s.nv
+             : int64_t(s.nv) * (t.vectorBytes / ir::dtypeBytes(k.contract.type));
 }
 
 int dotRegisters(const Kernel &k, const Target &t, int rows, int columns) {
