@@ -83,9 +83,9 @@ struct Frame {
 
 class Fuser {
 public:
- Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o,
-       const Frame *frame = nullptr);
- Program run();
+  Fuser(const ir::Module &m, const ir::Function &f, const FuseOptions &o,
+        const Frame *frame = nullptr);
+  Program run();
 
   const ir::Module &m;
   const ir::Function &f;
@@ -118,7 +118,7 @@ public:
   void addCombine(const ir::Node &node, int partialGroup, BufferId partial, int64_t splits,
                   Combine combine, int64_t chunk = 0, Dim whole = 0);
 
- private:
+private:
   void makeBuffers();
   void frameResults();
   Buffer partFor(size_t result) const;
@@ -219,9 +219,9 @@ bool isIndexMap(const ir::Node &n);
 // kernel itself would be read at another index than it was written.
 class Reader {
 public:
- Reader(const ir::Function &f, const Roots &facts, Kernel &k, Fuser *fuser, Group *group,
-        int groupId, Launch *launch = nullptr);
- ExprId read(ir::ValueId v, const std::vector<Index> &at, const std::vector<Guard> &guards = {});
+  Reader(const ir::Function &f, const Roots &facts, Kernel &k, Fuser *fuser, Group *group,
+         int groupId, Launch *launch = nullptr);
+  ExprId read(ir::ValueId v, const std::vector<Index> &at, const std::vector<Guard> &guards = {});
 
 private:
   using Key = std::tuple<int32_t, std::vector<Index>, std::vector<Guard>>;

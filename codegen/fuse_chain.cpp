@@ -7,9 +7,9 @@
 //
 //   s = contract q, k     [b,h,q,k]    member (product)      tile
 //   z = where(mask, s/8)  [b,h,q,k]    member                tile
-//   m = max z, l = sum e  [b,h,q]      sink: one per row     in memory if the backward pass reads
-//   it e = exp(z - m)        [b,h,q,k]    member                tile y = contract e/l, v [b,h,q,e]
-//   sink: RowSum          memory
+//   m = max z, l = sum e  [b,h,q]      sink: one per row     in memory if gradients read it
+//   e = exp(z - m)        [b,h,q,k]    member                tile
+//   y = contract e/l, v   [b,h,q,e]    sink: RowSum          memory
 //
 // Method. No pattern of nodes is looked for. A *region* is a set of values of equal dimensions that
 // are made by products of operands which share a batch label, and by pointwise nodes from those. It
@@ -111,7 +111,6 @@ bool sumsEndInTurn(const ContractAttr &a, int t, const Chains::Region &g) {
     const bool kept = has(l.y, l.operand(t)[d]);
     if (sums && kept) return false;
     sums |= !kept;
-    if (!kept && !g.dims[d].isConst()) return false;
   }
   return true;
 }
@@ -199,8 +198,9 @@ struct Finder {
   }
 
   // Products of bf16 are an order faster on tile registers than on vectors. A chain runs on them if
-  // all of its products and sums can (fitsTiles of the schedule); if not, products do better on
-  // tile registers one by one, while the values between them stay in the caches.
+  // all of its products and sums can: what is taken here fits the schedule, too (fitsTiles). If one
+  // of them does not fit, products do better on tile registers one by one, while the values between
+  // them stay in the caches.
   bool isBetterApart(const std::vector<const Node *> &products,
                      const std::vector<const Node *> &users, const Chains::Region &g) {
     constexpr double kMostElements = 4 << 20; // some 40 MB with exponentials and gradients

@@ -2,8 +2,8 @@
 //
 // Problem. One row, `contract`, is every matrix product, convolution, and their gradients. Its
 // forms are affine in the labels; a kernel wants axes: batch (in all three tensors), m (in x and
-// y), n (in w and y) and k (summed). Example: y[n,i,j,o] += x[n,2i+u-1,2j+v-1,c] * w[u,v,c,o] has m
-// = n i j, n = o, k = u v c, and x's index is guarded where the padding can leave the image.
+// y), n (in w and y) and k (summed). Example: y[n,i,j,o] += x[n,2i+u-1,2j+v-1,c] * w[u,v,c,o] has
+// m = n i j, n = o, k = u v c, and x's index is guarded where the padding can leave the image.
 //
 // Method. If every dimension of y is a label, the operands are read at their forms. If y has
 // composite forms (the data gradient, transposed convolution), the form is solved for its largest

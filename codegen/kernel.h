@@ -203,8 +203,8 @@ enum class KernelClass : uint8_t { Loops, Contract, ScatterAdd, Sort, Chain };
 // convert; guards yield zero.
 //   A stage with `reduce`, some of (batch, m, n) in their order, sums its body over them, the first
 // in chunks of `chunk` steps: its one store has the index first / chunk instead of that axis. The
-// sum lives in the store's place: the first element of a chunk replaces it, the others are added, in
-// the order of the axes, lanes 1. All such stages of a kernel have the same axes and chunks. An
+// sum lives in the store's place: the first element of a chunk replaces it, the others are added,
+// in the order of the axes, lanes 1. All such stages of a kernel have the same axes and chunks. An
 // item has whole chunks, and all of the other axes.
 struct ContractInfo {
   std::vector<AxisId> batch, m, n, k;
@@ -251,7 +251,7 @@ struct SortInfo {
 //            on row
 //   ColSum:  for (col, `loop`): sum over `reduce` (outer axes, then row), in the order of `outer`
 //            and of the rows, of body * b, from zero, with fma; b not on col. The sums live in the
-//            stores' places
+//            stores' places, or in scratch at `sumsAt`
 // Bodies of sums are tiles. A RowSum's stores may use outer, row and loop, a ColSum's outer, col
 // and loop. With the family amx the factors are bf16 and the sums of Product, RowSum and ColSum in
 // the order of amx.h: a ColSum's terms are dealt by blocks of rows, nv times 16.

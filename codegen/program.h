@@ -74,7 +74,7 @@ struct FuseOptions {
   // a function's own values have layouts for their readers (fuse_layouts.cpp)
   bool moves = true;
   bool pads = true;                 // .. off powers of two
-  // invariants of loops in the form of tile registers (amx.h), if there are any
+  // tile registers (amx.h) are made use of, if there are any: forms of invariants, chains
   bool tiles = true;
 };
 // The function must be free of grad and call. Throws std::runtime_error with a message for the user

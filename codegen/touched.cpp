@@ -5,8 +5,8 @@
 //   acc[row, c] = sum of the tokens' updates;  table[row, c] = table[row, c] - rate * acc[row, c]
 // need not visit 99488 rows. Momentum must: its m = 0.9 * m + g moves every row.
 //
-// Method. Each stage of the kernel is read with 0 for the sum: 0 * x and 0 / x are 0, x + 0 and x -
-// 0 are x, a choice whose condition is a constant is what it chooses. If every stored value is
+// Method. Each stage of the kernel is read with 0 for the sum: 0 * x and 0 / x are 0, x + 0 and
+// x - 0 are x, a choice whose condition is a constant is what it chooses. If every stored value is
 // thereby what lies at its place already, rows without tokens may be left alone. So it is known of
 // an expression, not of an optimizer: SGD, Adagrad, clipping by value, some sums of loops. It asks
 // for updates in place, and is therefore decided when all else is planned. Two things differ from a

@@ -110,7 +110,7 @@ bool validOuter(const Kernel &k, const Target &t) {
 
 bool validDot(const Kernel &k, const Target &t) {
   const Schedule &s = k.schedule;
-  // whose sums are folded together
+  // as many vectors as are folded together
   if (s.nv != 1 && s.nv != 2 && s.nv != 4 && s.nv != 8) return false;
   if (dotRegisters(k, t, s.mr, s.nv) > t.vectorRegisters) return false;
   if (s.col < 0 ? s.nv != 1 : !contains(k.contract.n, s.col) || s.nv > extentAt(k, s.col))

@@ -32,7 +32,8 @@ struct Form {
   int64_t batch = 3, heads = 2, rows = 5, cols = 7, depth = 4, width = 6;
   bool causal = false, padding = false, zeroed = false, bias = false, shared = false,
        timeFirst = false, split = false, // the depth is two dimensions
-       negated = false;                  // -k, which is computed as it is read
+       negated = false,                  // -k, which has memory of its own
+       common = false;                   // v is the same for the whole batch
   double dropout = 0, low = -1e9;
   std::string type = "f32";
   bool derivatives = true, square = true;
@@ -57,9 +58,12 @@ std::string attention(const Form &f) {
     return f.timeFirst ? "b, " + t + ", h, " + x : "b, h, " + t + ", " + x;
   };
   const std::string q = split(r, d), k = f.shared ? dims({c, d}) : split(c, d),
-                    v = f.shared ? dims({c, e}) : split(c, e), y = split(r, e), s = dims({h, r, c}),
+                    v = f.common ? f.type + "[" + h + "," + c + "," + e + "]"
+                        : f.shared ? dims({c, e})
+                                   : split(c, e),
+                    y = split(r, e), s = dims({h, r, c}),
                     row = dims({h, r}), lk = f.shared ? "b, k, " + ld : labels("k", ld),
-                    lv = f.shared ? "b, k, e" : labels("k", "e"),
+                    lv = f.common ? "h, k, e" : f.shared ? "b, k, e" : labels("k", "e"),
                     mask = "bool[n," + h + "," + r + "," + c + "]";
   o << "nnc-ir 1\nmeta {\"name\": \"t\"}\nfunc @train_step batch " << f.batch << " (%q: " << q
     << ", %k: " << k << ", %v: " << v << ", %w: " << y << ", %keep: bool[n," << c
@@ -272,8 +276,9 @@ TEST_CASE("attention in f64, and forward alone", "[codegen][chain]") {
 TEST_CASE("attention in bf16 and f16, with sums over rows rounded at the end", "[codegen][chain]") {
   Form f;
   f.type = GENERATE("bf16", "f16");
-  const int form = GENERATE(range(0, 4));
+  const int form = GENERATE(range(0, 6));
   f.causal = form & 1, f.shared = form & 2;
+  if (form & 4) f.common = true, f.heads = 1;
   std::tie(f.rows, f.cols, f.depth, f.width) =
       GENERATE(std::tuple<int64_t, int64_t, int64_t, int64_t>{70, 65, 32, 17},
                std::tuple<int64_t, int64_t, int64_t, int64_t>{33, 100, 8, 48});
@@ -290,15 +295,18 @@ TEST_CASE("attention in bf16 on tile registers", "[codegen][chain][amx]") {
   f.type = "bf16";
   struct Case {
     int64_t rows, cols, depth, width;
-    bool causal, shared, timeFirst;
+    bool causal, shared, timeFirst, common = false;
   };
   const Case one = GENERATE(Case{70, 65, 32, 17, true, false, false},
                             Case{33, 100, 8, 48, true, true, false},
                             Case{64, 96, 64, 64, false, false, true},
                             Case{64, 64, 32, 32, true, false, true},
                             Case{45, 40, 64, 30, false, true, false},
-                            Case{10, 7, 70, 33, false, false, true});
+                            Case{10, 7, 70, 33, false, false, true},
+                            Case{40, 50, 32, 20, true, false, false, true});
   f.rows = one.rows, f.cols = one.cols, f.depth = one.depth, f.width = one.width;
+  f.common = one.common;
+  if (one.common) f.heads = 1; // else sums of one head would wait for those of the others
   f.causal = one.causal, f.shared = one.shared, f.padding = f.timeFirst = f.negated = one.timeFirst;
   checkForm(f, 2, tiles);
   // To the bit, kernel by kernel, on memory that ends where the arguments do.

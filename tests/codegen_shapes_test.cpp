@@ -405,12 +405,12 @@ TEST_CASE("contractions of bf16 of random shapes on tile registers", "[codegen][
     return;
   }
 #if defined(__SANITIZE_ADDRESS__)
-  constexpr int64_t Kernels = 30;
+  constexpr int64_t kKernels = 30;
 #else
-  constexpr int64_t Kernels = 300;
+  constexpr int64_t kKernels = 300;
 #endif
   int64_t checked = 0;
-  for (uint64_t seed = 300000; checked < Kernels; ++seed) {
+  for (uint64_t seed = 300000; checked < kKernels; ++seed) {
     Random r(seed);
     for (Kernel &kernel : contractions(*RandomContraction(r, false).module())) {
       if (chance(r, 30)) kernel = withSums(kernel, r);

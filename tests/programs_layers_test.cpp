@@ -41,8 +41,7 @@ std::string importing(const std::vector<std::string> &names, const std::string &
 
 const std::string &textOf(const ir::Meta &m) { return *m.asString(); }
 
-// --- formulas, as in make_programs_layers.py
-// ------------------------------------------------------
+// --- formulas, as in make_programs_layers.py -----------------------------------------------------
 
 /// An input: {"wave", n, phase, scale, shift}, {"bytes", n}, {"below", n, limit} or {"given",
 /// numbers…}.
@@ -103,8 +102,7 @@ void checkDigest(const D &found, const D &wanted, double unit, double floor) {
   }
 }
 
-// --- running a case
-// -------------------------------------------------------------------------------
+// --- running a case ------------------------------------------------------------------------------
 
 /// A program run by the interpreter or as compiled code, from the same weights.
 class Runner {
@@ -267,8 +265,7 @@ TEST_CASE("programs of layers give the same values compiled", "[programs]") {
   CHECK(count == chosen.size());
 }
 
-// --- what holds without a reference
-// ----------------------------------------------------------------
+// --- what holds without a reference --------------------------------------------------------------
 
 TEST_CASE("a dense layer starts from its initializers", "[programs]") {
   Runner p(
@@ -391,8 +388,7 @@ TEST_CASE("the sampling of the autoencoder has its mean and deviation, and its d
   CHECK(p.step(40, {D(40 * 500, 0.0)})["centre"] != first);
 }
 
-// --- built and run
-// ----------------------------------------------------------------------------------
+// --- built and run -------------------------------------------------------------------------------
 
 namespace {
 

@@ -54,7 +54,7 @@ bool holdsBf16(const Kernel &k, ExprId e) {
 }
 
 // Whether a block's sums over rows are complete before others begin: the axes that they run over
-// are the innermost ones of the outer.
+// are the innermost ones of the outer. (fuse_chain.cpp asks the same of the program's nodes.)
 bool endsInTurn(const Kernel &k, const Stage &s) {
   bool sums = false;
   for (AxisId a : k.chain.outer) {

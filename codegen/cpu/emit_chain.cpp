@@ -143,8 +143,7 @@ Val Emitter::tileElement(int stage) {
           true};
 }
 
-// --- products
-// --------------------------------------------------------------------------------------
+// --- products ------------------------------------------------------------------------------------
 
 // The rows' factor where it lies along the terms: squares of as many rows as terms, turned. Rows
 // beyond the last one are copies of it. False where it lies in another way.
@@ -277,11 +276,10 @@ void Emitter::emitRowStep(const RowBlock &r, size_t stage) {
     });
 }
 
-// --- sums over columns or rows
-// ---------------------------------------------------------------------
+// --- sums over columns or rows -------------------------------------------------------------------
 
-// Sums over rows live in the stores' places, or, where these are of a narrower type and on tile
-// registers, in scratch from the first block of rows to the last.
+// Sums over rows live in the stores' places. Where these are of a narrower type, and on tile
+// registers always, they live in scratch from the first block of rows to the last.
 void Emitter::emitColSum(const RowBlock &r, size_t stage) {
   const Stage &s = k.stages[stage];
   if (k.chain.steps[stage].sumsAt < 0) return emitSums(r, stage, false);
@@ -317,7 +315,8 @@ void Emitter::emitColSum(const RowBlock &r, size_t stage) {
     const bool row = a == k.chain.row;
     llvm::Value *at = row ? r.base : axis_[size_t(a)].base;
     first = both(first, b.CreateICmpEQ(at, i64(0)));
-    last = both(last, b.CreateICmpEQ(addConst(at, row ? r.rows : 1), i64(constExtent(k, a))));
+    llvm::Value *end = dim(k.axes[size_t(a)].extent); // a sum over the batch ends where that ends
+    last = both(last, b.CreateICmpEQ(addConst(at, row ? r.rows : 1), end));
   }
   ifThen(first, [&] {
     overAll([&](llvm::Value *p) {

@@ -4,8 +4,8 @@
 // scalar, and at most one of them, the lane axis, also to the lanes of a vector. What does not
 // depend on the lane axis is emitted as a scalar and spread late, so that LLVM hoists it.
 //
-//   bias[c] * x[r], lane axis c:   fmul <16 x float> (load <16 x float> bias + c), splat (load x +
-//   r)
+//   bias[c] * x[r], lane axis c:
+//     fmul <16 x float> (load <16 x float> bias + c), splat (load x + r)
 //
 // The files: emit_expr (operations), emit_access (indices, loads, stores), emit_loops (items,
 // loops), emit_reduce, emit_contract, emit_pack (its operands), emit_ahead, emit_amx, emit_chain,

@@ -21,7 +21,7 @@ namespace nnc::cg {
 // Whether the target's kernels are made for tiles that its instructions lack.
 bool emulatesTiles(const Target &t);
 
-// A target with AVX-512 whose contractions run on emulated tiles; it asks for no more features, nor
+// A target with AVX-512 whose products run on emulated tiles; it asks for no more features, nor
 // for the system's permission to use the registers.
 Target withEmulatedTiles(Target t);
 
