@@ -104,7 +104,7 @@ std::string attention(const Form &f) {
     p = "%p.z";
   }
   if (f.dropout > 0) {
-    const std::string f32 = "f32" + s.substr(3);
+    const std::string f32 = "f32" + s.substr(s.find('['));
     o << "  %draw = random {site=\"drop\"} : " << f32 << "\n  %rate = constant {value=" << f.dropout
       << "} : " << f32 << "\n  %kept = ge %draw, %rate : " << mask
       << "\n  %grow = constant {value=" << 1 / (1 - f.dropout) << "} : " << s << "\n  %p.g = mul "
@@ -312,7 +312,8 @@ TEST_CASE("attention in bf16 on tile registers", "[codegen][chain][amx]") {
   // To the bit, kernel by kernel, on memory that ends where the arguments do.
   cg::CodegenOptions options = target();
   options.target = *tiles;
-  const auto c = cg::compile(*load(attention(f)), options, cg::Emit::Kernels);
+  const auto m = load(attention(f));
+  const auto c = cg::compile(*m, options, cg::Emit::Kernels);
   for (const auto &function : c->functions())
     for (const cg::Launch &l : function.program.launches) {
       if (l.kernel.cls != cg::KernelClass::Chain) continue;
@@ -344,6 +345,27 @@ TEST_CASE("attention is a chain on tiles if all of it fits them, or if its score
   CHECK_FALSE(chained(kernels(128, "sapphirerapids")));
   CHECK(chained(kernels(2048, "sapphirerapids")));
   CHECK(chained(kernels(128, "x86-64-v4")));
+}
+
+TEST_CASE("what is fused for tile registers runs on them", "[codegen][chain]") {
+  // Fusion decides by the program's nodes, the schedule by the kernel's expressions: they agree.
+  for (int form = 0; form < 256; ++form) {
+    Form f;
+    f.type = "bf16";
+    f.rows = 40, f.cols = 37, f.depth = 32, f.width = 20;
+    f.causal = f.zeroed = form & 1, f.padding = form & 2, f.bias = form & 4;
+    f.shared = form & 8, f.timeFirst = form & 16, f.negated = form & 32;
+    if (form & 64) f.common = true, f.heads = 1;
+    f.dropout = form & 128 ? 0.25 : 0;
+    const auto m = load(attention(f));
+    const auto c = cg::compile(*m, target("sapphirerapids"), cg::Emit::Kernels);
+    INFO("form " << form << "\n" << c->kernelsText());
+    REQUIRE(chains(*c) == 2);
+    for (const auto &function : c->functions())
+      for (const cg::Launch &l : function.program.launches)
+        if (l.kernel.cls == cg::KernelClass::Chain)
+          REQUIRE(l.kernel.schedule.family == cg::Family::Amx);
+  }
 }
 
 TEST_CASE("a rounded product is added up as the program rounds it", "[codegen][chain]") {

@@ -37,22 +37,6 @@ std::optional<int64_t> pitchInPlace(const Kernel &k, size_t step) {
   return strideAlong(k, x.access.flat, axes.free);
 }
 
-// Whether the values are bf16: loaded or rounded, and then only chosen.
-bool holdsBf16(const Kernel &k, ExprId e) {
-  const Expr &x = k.exprs[size_t(e)];
-  auto all = [&](size_t from) {
-    return std::all_of(x.args.begin() + std::ptrdiff_t(from), x.args.end(),
-                       [&](ExprId a) { return holdsBf16(k, a); });
-  };
-  switch (x.op) {
-  case SOp::select: return all(1);
-  case SOp::neg:
-  case SOp::max:
-  case SOp::min: return all(0);
-  default: return isBf16(k, e);
-  }
-}
-
 // Whether a block's sums over rows are complete before others begin: the axes that they run over
 // are the innermost ones of the outer. (fuse_chain.cpp asks the same of the program's nodes.)
 bool endsInTurn(const Kernel &k, const Stage &s) {
@@ -75,8 +59,8 @@ bool fitsTiles(const Kernel &k, const Target &t) {
     const ChainStep &step = k.chain.steps[i];
     if (step.b < 0) continue;
     const std::vector<AxisId> &own = step.kind == StepKind::Product ? s.reduce : s.loop;
-    if (own.size() != 1 || !k.axes[size_t(own[0])].extent.isConst() || !holdsBf16(k, s.body) ||
-        !holdsBf16(k, step.b) || (step.kind == StepKind::ColSum && !endsInTurn(k, s)))
+    if (own.size() != 1 || !k.axes[size_t(own[0])].extent.isConst() || !isBf16(k, s.body) ||
+        !isBf16(k, step.b) || (step.kind == StepKind::ColSum && !endsInTurn(k, s)))
       return false;
   }
   return true;

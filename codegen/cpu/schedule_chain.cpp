@@ -144,6 +144,7 @@ void scheduleChain(Kernel &k, const Target &t) {
     s.items.push_back({a, size});
     wanted /= double(ceilDiv(extent, size));
   };
+  // An item brings its second factors into form once, which fewer blocks of rows would not pay for.
   constexpr int64_t kBlocksPerCopy = 4;
   for (AxisId a : c.outer) cut(a, 1);
   cut(c.row, copies ? kBlocksPerCopy * block : block);
