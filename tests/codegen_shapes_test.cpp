@@ -60,14 +60,15 @@ std::vector<Kernel> contractions(const ir::Module &m) {
 // partial[s, m, n] = sum over i < chunk with chunk * s + i < size: what a long sum is split into.
 Kernel splitSum(Random &r) {
   const bool rows = chance(r, 50);
+  const DType type = chance(r, 40) ? DType::f64 : DType::f32;
   const int64_t chunk = pick(r, 2, 40), splits = pick(r, 1, 5), ms = size(r, 20), ns = size(r, 60);
   KernelBuild b(rows ? chunk * (splits - 1) + pick(r, 1, chunk) : 1);
   const Dim all = rows ? Dim::batch() : Dim(chunk * (splits - 1) + pick(r, 1, chunk));
   const int64_t sum = all.at(b.k.batch);
   const bool across = chance(r, 50), bAcross = chance(r, 50), window = chance(r, 40);
-  auto x = b.arg(DType::f32, across ? Dims{ms, all} : Dims{all, ms});
-  auto w = b.arg(DType::f32, bAcross ? Dims{ns, all} : Dims{all, ns});
-  auto y = b.arg(DType::f32, {splits, ms, ns}, true, false);
+  auto x = b.arg(type, across ? Dims{ms, all} : Dims{all, ms});
+  auto w = b.arg(type, bAcross ? Dims{ns, all} : Dims{all, ns});
+  auto y = b.arg(type, {splits, ms, ns}, true, false);
   auto s = b.axis("s", splits), m = b.axis("m", ms), n = b.axis("n", ns), i = b.axis("i", chunk);
   Axis &bounded = b.k.axes[size_t(i)];
   bounded.bounded = true, bounded.limit = all;
@@ -88,7 +89,8 @@ Kernel splitSum(Random &r) {
   }
   c.a = b.load(x, across ? row * sum + k : k * ms + row, guards);
   c.b = b.load(w, bAcross ? b.at(n, sum) + k : k * ns + b.at(n));
-  b.stage(b.acc());
+  c.type = type;
+  b.stage(b.acc(type));
   b.to(y, b.at(s, ms * ns) + b.at(m, ns) + b.at(n));
   return b.k;
 }

@@ -51,6 +51,8 @@ inline void checkAt(const Kernel &k, const KernelCode &code, int64_t n, const Da
   KernelEval(k, plain, n, 7, 42, 3).run();
   GuardedBytes scratch(size_t(k.schedule.scratchBytes) + 64, false);
   for (int share = 0; share < 3; ++share) {
+    // Not a number in every type: what an item left there, or nobody wrote, is not to be read.
+    std::memset(scratch.data(), 0xff, scratch.size());
     std::vector<std::unique_ptr<GuardedBytes>> memory;
     std::vector<char *> args;
     for (auto &s : start) {

@@ -203,7 +203,10 @@ void Emitter::placePacking() {
     p->memory = take(p->shape.elements);
     args_.push_back(p->memory);
   }
-  if (k.schedule.kAxis >= 0 && amxArg_ < 0) partials_ = take(partialElements(k));
+  if (k.schedule.kAxis >= 0 && amxArg_ < 0) {
+    partialCount_ = partialElements(k); // while lanes are those of the schedule
+    partials_ = take(partialCount_);
+  }
   if (!keepsColumns()) return;
   packedColumns_ = slot(b.getInt64Ty(), "columns");
   b.CreateStore(i64(-1), packedColumns_);
@@ -471,7 +474,7 @@ void Emitter::clearEmptySums() {
   if (!empty) return;
   ifThen(empty, [&] {
     llvm::Type *t = memoryType(k.contract.type);
-    forRange(i64(0), i64(partialElements(k)), 1, [&](llvm::Value *i) {
+    forRange(i64(0), i64(partialCount_), 1, [&](llvm::Value *i) {
       b.CreateStore(llvm::Constant::getNullValue(t), b.CreateGEP(t, partials_, i));
     });
   });

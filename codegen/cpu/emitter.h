@@ -239,6 +239,7 @@ class Emitter {
   // loops over m around the copy of the rows' operand, and in it
   std::vector<AxisId> rowLoops_, sharedLoops_;
   llvm::Value *partials_ = nullptr; // sums of the item between blocks of k
+  int64_t partialCount_ = 0;        // .. how many
   void preparePacking();
   void prepareOperand(Packed &p, bool columns);
   ExprId overCopy(const Packed &p, ExprId operand);
