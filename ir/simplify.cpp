@@ -30,21 +30,24 @@ namespace nnc::ir {
 namespace {
 
 bool ints(const Match &m) { return m.isInts(); }
-bool usable(double v) {
-  return v != 0 && std::isfinite(v) && std::fabs(v) > 1e-30 && std::fabs(v) < 1e30;
+// Far from overflow and underflow in the type, of which bf16 has the range of f32.
+bool usable(const Match &m, double v) {
+  const bool half = m.type().dtype == DType::f16;
+  const double least = half ? 1e-4 : 1e-30, most = half ? 6e4 : 1e30;
+  return std::fabs(v) > least && std::fabs(v) < most;
 }
-// Both constants and their product are far from overflow and underflow in f32.
 bool productIsSafe(const Match &m) {
-  return m.isFloats() && usable(m.c()) && usable(m.d()) && usable(m.c() * m.d());
+  return m.isFloats() && usable(m, m.c()) && usable(m, m.d()) && usable(m, m.c() * m.d());
 }
 bool quotientIsSafe(const Match &m) { // c / d and d / c alike
-  return m.isFloats() && usable(m.c()) && usable(m.d()) && usable(m.c() / m.d());
+  return m.isFloats() && usable(m, m.c()) && usable(m, m.d()) && usable(m, m.c() / m.d()) &&
+         usable(m, m.d() / m.c());
 }
 bool onlyFirstIsPositive(const Match &m) { return m.c() > 0 && m.d() <= 0; }
 bool onlySecondIsZero(const Match &m) { return m.c() != 0 && m.d() == 0; }
 bool isPowerOfTwo(const Match &m) {
   int e = 0;
-  return usable(m.c()) && std::fabs(std::frexp(m.c(), &e)) == 0.5;
+  return usable(m, m.c()) && usable(m, 1 / m.c()) && std::fabs(std::frexp(m.c(), &e)) == 0.5;
 }
 
 void addRules(Rules &r) {

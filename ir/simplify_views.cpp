@@ -21,6 +21,8 @@ namespace nnc::ir {
 
 namespace {
 
+// What is made may move the function's nodes: what a rule needs of the definition of an operand is
+// copied before it makes more than one.
 struct View {
   const Function &f;
   const Node &node;
@@ -80,7 +82,7 @@ Simpler simplifyCast(const View &v) {
   if (v.typeOf(v.x()) == v.type) return v.x();
   if (const Node *concat = v.inner(Op::concat_)) {
     std::vector<ValueId> parts = concat->operands;
-    const Attr attr = concat->attr; // what is made moves the nodes
+    const Attr attr = concat->attr;
     const DType to = v.type.dtype;
     for (ValueId &part : parts)
       part = v.make(Op::cast_, {part}, CastAttr{{to, v.typeOf(part).dims}});
@@ -233,11 +235,12 @@ Simpler simplifyAdd(const View &v) {
 
 // --- sums ---------------------------------------------------------------------------------------
 
-// sum(x * broadcast w) = w * sum(x), if w is the same along what is summed.
+// sum(x * broadcast w) = w * sum(x), if w is the same along what is summed. In f16 the sum of what
+// small weights bring into range may be beyond it.
 Simpler factorOfSum(const View &v) {
   const Ints &summed = v.attr<ReduceAttr>().dims;
   const Node *product = v.inner(Op::mul_);
-  if (!product || !isFloat(v.type.dtype)) return {};
+  if (!product || !isFloat(v.type.dtype) || v.type.dtype == DType::f16) return {};
   for (size_t k = 0; k < 2; ++k) {
     const Node *factor = v.f.def(product->operands[k]);
     if (!factor || factor->op != Op::broadcast_) continue;
@@ -249,8 +252,9 @@ Simpler factorOfSum(const View &v) {
                      std::count_if(summed.begin(), summed.end(), [&](int64_t s) { return s < d; }));
     }
     if (!same) continue;
+    const ValueId small = factor->operands[0];
     const ValueId sum = v.make(Op::reduce_, {product->operands[1 - k]}, v.node.attr);
-    const ValueId w = v.make(Op::broadcast_, {factor->operands[0]}, BroadcastAttr{dims, v.type});
+    const ValueId w = v.make(Op::broadcast_, {small}, BroadcastAttr{dims, v.type});
     return v.make(Op::mul_, {w, sum}, {});
   }
   return {};

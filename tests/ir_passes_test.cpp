@@ -120,6 +120,46 @@ TEST_CASE("rules and structural simplifications") {
         "  %b = contract %x, %y {x \"b, i\", w \"b, o\", y \"i, o\"} : f32[3,3]\n  return %b\n");
 }
 
+TEST_CASE("a factor leaves a sum wherever the nodes lie in memory, but in f16") {
+  // Nodes move as more are made: among these lengths are those where the rule's own node is that.
+  for (int before = 0; before < 70; ++before) {
+    std::string chain, last = "%x";
+    for (int i = 0; i < before; ++i) {
+      const std::string name = "%s" + std::to_string(i);
+      chain += "  " + name + " = sin " + last + " : f32[n,3]\n";
+      last = name;
+    }
+    const std::string text = after(chain + "  %w = broadcast %v {dims=[1]} : f32[n,3]\n  %p = mul " +
+                                       last + ", %w : f32[n,3]\n"
+                                              "  %r = reduce %p {kind=sum, dims=[0]} : f32[3]\n"
+                                              "  return %r\n",
+                                   kSimplify, "%x: f32[n,3], %v: f32[3]");
+    INFO(text);
+    REQUIRE(text.find("%r = mul %v, %0 : f32[3]") != std::string::npos);
+  }
+  const std::string half = "  %w = broadcast %v {dims=[1]} : f16[n,3]\n  %p = mul %x, %w : "
+                           "f16[n,3]\n  %r = reduce %p {kind=sum, dims=[0]} : f16[3]\n"
+                           "  return %r\n";
+  CHECK(after(half, kSimplify, "%x: f16[n,3], %v: f16[3]") == half);
+}
+
+TEST_CASE("constants that f16 could not hold together stay apart") {
+  const auto twice = [](const char *type, const char *op, double c, double d) {
+    std::ostringstream o;
+    const std::string t = std::string(" : ") + type + "[n,3]\n";
+    o << "  %c = constant {value=" << c << "}" << t << "  %d = constant {value=" << d << "}" << t
+      << "  %a = mul %x, %c" << t << "  %b = " << op << " %a, %d" << t << "  return %b\n";
+    const std::string text = after(o.str(), kSimplify, std::string("%x: ") + type + "[n,3]");
+    return text.find("%a = ") != std::string::npos;
+  };
+  CHECK(twice("f16", "mul", 300, 300));
+  CHECK(twice("f16", "div", 300, 0.001));
+  CHECK_FALSE(twice("f16", "mul", 30, 30));
+  CHECK_FALSE(twice("f32", "mul", 300, 300));
+  CHECK_FALSE(twice("bf16", "mul", 300, 300));
+  CHECK_FALSE(twice("f32", "div", 300, 0.001));
+}
+
 TEST_CASE("a name moves to the node that replaces its own") {
   CHECK(after("  %a = neg %y : f32[n,3]\n  %sum = add %x, %a : f32[n,3]\n  return %sum\n",
               kSimplify) == "  %sum = sub %x, %y : f32[n,3]\n  return %sum\n");
