@@ -388,7 +388,11 @@ Value Elaborator::mean(const Value &x, const std::vector<int> &axes, bool keepdi
   if (axes.empty()) return y;
   ir::Dims reduced;
   for (int a : axes) reduced.push_back(type(x).dims[a]);
-  return binary(BinaryOp::Div, reduce(ir::ReduceKind::sum, y, axes, keepdims), count(reduced));
+  // The sum of values of f16 may be beyond its range although their mean is not.
+  const bool half = type(y).dtype == ir::DType::f16;
+  if (half) y = cast(y, ir::DType::f32);
+  y = binary(BinaryOp::Div, reduce(ir::ReduceKind::sum, y, axes, keepdims), count(reduced));
+  return half ? cast(y, ir::DType::f16) : y;
 }
 
 Value Elaborator::meanAll(const Value &x) {

@@ -233,11 +233,13 @@ bool Fit::one_epoch() {
 void Fit::run() {
   each([&](Callback &c) { c.train_begin(*this); });
   print_notes();
-  int64_t first = resumed ? next_call : 0;
-  // Weights that come with a step count continue where they stopped.
+  bool whole_passes = steps_per_epoch == steps_per_pass;
+  // Weights that come with a step count continue where they stopped, but epochs that are passes
+  // begin with the first row.
+  int64_t first = resumed ? next_call : whole_passes ? 0 : int64_t(program.step) % steps_per_pass;
   start_pass(resumed ? pass : int64_t(program.step) / steps_per_pass);
   next_call = first;
-  bool whole_passes = steps_per_epoch == steps_per_pass, fresh = step == 0 && next_call == 0;
+  bool fresh = step == 0 && next_call == 0;
   for (; epoch < epochs; epoch++, step = 0, fresh = false) {
     if (!fresh && step == 0 && whole_passes) start_pass(pass + 1);
     if (!one_epoch()) break;

@@ -52,6 +52,13 @@ TEST_CASE("element types follow the rules of promotion", "[elaborate]") {
   CHECK(is("cast(x, f16) + cast(x, f64)", "f64"));
 }
 
+TEST_CASE("the mean of values of f16 is in range where their sum is not", "[elaborate]") {
+  Program p("model M(x: [batch, 3]) { mean(cast(where(x > 0, 60000, 50000), f16)) }",
+            ir::Precision::f32);
+  const D mean = p.run("predict", 2, {{1, -2, 3, 4, 5, -6}})[0].data;
+  CHECK(mean == D{56672}); // 56666.7, as f16 has it
+}
+
 TEST_CASE("sizes are of the form a * batch + b", "[elaborate]") {
   CHECK(typeOf("concat([x, x], axis = 0)") == "f32[2n,3]");
   CHECK(typeOf("x[1:]") == "f32[n-1,3]");

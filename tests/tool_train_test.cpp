@@ -211,6 +211,19 @@ TEST_CASE("train: checkpoints and logs of a run", "[tool]") {
   CHECK(w.read("resumed") == w.read("line.safetensors"));
 }
 
+TEST_CASE("train: epochs of some steps go on in the data where training stopped", "[tool]") {
+  Trainer w;
+  writeLine(w);
+  for (const char *steps : {"2", "5"}) { // a pass has 3
+    INFO(steps);
+    w.compile("line", lineProgram(std::string("  epochs = 4\n  steps_per_epoch = ") + steps + "\n"));
+    w.must("./line --save whole");
+    w.must("./line --epochs 1 --save half");
+    w.must("./line --epochs 3 --weights half --save rest");
+    CHECK(w.read("rest") == w.read("whole"));
+  }
+}
+
 TEST_CASE("train: learning rates of callbacks", "[tool]") {
   Trainer w;
   writeLine(w);
