@@ -129,11 +129,10 @@ TEST_CASE("a factor leaves a sum wherever the nodes lie in memory, but in f16") 
       chain += "  " + name + " = sin " + last + " : f32[n,3]\n";
       last = name;
     }
-    const std::string text = after(chain + "  %w = broadcast %v {dims=[1]} : f32[n,3]\n  %p = mul " +
-                                       last + ", %w : f32[n,3]\n"
-                                              "  %r = reduce %p {kind=sum, dims=[0]} : f32[3]\n"
-                                              "  return %r\n",
-                                   kSimplify, "%x: f32[n,3], %v: f32[3]");
+    const std::string sum = "  %w = broadcast %v {dims=[1]} : f32[n,3]\n"
+                            "  %p = mul " + last + ", %w : f32[n,3]\n"
+                            "  %r = reduce %p {kind=sum, dims=[0]} : f32[3]\n  return %r\n";
+    const std::string text = after(chain + sum, kSimplify, "%x: f32[n,3], %v: f32[3]");
     INFO(text);
     REQUIRE(text.find("%r = mul %v, %0 : f32[3]") != std::string::npos);
   }

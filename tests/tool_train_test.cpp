@@ -216,7 +216,8 @@ TEST_CASE("train: epochs of some steps go on in the data where training stopped"
   writeLine(w);
   for (const char *steps : {"2", "5"}) { // a pass has 3
     INFO(steps);
-    w.compile("line", lineProgram(std::string("  epochs = 4\n  steps_per_epoch = ") + steps + "\n"));
+    const std::string keys = std::string("  epochs = 4\n  steps_per_epoch = ") + steps + "\n";
+    w.compile("line", lineProgram(keys));
     w.must("./line --save whole");
     w.must("./line --epochs 1 --save half");
     w.must("./line --epochs 3 --weights half --save rest");
